@@ -1,0 +1,57 @@
+"""What every data set's settings have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.settings import Settings
+
+if TYPE_CHECKING:
+    from dfkd_exp.data.images import ImageData
+
+
+@dataclass
+class Data(Settings):
+    """A data set. Only the phases left of the wall, the baselines and the evaluation ever load it."""
+
+    flag: ClassVar[str] = "data"
+    available: ClassVar[bool] = True
+
+    pad: int = 0
+    """Zero pixels added on each side (2 turns MNIST's 28x28 into LeNet-5's 32x32)."""
+    mean: list[float] = field(default_factory=list)
+    """Per-channel mean of the normalisation (pixel - mean) / std; empty: pixels stay in [0, 1]."""
+    std: list[float] = field(default_factory=list)
+    """Per-channel standard deviation of the normalisation; empty: 1."""
+
+    def __post_init__(self) -> None:
+        self.require("pad", self.pad >= 0, "at least 0")
+        self.require("std", all(s > 0 for s in self.std), "positive")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the images: equal fingerprints mean equal pixels. Cheap: it opens no image."""
+        return self.identity()
+
+    def load(self) -> ImageData:
+        """Read the images; DfkdError with the way out if they cannot be had."""
+        raise NotImplementedError
+
+    def inputs(self, shape: tuple[int, int, int]) -> InputSpec:
+        """How images of ``shape`` [C, H, W] enter the networks."""
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            self.require(name, len(values) in (0, shape[0]), f"empty or {shape[0]} numbers, one per channel")
+        return InputSpec.normalised(shape, self.mean, self.std)
+
+
+@dataclass
+class NoData(Data):
+    """No data set: what stands right of the wall has none."""
+
+    available: ClassVar[bool] = False
+
+    def load(self) -> ImageData:
+        raise DfkdError("this needs a data set, and data=none; choose one, for example data=mnist (dfkd --help lists them)")

@@ -1,0 +1,69 @@
+"""Images and labels as tensors, decoded once and kept as uint8."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dfkd_exp.errors import DfkdError
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """``images[N, C, H, W]`` uint8 and ``labels[N]`` int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> LabelledImages:
+        return LabelledImages(self.images.to(device), self.labels.to(device))
+
+    def select(self, index: Tensor) -> LabelledImages:
+        return LabelledImages(self.images[index], self.labels[index])
+
+    def by_class(self) -> LabelledImages:
+        """The same, ordered by class (stable): most batches then hold one class, which statistics per class like."""
+        return self.select(torch.argsort(self.labels, stable=True))
+
+    def padded(self, pixels: int) -> LabelledImages:
+        return LabelledImages(F.pad(self.images, [pixels] * 4), self.labels) if pixels else self
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set: ``train``, ``test``, the names of the classes, and the bytes of one image as its owner keeps it (uint8)."""
+
+    train: LabelledImages
+    test: LabelledImages
+    classes: list[str]
+    bytes_per_image: int
+
+    def __post_init__(self) -> None:
+        if self.train.images.shape[1:] != self.test.images.shape[1:]:
+            raise DfkdError(
+                f"training images are {tuple(self.train.images.shape[1:])} but test images are "
+                f"{tuple(self.test.images.shape[1:])}; give both one size"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def class_balanced(labels: Tensor, count: int, num_classes: int, generator: torch.Generator) -> Tensor:
+    """Indices of ``count`` random examples, the classes taken in turn so that their counts differ by at most one
+    (unless a class runs out)."""
+    order = torch.randperm(len(labels), generator=generator)
+    shuffled = labels[order]
+    turn = torch.empty(len(labels), dtype=torch.long)
+    for label in range(num_classes):
+        where = shuffled == label
+        turn[where] = torch.arange(int(where.sum()))
+    return order[torch.argsort(turn, stable=True)[:count]]

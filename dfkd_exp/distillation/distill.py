@@ -1,0 +1,111 @@
+"""Images to student."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_exp.console import Progress
+from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
+from dfkd_exp.distillation.module import Loss, ResumePoint, TrainingModule
+from dfkd_exp.distillation.settings import Distillation, Training
+from dfkd_exp.evaluation.metrics import predict_logits
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction.loop import Images
+from dfkd_exp.trainer import TrainerSettings
+
+
+def fit(
+    network: nn.Module,
+    tensors: tuple[Tensor, ...],
+    loss: Loss,
+    settings: Training,
+    seed: int,
+    label: str,
+    trainer: TrainerSettings | None = None,
+    logger: object = False,
+    resume: Path | None = None,
+) -> nn.Module:
+    """Train ``network`` in place on slices of ``tensors`` (all ``[N, ...]``) and return it, on the CPU, after the last epoch.
+
+    ``resume``: a file to continue from if it exists, and to save to from time to time. The result is the same, bit for
+    bit, whether it was interrupted or not.
+    """
+    steps = settings.epochs * -(-len(tensors[0]) // settings.batch_size)
+    with Progress(label, steps) as progress:
+        module = TrainingModule(network, tensors, loss, settings, seed, progress)
+        callbacks = [ResumePoint(resume)] if resume else []
+        runner = (trainer or TrainerSettings()).build(
+            logger=logger, callbacks=callbacks, max_epochs=settings.epochs, reload_dataloaders_every_n_epochs=1
+        )
+        continued = resume if resume and resume.is_file() else None
+        runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
+    return network.cpu().eval()
+
+
+def train_on_labels(
+    network: nn.Module, images: Tensor, labels: Tensor, inputs: InputSpec, settings: Training, seed: int, **options
+) -> nn.Module:
+    """Cross-entropy with the labels. ``images[N, C, H, W]``: uint8 pixels, or floating inputs as they are."""
+
+    def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        shown, wanted = batch
+        return nn.functional.cross_entropy(net(_as_inputs(_augmented(shown, inputs, settings), inputs)), wanted)
+
+    return fit(network, (images, labels), loss, settings, seed, **options)
+
+
+def train_on_teacher(
+    network: nn.Module, teacher: nn.Module, images: Tensor, inputs: InputSpec, settings: Distillation, seed: int, **options
+) -> nn.Module:
+    """Soft cross-entropy with the teacher. Without augmentation the teacher answers once for each image."""
+    frozen(teacher)
+    temperature = settings.temperature
+    if not settings.augment:
+        teacher_logits = predict_logits(teacher, images, inputs)
+
+        def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+            shown, wanted = batch
+            return soft_cross_entropy(net(_as_inputs(shown, inputs)), wanted, temperature)
+
+        return fit(network, (images, teacher_logits), loss, settings, seed, **options)
+
+    def augmented_loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        shown = _augmented(batch[0], inputs, settings)
+        with torch.no_grad():
+            wanted = teacher.to(shown.device)(shown)
+        return soft_cross_entropy(net(shown), wanted, temperature)
+
+    trained = fit(network, (images,), augmented_loss, settings, seed, **options)
+    teacher.cpu()
+    return trained
+
+
+def distill(
+    student: nn.Module, teacher: nn.Module, images: Images | Tensor, seed: int = 0, inputs: InputSpec | None = None, **settings
+) -> nn.Module:
+    """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or floating ``[N, C, H, W]``.
+
+    ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``inputs`` matter only for
+    augmentation; left out, they are the range of the images.
+    """
+    tensor = images.inputs if isinstance(images, Images) else images
+    if inputs is None:
+        channels, height, width = tensor.shape[1:]
+        low, high = tensor.amin((0, 2, 3)).tolist(), tensor.amax((0, 2, 3)).tolist()
+        inputs = InputSpec((channels, height, width), tuple(low), tuple(high))
+    return train_on_teacher(student, teacher, tensor, inputs, Distillation(**settings), seed, label="distillation")
+
+
+def _as_inputs(images: Tensor, inputs: InputSpec) -> Tensor:
+    return images if images.is_floating_point() else inputs.from_pixels(images)
+
+
+def _augmented(images: Tensor, inputs: InputSpec, settings: Training) -> Tensor:
+    if not (isinstance(settings, Distillation) and settings.augment):
+        return images
+    shown = _as_inputs(images, inputs)
+    return random_affine(shown, inputs, settings.augment_degrees, settings.augment_shift, settings.augment_scale)

@@ -1,0 +1,5 @@
+"""The one exception that is shown to a person without a traceback."""
+
+
+class DfkdError(Exception):
+    """Something the user can mend. The message is one line: what is wrong, with the value; where; what to do."""

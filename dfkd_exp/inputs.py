@@ -1,0 +1,54 @@
+"""What the teacher's inputs look like: shape and value range. It travels in the release, so nothing has to ask the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """Inputs are ``[N, C, H, W]``; a pixel p in [0, 1] of channel c enters the network as ``low[c] + (high[c] - low[c]) p``.
+
+    With the usual normalisation ``(p - mean) / std``: ``low = -mean / std`` and ``high = (1 - mean) / std``.
+    """
+
+    shape: tuple[int, int, int]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @classmethod
+    def normalised(cls, shape: tuple[int, int, int], mean: list[float], std: list[float]) -> InputSpec:
+        """From the field's ``mean`` and ``std`` per channel; empty lists mean pixels as they are, in [0, 1]."""
+        channels = shape[0]
+        means, stds = mean or [0.0] * channels, std or [1.0] * channels
+        low = tuple(-m / s for m, s in zip(means, stds, strict=True))
+        high = tuple((1 - m) / s for m, s in zip(means, stds, strict=True))
+        return cls(shape, low, high)
+
+    def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """``low`` and ``high`` as ``[C, 1, 1]`` tensors of the device and dtype of ``like``."""
+        low, high = (like.new_tensor(values).view(-1, 1, 1) for values in (self.low, self.high))
+        return low, high
+
+    def from_pixels(self, pixels: Tensor) -> Tensor:
+        """Pixels, uint8 or floating in [0, 1], ``[N, C, H, W]`` to the network's inputs (float32)."""
+        values = pixels.float() / 255 if not pixels.is_floating_point() else pixels
+        low, high = self.bounds(values)
+        return low + (high - low) * values
+
+    def to_pixels(self, inputs: Tensor) -> Tensor:
+        """The inverse: inputs ``[N, C, H, W]`` to pixels, floating, in [0, 1] where the inputs are in range."""
+        low, high = self.bounds(inputs)
+        return (inputs - low) / (high - low)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"shape": list(self.shape), "low": list(self.low), "high": list(self.high)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> InputSpec:
+        channels, height, width = value["shape"]
+        return cls((channels, height, width), tuple(value["low"]), tuple(value["high"]))

@@ -1,0 +1,144 @@
+"""Gaussians of one layer, a stack of K classes at a time: full, low-rank or diagonal covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dfkd_exp.errors import DfkdError
+
+
+@dataclass
+class Diagonal:
+    """``mean[K, U]`` and ``variance[K, U]`` of U units that are taken as independent."""
+
+    form: ClassVar[str] = "diagonal"
+    mean: Tensor
+    variance: Tensor
+
+    def std(self) -> Tensor:
+        """Standard deviations ``[K, U]``."""
+        return self.variance.sqrt()
+
+    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` draws of class ``label``: ``[count, U]``, on the statistics' device, from a CPU generator."""
+        noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
+        return self.mean[label] + self.variance[label].sqrt() * noise
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by name."""
+        return {"mean": self.mean, "variance": self.variance}
+
+
+@dataclass
+class Full:
+    """``mean[K, U]`` and ``covariance[K, U(U+1)/2]``: the lower triangle, row by row, since the rest is its mirror."""
+
+    form: ClassVar[str] = "full"
+    mean: Tensor
+    covariance: Tensor
+
+    def std(self) -> Tensor:
+        units = torch.arange(1, self.mean.shape[1] + 1, device=self.mean.device)
+        return self.covariance[:, units * (units + 1) // 2 - 1].sqrt()
+
+    def matrix(self, label: int) -> Tensor:
+        """The covariance ``[U, U]`` of one class."""
+        return unpack_symmetric(self.covariance[label], self.mean.shape[1])
+
+    @cached_property
+    def _factors(self) -> dict[int, Tensor]:
+        return {}
+
+    def factor(self, label: int) -> Tensor:
+        """``F[U, U]`` with ``F F^T`` the covariance of one class; computed once."""
+        if label not in self._factors:
+            self._factors[label] = covariance_factor(self.matrix(label))
+        return self._factors[label]
+
+    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
+        return self.mean[label] + noise @ self.factor(label).T
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "covariance": self.covariance}
+
+
+@dataclass
+class LowRank:
+    """``mean[K, U]``, ``factor[K, U, R]`` and ``variance[K, U]``: covariance ``factor factor^T + diag(variance)``.
+
+    The diagonal holds what the factor leaves of each unit's variance, so that every variance is exact.
+    """
+
+    form: ClassVar[str] = "low_rank"
+    mean: Tensor
+    factor: Tensor
+    variance: Tensor
+
+    def std(self) -> Tensor:
+        return (self.factor.square().sum(2) + self.variance).sqrt()
+
+    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+        shared = torch.randn(count, self.factor.shape[2], generator=generator).to(self.mean)
+        own = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
+        return self.mean[label] + shared @ self.factor[label].T + own * self.variance[label].sqrt()
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "factor": self.factor, "variance": self.variance}
+
+
+LayerGaussian = Diagonal | Full | LowRank
+FORMS: dict[str, type[Diagonal] | type[Full] | type[LowRank]] = {c.form: c for c in (Diagonal, Full, LowRank)}
+
+
+def pack_symmetric(matrix: Tensor) -> Tensor:
+    """Lower triangle of ``[..., U, U]``, row by row: ``[..., U(U+1)/2]``."""
+    rows, columns = torch.tril_indices(*matrix.shape[-2:], device=matrix.device)
+    return matrix[..., rows, columns]
+
+
+def unpack_symmetric(packed: Tensor, num_units: int) -> Tensor:
+    """The inverse of `pack_symmetric`, for one matrix: ``[U, U]``."""
+    rows, columns = torch.tril_indices(num_units, num_units, device=packed.device)
+    matrix = packed.new_zeros(num_units, num_units)
+    matrix[rows, columns] = packed
+    matrix[columns, rows] = packed
+    return matrix
+
+
+def covariance_factor(covariance: Tensor) -> Tensor:
+    """``F`` with ``F F^T = covariance [U, U]``: Cholesky, or for a singular covariance its eigenvectors, scaled.
+
+    No jitter is added: units that never vary (dead ones, or fewer images than units) stay exactly where they are.
+    """
+    covariance = covariance.double()
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if failed.item() or not factor.isfinite().all():
+        values, vectors = torch.linalg.eigh(covariance)
+        factor = vectors * values.clamp_min(0).sqrt()
+    if not factor.isfinite().all():
+        raise DfkdError("a covariance holds NaN or infinite values, so nothing can be drawn from it; collect it again")
+    return factor.float()
+
+
+def low_rank_factor(sketch: Tensor, test_matrix: Tensor, rank: int) -> Tensor:
+    """``F[U, rank]`` with ``F F^T`` close to ``S``, from ``sketch = S test_matrix [U, P]`` alone.
+
+    Source: Tropp et al. 2017, "Fixed-rank approximation of a positive-semidefinite matrix from streaming data", Alg. 3
+    (Nystrom with a shift for stability).
+    """
+    sketch, test_matrix = sketch.double(), test_matrix.double()
+    shift = torch.finfo(torch.float64).eps * sketch.norm() * sketch.shape[0] ** 0.5
+    if shift == 0:
+        return sketch.new_zeros(sketch.shape[0], rank).float()
+    shifted = sketch + shift * test_matrix
+    core = test_matrix.T @ shifted
+    triangle = torch.linalg.cholesky((core + core.T) / 2 + 1e-12 * core.trace() * torch.eye(core.shape[0]).to(core))
+    half = torch.linalg.solve_triangular(triangle, shifted.T, upper=False).T
+    left, values, _ = torch.linalg.svd(half, full_matrices=False)
+    return (left * (values.square() - shift).clamp_min(0).sqrt())[:, :rank].float()

@@ -1,0 +1,1 @@
+"""Networks, by name or by import path, and the recording of their activations."""

@@ -1,0 +1,138 @@
+"""The networks that come with the project. ``METHOD`` numbers: HintonNet 2,395,210 and 1,276,810 parameters, LeNet-5
+61,706, its halves 35,820 (the paper's) and 15,738 (DAFL's and DFAD's)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from dfkd_exp.errors import DfkdError
+
+Shape = tuple[int, int, int]
+
+
+class Mlp(nn.Sequential):
+    """Fully connected, ReLU between layers: flatten -> widths... -> classes. Inputs ``[N, C, H, W]``, logits ``[N, K]``."""
+
+    def __init__(
+        self,
+        image_shape: Shape,
+        num_classes: int,
+        widths: tuple[int, ...],
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+    ):
+        channels, height, width = image_shape
+        sizes = [channels * height * width, *widths]
+        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        if input_dropout:
+            layers["dropout0"] = nn.Dropout(input_dropout)
+        for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+            layers[f"hidden{index}"] = nn.Linear(fan_in, fan_out)
+            layers[f"relu{index}"] = nn.ReLU()
+            if dropout:
+                layers[f"dropout{index}"] = nn.Dropout(dropout)
+        layers["logits"] = nn.Linear(sizes[-1], num_classes)
+        super().__init__(layers)
+
+
+class HintonNet(Mlp):
+    """784-1200-1200-10 with dropout 0.2 on the input and 0.5 on the hidden layers (Hinton et al. 2015; paper, Table 1)."""
+
+    def __init__(self, image_shape: Shape = (1, 28, 28), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, (1200, 1200), input_dropout=0.2, dropout=0.5)
+
+
+class HintonNet800(Mlp):
+    """784-800-800-10 without dropout: HintonNet's student (paper, Table 1)."""
+
+    def __init__(self, image_shape: Shape = (1, 28, 28), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, (800, 800))
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 with max-pooling and ReLU (LeCun et al. 1998; paper, Table 2). ``widths``: two convolutions, two dense layers."""
+
+    def __init__(
+        self,
+        image_shape: Shape = (1, 32, 32),
+        num_classes: int = 10,
+        widths: tuple[int, int, int, int] = (6, 16, 120, 84),
+    ):
+        super().__init__()
+        channels, height, width = image_shape
+        rows, columns = ((height - 4) // 2 - 4) // 2, ((width - 4) // 2 - 4) // 2
+        if rows < 1 or columns < 1:
+            raise DfkdError(f"LeNet-5 needs images of at least 16x16 pixels, got {width}x{height}; set data.pad")
+        first, second, third, fourth = widths
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, first, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(first, second, 5), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(second * rows * columns, third),
+            nn.ReLU(),
+            nn.Linear(third, fourth),
+            nn.ReLU(),
+            nn.Linear(fourth, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+class LeNet5Half(LeNet5):
+    """The paper's LeNet-5-half: half the convolutions' channels, dense layers kept (35,820 parameters)."""
+
+    def __init__(self, image_shape: Shape = (1, 32, 32), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, (3, 8, 120, 84))
+
+
+class LeNet5HalfDafl(LeNet5):
+    """DAFL's and DFAD's LeNet-5-half: every width halved (15,738 parameters)."""
+
+    def __init__(self, image_shape: Shape = (1, 32, 32), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, (3, 8, 60, 42))
+
+
+class Cnn(nn.Module):
+    """Two 3x3 convolutions with max-pooling and one dense layer, for small images such as 8x8 digits."""
+
+    def __init__(self, image_shape: Shape = (1, 8, 8), num_classes: int = 10, width: int = 32):
+        super().__init__()
+        channels, height, columns = image_shape
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(2 * width * (height // 4) * (columns // 4), 4 * width),
+            nn.ReLU(),
+            nn.Linear(4 * width, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.features(images))
+
+
+def mlp(image_shape: Shape = (1, 8, 8), num_classes: int = 10, width: int = 128) -> Mlp:
+    """Two hidden layers of ``width`` units."""
+    return Mlp(image_shape, num_classes, (width, width))
+
+
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "hinton_net": HintonNet,
+    "hinton_net_800": HintonNet800,
+    "lenet5": LeNet5,
+    "lenet5_half": LeNet5Half,
+    "lenet5_half_dafl": LeNet5HalfDafl,
+    "mlp": mlp,
+    "cnn": Cnn,
+}

@@ -1,0 +1,67 @@
+"""What a reconstruction minimises: the match with the metadata, and priors on images. All per group, ``[G]``."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sample_loss(
+    activations: list[Tensor], targets: list[Tensor], relu: bool = True, scales: list[float] | None = None
+) -> Tensor:
+    """``sum_l 1/U_l sum_i (relu(a_l,i) - relu(t_l,i))^2``, mean over a group's images: ``[G]``.
+
+    ``activations`` and ``targets``: ``[G, N, U_l]`` per layer, logits divided by the temperature.
+    ``scales``: divisor per layer. Source: METHOD, table "What the paper keeps" (top_layer, all_layers).
+    Differs from the authors' code, which divides by U_l twice.
+    """
+    total = activations[0].new_zeros(activations[0].shape[0])
+    for index, (values, wanted) in enumerate(zip(activations, targets, strict=True)):
+        difference = F.relu(values) - F.relu(wanted) if relu else values - wanted
+        total = total + difference.square().mean((1, 2)) / (scales[index] if scales else 1.0)
+    return total
+
+
+def moment_loss(
+    activations: list[Tensor],
+    means: list[Tensor],
+    deviations: list[Tensor],
+    logits: Tensor | None = None,
+    logits_weight: float = 1.0,
+) -> Tensor:
+    """``sum_l mean_i[(mean_g a - mu)^2 + (std_g a - sd)^2] / mean_i sd^2``, plus the sampled logits' term: ``[G]``.
+
+    ``activations``: ``[G, N, U_l]``, each group N images of one class; ``means`` and ``deviations``: ``[G, U_l]``;
+    ``logits``: draws ``[G, N, K]``, compared image by image with the last layer, divided by its mean variance too.
+    Source: METHOD, "Beyond the paper". Differs from DeepInversion (Yin et al. 2020, eq. 4): per class, for any layer.
+    """
+    total = activations[0].new_zeros(activations[0].shape[0])
+    for values, mean, std in zip(activations, means, deviations, strict=True):
+        own_variance, own_mean = torch.var_mean(values, dim=1)
+        # The root's slope is infinite at zero; where a unit never varies, nothing is asked of it by this much.
+        own_std = (own_variance + 1e-8).sqrt()
+        error = (own_mean - mean).square() + (own_std - std).square()
+        total = total + error.mean(1) / std.square().mean(1).clamp_min(1e-8)
+    if logits is not None and logits_weight:
+        scale = deviations[-1].square().mean(1).clamp_min(1e-8)
+        total = total + logits_weight * (activations[-1] - logits).square().mean((1, 2)) / scale
+    return total
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels per image, ``[N, C, H, W]`` to ``[N]``."""
+    vertical = (images[..., 1:, :] - images[..., :-1, :]).abs().mean((1, 2, 3))
+    horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs().mean((1, 2, 3))
+    return vertical + horizontal
+
+
+def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
+    """Images ``[N, C, H, W]`` blurred by a separable Gaussian of ``sigma`` pixels, edges repeated."""
+    radius = min(max(1, round(3 * sigma)), min(images.shape[-2:]) - 1)
+    steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
+    kernel = torch.exp(-0.5 * (steps / sigma).square())
+    kernel = (kernel / kernel.sum()).repeat(images.shape[1], 1)
+    padded = F.pad(images, [radius] * 4, mode="replicate")
+    rows = F.conv2d(padded, kernel[:, None, :, None], groups=images.shape[1])
+    return F.conv2d(rows, kernel[:, None, None, :], groups=images.shape[1])

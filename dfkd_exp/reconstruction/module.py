@@ -1,0 +1,74 @@
+"""Reconstruction under Lightning: ``trainer.predict`` over group indices; shards are written as they are done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import BasePredictionWriter
+from safetensors.torch import load_file, save
+from torch import nn
+
+from dfkd_exp.console import Progress
+from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
+from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
+from dfkd_exp.store import write_atomically
+
+
+class ReconstructionModule(pl.LightningModule):
+    """A batch is a list of group indices; a prediction is their `Images`."""
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        metadata: GaussianMetadata,
+        settings: Reconstruction,
+        optimizer: Optimizer,
+        seed: int,
+        progress: Progress,
+    ):
+        super().__init__()
+        self.teacher = frozen(teacher)
+        self.metadata, self.settings, self.optimizer = metadata, settings, optimizer
+        self.seed, self.progress = seed, progress
+
+    def on_predict_start(self) -> None:
+        self.metadata = self.metadata.to(self.device)
+
+    def predict_step(self, batch: list[int], *_: Any) -> Images:
+        return reconstruct_groups(
+            self.teacher, self.metadata, batch, self.settings, self.optimizer, self.seed, self.progress.advance
+        )
+
+
+class ShardWriter(BasePredictionWriter):
+    """Writes each batch of groups to a file of its own, whole or not at all: what a killed run had finished stays."""
+
+    def __init__(self, folder: Path):
+        super().__init__("batch")
+        self.folder = folder
+
+    def write_on_batch_end(
+        self, trainer: Any, pl_module: Any, prediction: Images, batch_indices: Any, batch: Any, *_: Any
+    ) -> None:
+        tensors = {"inputs": prediction.inputs, "labels": prediction.labels, "losses": prediction.losses}
+        write_atomically(self.folder / shard_name(batch), save(tensors))
+
+
+def shard_name(groups: list[int]) -> str:
+    """The file of a batch of groups, first to last."""
+    return f"groups-{groups[0]:06d}-{groups[-1]:06d}.safetensors"
+
+
+def read_shards(folder: Path) -> Images:
+    """All shards of a reconstruction artifact, in the order of their groups."""
+    return concatenate([Images(**load_file(path)) for path in sorted(folder.glob("groups-*.safetensors"))])
+
+
+def class_mean(images: Images, label: int) -> torch.Tensor:
+    """The mean reconstruction of one class, ``[C, H, W]``."""
+    return images.inputs[images.labels == label].mean(0)

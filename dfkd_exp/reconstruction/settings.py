@@ -1,0 +1,245 @@
+"""How images are made from metadata: what is matched, the budget, the priors, and the optimiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.settings import Settings, import_by_path
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dfkd_exp.metadata.gaussian import GaussianMetadata
+
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass
+class Reconstruction(Settings):
+    """Images that make the teacher's activations fit its metadata, optimised in groups of one class each."""
+
+    flag: ClassVar[str] = "reconstruction"
+    ephemeral: ClassVar[tuple[str, ...]] = ("images_per_batch",)
+
+    images_per_class: int = 500
+    """How many images of each class; a multiple of group_size."""
+    group_size: int = 100
+    """Images per group: the atom of reconstruction, whose result depends on nothing but the seed and its index."""
+    steps: int = 200
+    """Optimiser steps per group."""
+    schedule: str = "cosine"
+    """Learning rate over the steps: constant, or cosine (falling to zero)."""
+    init_mean: float = 0.15
+    """Mean of the Gaussian noise that the pixels start from (paper: 0.15 for MNIST, 0.44 for CelebA),"""
+    init_std: float = 0.1
+    """and its standard deviation (paper: 0.1 and 0.29)."""
+    clamp: bool = True
+    """Keep pixels in the data's range, after each step."""
+    total_variation: float = 0.0
+    """Weight of the mean absolute difference of neighbouring pixels."""
+    l2: float = 0.0
+    """Weight of the mean squared pixel."""
+    blur_sigma: float = 0.0
+    """Blur the images with a Gaussian of so many pixels,"""
+    blur_every: int = 10
+    """every so many steps."""
+    images_per_batch: int = 1000
+    """How many images are optimised side by side: speed and memory only, the images are the same."""
+
+    def __post_init__(self) -> None:
+        for name in ("images_per_class", "group_size", "steps", "blur_every", "images_per_batch"):
+            self.require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("init_std", "total_variation", "l2", "blur_sigma"):
+            self.require(name, getattr(self, name) >= 0, "at least 0")
+        self.require(
+            "images_per_class",
+            self.images_per_class % self.group_size == 0,
+            f"a multiple of reconstruction.group_size={self.group_size}",
+        )
+        self.require_choice("schedule", SCHEDULES)
+
+    @property
+    def groups_per_class(self) -> int:
+        return self.images_per_class // self.group_size
+
+    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> list[Tensor]:
+        """What one group of class ``label`` is to match; the loop stacks the groups' along a new first dimension."""
+        raise NotImplementedError
+
+    def loss(self, activations: list[Tensor], targets: list[Tensor], metadata: GaussianMetadata) -> Tensor:
+        """Loss per group ``[G]`` of ``activations``, each ``[G, N, U]``, against the stacked targets."""
+        raise NotImplementedError
+
+
+@dataclass
+class Sample(Reconstruction):
+    """``match: sample``, the paper's: each image fits its own random draw from the class's Gaussians."""
+
+    relu: bool = True
+    """Compare after a ReLU, as the paper does."""
+    normalise: bool = False
+    """Divide each layer's error by its mean variance (the paper does not)."""
+
+    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> list[Tensor]:
+        return metadata.targets(label, self.group_size, generator)
+
+    def loss(self, activations: list[Tensor], targets: list[Tensor], metadata: GaussianMetadata) -> Tensor:
+        from dfkd_exp.reconstruction.losses import sample_loss
+
+        scales = [float(s.std().square().mean()) for s in metadata.statistics] if self.normalise else None
+        return sample_loss(activations, targets, relu=self.relu, scales=scales)
+
+
+@dataclass
+class Moments(Reconstruction):
+    """``match: moments``: a group's means and deviations fit the class's, and its logits fit random draws."""
+
+    logits_weight: float = 1.0
+    """Weight of the sampled logits."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("group_size", self.group_size >= 2, "at least 2: one image has no deviation")
+        self.require("logits_weight", self.logits_weight >= 0, "at least 0")
+
+    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> list[Tensor]:
+        logits = metadata.statistics[-1].sample(label, self.group_size, generator)
+        means = [statistics.mean[label] for statistics in metadata.statistics]
+        deviations = [statistics.std()[label] for statistics in metadata.statistics]
+        return [logits, *means, *deviations]
+
+    def loss(self, activations: list[Tensor], targets: list[Tensor], metadata: GaussianMetadata) -> Tensor:
+        from dfkd_exp.reconstruction.losses import moment_loss
+
+        logits, *moments = targets
+        half = len(moments) // 2
+        return moment_loss(activations, moments[:half], moments[half:], logits, self.logits_weight)
+
+
+SCHEMAS: dict[str, type[Reconstruction]] = {"sample": Sample, "moments": Moments}
+
+
+@dataclass
+class Optimizer(Settings):
+    """The optimiser of the images' pixels."""
+
+    flag: ClassVar[str] = "optimizer"
+    couples_images: ClassVar[bool] = False
+    """Whether one image's step depends on the others; groups are then optimised one by one."""
+
+    lr: float = 0.07
+    """Learning rate, in pixels of the [0, 1] range (paper: 0.07 for MNIST, 0.05 for CelebA)."""
+
+    def __post_init__(self) -> None:
+        self.require("lr", self.lr > 0, "positive")
+
+    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+        raise NotImplementedError
+
+
+@dataclass
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015), the paper's choice."""
+
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Decay of the running means of the gradient and of its square."""
+
+    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.Adam([pixels], lr=self.lr, betas=(self.betas[0], self.betas[1]), fused=True)
+
+
+@dataclass
+class AdamW(Adam):
+    """Adam with decoupled weight decay, which pulls pixels to zero."""
+
+    weight_decay: float = 0.01
+    """Strength of the decay."""
+
+    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+        import torch
+
+        betas = (self.betas[0], self.betas[1])
+        return torch.optim.AdamW([pixels], lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass
+class Sgd(Optimizer):
+    """Gradient descent with momentum."""
+
+    lr: float = 10.0
+    """Learning rate; gradients of a mean over many images and units are small, so it is large."""
+    momentum: float = 0.9
+    """Momentum."""
+
+    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.SGD([pixels], lr=self.lr, momentum=self.momentum)
+
+
+@dataclass
+class Lbfgs(Optimizer):
+    """L-BFGS with a strong-Wolfe line search; each step is several evaluations, and groups are taken one by one."""
+
+    couples_images: ClassVar[bool] = True
+
+    lr: float = 1.0
+    """Initial step of the line search."""
+    max_iter: int = 5
+    """Iterations per step."""
+    history_size: int = 20
+    """Updates remembered."""
+
+    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+        import torch
+
+        return torch.optim.LBFGS(
+            [pixels],
+            lr=self.lr,
+            max_iter=self.max_iter,
+            history_size=self.history_size,
+            tolerance_grad=0.0,  # the default stops at once: gradients of a mean over many pixels are small
+            tolerance_change=0.0,
+            line_search_fn="strong_wolfe",
+        )
+
+
+@dataclass
+class CustomOptimizer(Optimizer):
+    """Any ``torch.optim.Optimizer`` by import path: ``optimizer=custom optimizer._target_=torch.optim.RMSprop``."""
+
+    couples_images: ClassVar[bool] = True  # nothing is known of it, so each group is its own problem
+
+    _target_: str = ""
+    """Import path of the class."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Its arguments, besides lr."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("_target_", bool(self._target_), "an import path such as torch.optim.RMSprop")
+
+    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+        import torch
+
+        target = import_by_path(self._target_, "optimizer._target_")
+        if not (isinstance(target, type) and issubclass(target, torch.optim.Optimizer)):
+            raise DfkdError(f"optimizer._target_={self._target_} is not a torch.optim.Optimizer")
+        try:
+            return target([pixels], lr=self.lr, **self.kwargs)
+        except (TypeError, ValueError) as error:
+            raise DfkdError(f"optimizer.kwargs={self.kwargs} do not fit {self._target_}: {error}") from error
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "adam": Adam,
+    "adamw": AdamW,
+    "sgd": Sgd,
+    "lbfgs": Lbfgs,
+    "custom": CustomOptimizer,
+}

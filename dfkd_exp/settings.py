@@ -1,0 +1,62 @@
+"""The base of every config dataclass: checked once, at the border, with messages that name the flag.
+
+Settings are plain dataclasses with primitive fields. They import nothing heavy, so that a typo is answered before
+torch is loaded; the methods that do the work import what they need.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from dfkd_exp.errors import DfkdError
+
+
+@dataclass
+class Settings:
+    """Common to all settings. ``flag`` is the name under which a user reaches them on the command line."""
+
+    flag: ClassVar[str] = ""
+    ephemeral: ClassVar[tuple[str, ...]] = ()
+    """Fields that change how or where, but never what, is computed; they are not part of an artifact's key."""
+
+    def require(self, field: str, ok: bool, rule: str) -> None:
+        """Raise a DfkdError that names the flag unless ``ok``."""
+        if not ok:
+            name = f"{self.flag}.{field}" if self.flag else field
+            raise DfkdError(f"{name} must be {rule}, got {getattr(self, field)!r}")
+
+    def require_choice(self, field: str, choices: Iterable[str]) -> None:
+        choices = list(choices)
+        value = getattr(self, field)
+        self.require(field, value in choices, f"one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
+
+    def identity(self) -> dict[str, Any]:
+        """The JSON-able fields that decide the result, with the class's name: what an artifact's key is made of."""
+        fields = {name: value for name, value in asdict(self).items() if name not in self.ephemeral}
+        return {"kind": type(self).__name__, **fields}
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(choices), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def import_by_path(path: str, flag: str) -> Any:
+    """The object at ``package.module.Name``, looked for in the working directory too; DfkdError if it is not there."""
+    module_name, _, name = path.rpartition(".")
+    if not module_name:
+        raise DfkdError(f"{flag} must be an import path like my_package.my_module.MyNet, got {path!r}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except ModuleNotFoundError as error:
+        raise DfkdError(
+            f"{flag}={path}: {error}; run from the folder that holds it, or install it, or set PYTHONPATH"
+        ) from error
+    except AttributeError as error:
+        raise DfkdError(f"{flag}={path}: module {module_name} has nothing called {name}") from error

@@ -1,0 +1,196 @@
+"""Artifacts: content-addressed, atomic, locked, verified.
+
+An artifact is a folder ``STORE/PHASE/KEY/`` with a ``manifest.json``. Its key is the hash of the config that matters to
+it, its code version and its inputs' keys. It is built in ``KEY.partial/`` beside its place and renamed in when complete;
+a killed build leaves a partial folder that the next one continues or overwrites. A failure is never cached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
+
+MANIFEST = "manifest.json"
+WORK = "work"
+"""Sub-folder of a partial artifact for what only the building needs; removed before the artifact is sealed."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished, verified folder. ``digest``: sha256 over its files' sums, equal for equal content."""
+
+    path: Path
+    key: str
+    manifest: dict[str, Any]
+    reused: bool
+
+    @property
+    def digest(self) -> str:
+        return _sha256(canonical_json({name: f["sha256"] for name, f in self.manifest["files"].items()}).encode())
+
+    @property
+    def seconds(self) -> float:
+        """What making it took, when it was made."""
+        return self.manifest["seconds"]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the maker said of it beside the files: peak memory, device and the like."""
+        return self.manifest["info"]
+
+    def file(self, name: str) -> Path:
+        return self.path / name
+
+    def json(self, name: str) -> Any:
+        return json.loads(self.file(name).read_text())
+
+
+class Store:
+    """A folder of artifacts that any number of processes may use at once."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+
+    def get_or_make(
+        self, phase: str, identity: dict[str, Any], version: int, make: Callable[[Path], dict[str, Any] | None]
+    ) -> Artifact:
+        """The artifact of ``phase`` for ``identity`` (JSON-able), made by ``make(folder)`` if it is not there.
+
+        ``make`` writes files into the folder, which may hold what an interrupted earlier call left, and may return facts
+        for the manifest. ``version``: of the code that makes it.
+        """
+        key = _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
+        place = self.root / phase / key
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(place.with_name(f"{key}.lock"), phase):
+            if place.exists():
+                try:
+                    return Artifact(place, key, verify(place), reused=True)
+                except DfkdError as error:
+                    aside = place.with_name(f"{key}.damaged-{time.time_ns()}")
+                    place.rename(aside)
+                    console.warn(f"{error}; moved to {aside} and made again")
+            partial = place.with_name(f"{key}.partial")
+            partial.mkdir(exist_ok=True)
+            remove_leftovers(partial)
+            started = time.perf_counter()
+            info = make(partial) or {}
+            shutil.rmtree(partial / WORK, ignore_errors=True)
+            facts = {
+                "phase": phase,
+                "key": key,
+                "version": version,
+                "identity": identity,
+                "seconds": time.perf_counter() - started,
+                "info": info,
+            }
+            seal(partial, facts)
+            partial.rename(place)
+            sync_folder(place.parent)
+            return Artifact(place, key, verify(place), reused=False)
+
+
+def _lock(path: Path, phase: str) -> FileLock:
+    """The operating system drops the lock of a killed process, so none is left behind."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=1)
+        lock.release()
+    except Timeout:
+        console.note(f"another run is making this {phase}; waiting for it")
+    return lock
+
+
+def seal(folder: Path, facts: dict[str, Any]) -> None:
+    """Write the manifest: ``facts`` and the size and sha256 of every file; all of it flushed to disk."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
+        with path.open("rb") as file:
+            files[path.relative_to(folder).as_posix()] = {
+                "bytes": path.stat().st_size,
+                "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            }
+            os.fsync(file.fileno())
+    manifest = {"format": "dfkd-manifest", "format_version": 1, **facts, "files": files}
+    write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode())
+    sync_folder(folder)
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder whose files are all as it says; else a DfkdError that names the file."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files = manifest["files"]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DfkdError(f"{folder / MANIFEST} is missing or unreadable ({type(error).__name__})") from error
+    if manifest.get("format") != "dfkd-manifest" or manifest.get("format_version") != 1:
+        raise DfkdError(f"{folder / MANIFEST} is of an unknown format or version ({manifest.get('format_version')})")
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            raise DfkdError(f"{path} is missing")
+        if path.stat().st_size != expected["bytes"]:
+            raise DfkdError(f"{path} is truncated or altered: {path.stat().st_size:,} bytes, not {expected['bytes']:,}")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
+                raise DfkdError(f"{path} is altered: its sha256 is not the manifest's")
+    return manifest
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside its place, flush it and rename it in: readers see the old one or the new one, whole."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of names, so that a rename survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed `write_atomically` left in ``folder``."""
+    for path in folder.rglob(".*"):
+        if path.is_file():
+            path.unlink()
+
+
+def canonical_json(value: Any) -> str:
+    """One text per value, whatever the order of its keys."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,152 @@
+"""Lightning's Trainer and loggers as settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.settings import Settings
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+
+
+@dataclass
+class TrainerSettings(Settings):
+    """On what the phases run. One device; a machine's other devices are for other runs of a sweep."""
+
+    flag: ClassVar[str] = "trainer"
+
+    accelerator: str = "auto"
+    """auto, cpu, cuda or mps."""
+    precision: str = "32-true"
+    """Lightning's precision for the training of teacher and student: 32-true, bf16-mixed, 16-mixed or 64-true."""
+
+    def __post_init__(self) -> None:
+        self.require_choice("accelerator", ACCELERATORS)
+        self.require_choice("precision", PRECISIONS)
+
+    def identity(self) -> dict[str, Any]:
+        """The device is not part of an artifact's key; the precision is."""
+        return {"precision": self.precision}
+
+    def build(self, logger: Any = False, callbacks: list[Any] | None = None, **options: Any) -> pl.Trainer:
+        """A quiet Trainer: no bars of its own, no checkpoints but ours, gradients allowed in ``predict``."""
+        import logging
+        import warnings
+
+        import pytorch_lightning as pl
+        from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+        from dfkd_exp.checkpoint import AtomicCheckpointIO
+
+        for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        # Our batches are slices of tensors on the device; workers would only slow them down.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
+        warnings.filterwarnings("ignore", ".*is a wrapped class.*")
+        try:
+            return pl.Trainer(
+                accelerator=self.accelerator,
+                devices=1,
+                precision=self.precision,  # type: ignore[arg-type]
+                logger=logger,
+                callbacks=callbacks,
+                plugins=[AtomicCheckpointIO()],
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                enable_checkpointing=False,
+                inference_mode=False,
+                use_distributed_sampler=False,
+                num_sanity_val_steps=0,
+                **options,
+            )
+        except (MisconfigurationException, ValueError) as error:
+            raise DfkdError(
+                f"trainer.accelerator={self.accelerator} cannot be used here: {str(error).splitlines()[0]}; "
+                "trainer.accelerator=cpu always can"
+            ) from error
+
+
+@dataclass
+class LoggerSettings(Settings):
+    """Where the curves of the training go."""
+
+    flag: ClassVar[str] = "logger"
+
+    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
+        """A Lightning logger for one phase of one run, or False."""
+        raise NotImplementedError
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        """Called once at the end of a run, whatever happened; ``figures`` are empty if it failed."""
+
+
+@dataclass
+class NoLogger(LoggerSettings):
+    """No curves."""
+
+    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
+        return False
+
+
+@dataclass
+class CsvLogger(LoggerSettings):
+    """``logs/PHASE/metrics.csv`` in the run's folder."""
+
+    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
+        from pytorch_lightning.loggers import CSVLogger
+
+        return CSVLogger(folder, name="logs", version=phase)
+
+
+@dataclass
+class TensorBoard(LoggerSettings):
+    """TensorBoard files under ``logs/`` in the run's folder (extra: ``tensorboard``)."""
+
+    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
+        from pytorch_lightning.loggers import TensorBoardLogger
+
+        try:
+            return TensorBoardLogger(folder, name="logs", version=phase)
+        except ModuleNotFoundError as error:
+            raise DfkdError("logger=tensorboard needs TensorBoard: pip install 'dfkd_exp[tensorboard]'") from error
+
+
+@dataclass
+class Wandb(LoggerSettings):
+    """Weights & Biases; offline unless told otherwise, so that no account is needed."""
+
+    project: str = "dfkd_exp"
+    """Project on W&B."""
+    offline: bool = True
+    """Keep the run on this machine; ``wandb sync`` sends it later."""
+    group: str | None = None
+    """Name under which W&B groups runs."""
+
+    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
+        from pytorch_lightning.loggers import WandbLogger
+
+        logger = WandbLogger(
+            project=self.project, offline=self.offline, group=self.group, save_dir=folder, prefix=phase, log_model=False
+        )
+        logger.experiment.config.update(config, allow_val_change=True)
+        return logger
+
+    def finish(self, figures: dict[str, Any]) -> None:
+        import wandb
+
+        try:
+            if wandb.run is not None and figures:
+                wandb.run.summary.update(figures)
+        finally:
+            wandb.finish(quiet=True)
+
+
+LOGGERS: dict[str, type[LoggerSettings]] = {"csv": CsvLogger, "tensorboard": TensorBoard, "wandb": Wandb, "none": NoLogger}
