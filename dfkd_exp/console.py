@@ -1,9 +1,12 @@
-"""What one sees: headings, progress bars with the time left, and the table at the end."""
+"""What one sees: headings, progress bars with the time left, and the table at the end; all of it in the run's log too."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -12,29 +15,61 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as RichProgress
 
 console = Console(highlight=False, soft_wrap=True)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+_logs: list[Console] = []
 _SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Write what is shown to a file as well, for as long as the context lasts."""
+    with path.open("a", encoding="utf-8") as file:
+        _logs.append(Console(file=file, highlight=False, soft_wrap=True, width=140))
+        try:
+            yield
+        finally:
+            _logs.pop()
+
+
+def show(thing: Any) -> None:
+    """Print a line or a table."""
+    for target in (console, *_logs):
+        target.print(thing)
+        target.file.flush()
 
 
 def heading(text: str) -> None:
     """Announce a phase."""
-    console.print(f"[bold cyan]▸ {text}[/]")
+    show(f"[bold cyan]▸ {text}[/]")
 
 
 def note(text: str) -> None:
     """A line under the heading."""
-    console.print(f"  [dim]{text}[/]")
+    show(f"  [dim]{text}[/]")
 
 
 def warn(text: str) -> None:
     """Something that a person should know, on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[yellow]warning:[/] {text}")
+    _complain("[yellow]warning:[/] ", text)
+
+
+def error(text: str) -> None:
+    """What went wrong, on stderr."""
+    _complain("[bold red]error:[/] ", text)
+
+
+def _complain(label: str, text: str) -> None:
+    for target in (_errors, *_logs):
+        target.print(label, end="")
+        target.print(text, markup=False)
+        target.file.flush()
 
 
 class Progress:
     """A bar with the time left on a terminal; elsewhere (a log file, a cluster) a line every ten seconds."""
 
-    def __init__(self, label: str, total: int):
-        self.label, self.total, self.done = label, total, 0
+    def __init__(self, label: str, total: int, done: int = 0):
+        self.label, self.total, self.done, self._done_before = label, total, done, done
         self._started = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
         if console.is_terminal:
@@ -47,8 +82,9 @@ class Progress:
                 TimeRemainingColumn(),
                 console=console,
                 transient=True,
+                refresh_per_second=4,
             )
-            self._task = self._bar.add_task(label, total=total)
+            self._task = self._bar.add_task(label, total=total, completed=done)
             self._bar.start()
 
     def advance(self, amount: int = 1) -> None:
@@ -59,8 +95,8 @@ class Progress:
         now = time.monotonic()
         if now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = (now - self._started) / self.done * max(self.total - self.done, 0)
-            console.print(f"  {self.label}: {self.done:,} of {self.total:,}, {left:,.0f} s left")
+            left = (now - self._started) / (self.done - self._done_before) * max(self.total - self.done, 0)
+            show(f"  {self.label}: {self.done:,} of {self.total:,}, {left:,.0f} s left")
             sys.stdout.flush()
 
     def close(self) -> None:

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+    import torch
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
@@ -35,6 +37,10 @@ class TrainerSettings(Settings):
         """The device is not part of an artifact's key; the precision is."""
         return {"precision": self.precision}
 
+    def device(self) -> torch.device:
+        """The device that the phases run on."""
+        return self.build().strategy.root_device
+
     def build(self, logger: Any = False, callbacks: list[Any] | None = None, **options: Any) -> pl.Trainer:
         """A quiet Trainer: no bars of its own, no checkpoints but ours, gradients allowed in ``predict``."""
         import logging
@@ -50,7 +56,8 @@ class TrainerSettings(Settings):
         # Our batches are slices of tensors on the device; workers would only slow them down.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
-        warnings.filterwarnings("ignore", ".*is a wrapped class.*")
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+        warnings.filterwarnings("ignore", ".*GPU available but not used.*")
         try:
             return pl.Trainer(
                 accelerator=self.accelerator,
@@ -80,11 +87,15 @@ class LoggerSettings(Settings):
 
     flag: ClassVar[str] = "logger"
 
-    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
-        """A Lightning logger for one phase of one run, or False."""
-        raise NotImplementedError
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        """Called once at the start of a run: its folder, and its config as plain values."""
+        self._folder = folder
 
-    def finish(self, figures: dict[str, Any]) -> None:
+    def for_phase(self, phase: str) -> Any:
+        """A Lightning logger for one phase of the run, or False."""
+        return False
+
+    def finish(self, figures: dict[str, Any], picture: Path | None = None) -> None:
         """Called once at the end of a run, whatever happened; ``figures`` are empty if it failed."""
 
 
@@ -92,31 +103,32 @@ class LoggerSettings(Settings):
 class NoLogger(LoggerSettings):
     """No curves."""
 
-    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
-        return False
-
 
 @dataclass
 class CsvLogger(LoggerSettings):
     """``logs/PHASE/metrics.csv`` in the run's folder."""
 
-    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
+    def for_phase(self, phase: str) -> Any:
         from pytorch_lightning.loggers import CSVLogger
 
-        return CSVLogger(folder, name="logs", version=phase)
+        return CSVLogger(self._folder, name="logs", version=phase)
 
 
 @dataclass
 class TensorBoard(LoggerSettings):
     """TensorBoard files under ``logs/`` in the run's folder (extra: ``tensorboard``)."""
 
-    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
+        super().start(folder, config)
+        from importlib.util import find_spec
+
+        if not (find_spec("tensorboard") or find_spec("tensorboardX")):
+            raise DfkdError("logger=tensorboard needs TensorBoard: pip install 'dfkd_exp[tensorboard]'")
+
+    def for_phase(self, phase: str) -> Any:
         from pytorch_lightning.loggers import TensorBoardLogger
 
-        try:
-            return TensorBoardLogger(folder, name="logs", version=phase)
-        except ModuleNotFoundError as error:
-            raise DfkdError("logger=tensorboard needs TensorBoard: pip install 'dfkd_exp[tensorboard]'") from error
+        return TensorBoardLogger(self._folder, name="logs", version=phase)
 
 
 @dataclass
@@ -130,21 +142,39 @@ class Wandb(LoggerSettings):
     group: str | None = None
     """Name under which W&B groups runs."""
 
-    def build(self, folder: Path, phase: str, config: dict[str, Any]) -> Any:
-        from pytorch_lightning.loggers import WandbLogger
-
-        logger = WandbLogger(
-            project=self.project, offline=self.offline, group=self.group, save_dir=folder, prefix=phase, log_model=False
-        )
-        logger.experiment.config.update(config, allow_val_change=True)
-        return logger
-
-    def finish(self, figures: dict[str, Any]) -> None:
+    def start(self, folder: Path, config: dict[str, Any]) -> None:
         import wandb
 
         try:
-            if wandb.run is not None and figures:
-                wandb.run.summary.update(figures)
+            self._run = wandb.init(
+                project=self.project,
+                group=self.group,
+                name=f"{folder.parent.name}/{folder.name}",
+                mode="offline" if self.offline else "online",
+                dir=folder,
+                config=config,
+                settings=wandb.Settings(silent=True),
+            )
+        except wandb.Error as error:
+            raise DfkdError(
+                f"logger=wandb cannot start ({str(error).splitlines()[0]}); run wandb login, or set logger.offline=true"
+            ) from error
+
+    def for_phase(self, phase: str) -> Any:
+        from pytorch_lightning.loggers import WandbLogger
+
+        return WandbLogger(experiment=self._run, prefix=phase, log_model=False)
+
+    def finish(self, figures: dict[str, Any], picture: Path | None = None) -> None:
+        import wandb
+
+        try:
+            if figures:
+                self._run.summary.update(figures)
+            if picture is not None:
+                self._run.log({"reconstructions": wandb.Image(str(picture))})
+            if self.offline:
+                console.note(f"to send this run to W&B: wandb sync {Path(self._run.dir).parent}")
         finally:
             wandb.finish(quiet=True)
 

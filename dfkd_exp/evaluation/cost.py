@@ -1,0 +1,54 @@
+"""What a phase costs: its peak memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass
+class PeakMemory:
+    """``num_bytes``: the most that was in use at once; of the GPU where one is used, else of the process."""
+
+    num_bytes: int = 0
+
+
+@contextmanager
+def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
+    """Measure the peak within the context. Where the system cannot reset it (not Linux), it is the process's so far."""
+    peak = PeakMemory()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        _reset()
+    try:
+        yield peak
+    finally:
+        peak.num_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _process_peak()
+
+
+def _reset() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # 5: reset the high-water mark (man proc)
+    except OSError:
+        pass
+
+
+def _process_peak() -> int:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
