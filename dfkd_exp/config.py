@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dfkd_exp import data, metadata, reconstruction
 from dfkd_exp.data import Data
 from dfkd_exp.distillation.settings import SOURCES, Distillation, Source, Student, Teacher
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.metadata import MetadataKind
 from dfkd_exp.reconstruction.settings import OPTIMIZERS, Optimizer, Reconstruction
 from dfkd_exp.settings import Settings, did_you_mean
@@ -76,9 +76,9 @@ class Config(Settings):
         if self.pipeline == "from_release":
             self.require("release", bool(self.release), "the folder of a release (release=FOLDER) with pipeline=from_release")
             if self.source.needs_data and not self.data.available:
-                raise DfkdError("this source needs real images, and data=none; choose a data set, for example data=mnist")
+                raise ConfigError("this source needs real images, and data=none; choose a data set, for example data=mnist")
         elif not self.data.available:
-            raise DfkdError(f"pipeline={self.pipeline} trains a teacher, and data=none; choose a data set (dfkd --help lists them)")
+            raise ConfigError(f"pipeline={self.pipeline} trains a teacher, and data=none; choose a data set (dfkd --help lists them)")
 
     def plain(self) -> dict[str, Any]:
         """The whole config as JSON-able values."""
@@ -104,18 +104,18 @@ def register() -> None:
 
 
 def typed(config: DictConfig) -> Config:
-    """The config as usable objects, everything checked; DfkdError with one line if something is wrong."""
+    """The config as usable objects, everything checked; ConfigError with one line if something is wrong."""
     for group, node in config.items():
         if group not in {f.name for f in fields(Config)}:
-            raise DfkdError(_unknown_flag(str(group)))
+            raise ConfigError(_unknown_flag(str(group)))
         kind = OmegaConf.get_type(node) if group in SCHEMAS else None
         for name in node if kind is not None else ():
             if name not in {f.name for f in fields(kind)}:  # +group.name=… gets past Hydra's own check
-                raise DfkdError(_unknown_flag(f"{group}.{name}"))
+                raise ConfigError(_unknown_flag(f"{group}.{name}"))
     try:
         result = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
-        raise DfkdError(explain(error)) from error
+        raise ConfigError(explain(error)) from error
     assert isinstance(result, Config)
     return result
 

@@ -68,8 +68,8 @@ def _complain(label: str, text: str) -> None:
 class Progress:
     """A bar with the time left on a terminal; elsewhere (a log file, a cluster) a line every ten seconds."""
 
-    def __init__(self, label: str, total: int, done: int = 0):
-        self.label, self.total, self.done, self._done_before = label, total, done, done
+    def __init__(self, label: str, total: int):
+        self.label, self.total, self.done, self._done_before = label, total, 0, 0
         self._started = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
         if console.is_terminal:
@@ -84,8 +84,15 @@ class Progress:
                 transient=True,
                 refresh_per_second=4,
             )
-            self._task = self._bar.add_task(label, total=total, completed=done)
+            self._task = self._bar.add_task(label, total=total)
             self._bar.start()
+
+    def skip(self, amount: int) -> None:
+        """Count what an earlier, interrupted run has done; it does not enter the estimate of the time left."""
+        self.done += amount
+        self._done_before += amount
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done)
 
     def advance(self, amount: int = 1) -> None:
         self.done += amount

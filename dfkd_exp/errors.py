@@ -1,5 +1,9 @@
-"""The one exception that is shown to a person without a traceback."""
+"""The exceptions that are shown to a person without a traceback."""
 
 
 class DfkdError(Exception):
     """Something the user can mend. The message is one line: what is wrong, with the value; where; what to do."""
+
+
+class ConfigError(DfkdError):
+    """A setting that cannot be: known before anything is computed."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.errors import ConfigError, DfkdError
 
 
 @dataclass
@@ -24,10 +24,10 @@ class Settings:
     """Fields that change how or where, but never what, is computed; they are not part of an artifact's key."""
 
     def require(self, field: str, ok: bool, rule: str) -> None:
-        """Raise a DfkdError that names the flag unless ``ok``."""
+        """Raise a ConfigError that names the flag unless ``ok``."""
         if not ok:
             name = f"{self.flag}.{field}" if self.flag else field
-            raise DfkdError(f"{name} must be {rule}, got {getattr(self, field)!r}")
+            raise ConfigError(f"{name} must be {rule}, got {getattr(self, field)!r}")
 
     def require_choice(self, field: str, choices: Iterable[str]) -> None:
         choices = list(choices)

@@ -43,7 +43,7 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """What making it took, when it was made."""
+        """What making it took, when it was made; of the last attempt only if ``manifest["resumed"]``."""
         return self.manifest["seconds"]
 
     @property
@@ -84,6 +84,7 @@ class Store:
                     place.rename(aside)
                     console.warn(f"{error}; moved to {aside} and made again")
             partial = place.with_name(f"{key}.partial")
+            resumed = partial.exists()
             partial.mkdir(exist_ok=True)
             remove_leftovers(partial)
             started = time.perf_counter()
@@ -95,6 +96,7 @@ class Store:
                 "version": version,
                 "identity": identity,
                 "seconds": time.perf_counter() - started,
+                "resumed": resumed,
                 "info": info,
             }
             seal(partial, facts)

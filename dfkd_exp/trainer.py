@@ -57,6 +57,7 @@ class TrainerSettings(Settings):
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*number of training batches.*is smaller than the logging interval.*")
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+        warnings.filterwarnings("ignore", ".*Couldn't infer the batch indices.*")
         warnings.filterwarnings("ignore", ".*GPU available but not used.*")
         try:
             return pl.Trainer(

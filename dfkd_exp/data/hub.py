@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.data.base import Data
 from dfkd_exp.data.image_folder import MODES, to_tensor
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @dataclass
 class Hub(Data):
     """``data=hub data.name=ylecun/mnist``; a local folder of parquet or image files works as a name too."""
+
+    decode_once: ClassVar[bool] = True
 
     name: str = ""
     """Name on the Hub, or a local folder."""

@@ -25,6 +25,7 @@ class ImageFolder(Data):
     """``path/CLASS/*.png`` (a share is held out for testing) or ``path/train/CLASS/*`` and ``path/test/CLASS/*``."""
 
     ephemeral: ClassVar[tuple[str, ...]] = ("path",)
+    decode_once: ClassVar[bool] = True
 
     path: str = ""
     """The folder."""

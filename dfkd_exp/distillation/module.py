@@ -54,6 +54,9 @@ class TrainingModule(pl.LightningModule):
         tensors = tuple(tensor.to(self.device) for tensor in self.tensors)
         return TensorBatches(tensors, self.settings.batch_size, derive_seed(self.seed, "order", epoch))
 
+    def on_train_start(self) -> None:
+        self.progress.skip(self.trainer.global_step)
+
     def on_train_epoch_start(self) -> None:
         # Dropout and augmentation draw from the global generator.
         torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch))

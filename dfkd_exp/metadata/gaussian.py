@@ -202,7 +202,7 @@ class GaussianCollector:
         self.moments = [[self._empty(layer) for _ in range(self.num_classes)] for layer in self.layers]
 
     def _empty(self, layer: Layer) -> ClassMoments:
-        form = self.kind.form_for(layer.num_units)
+        form = self.kind.form_for(layer.num_units, is_top=layer is self.layers[-1])
         return ClassMoments(layer.num_units, form, self._test_matrix(layer) if form == "low_rank" else None)
 
     def _test_matrix(self, layer: Layer) -> Tensor:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.gaussian import GaussianCollector, GaussianMetadata
 
-COVARIANCES = ("auto", "full", "low_rank", "diagonal")
+COVARIANCES = ("auto", "full", "low_rank", "diagonal", "top_only")
 
 
 @dataclass
@@ -38,7 +38,8 @@ class Gaussian(MetadataKind):
     layers: Any = "all"
     """all, top, or a list of module paths such as [features.0,classifier.1]; the logits always belong to it."""
     covariance: str = "auto"
-    """full, low_rank (plus a diagonal), diagonal, or auto: by the number of units of the layer."""
+    """full, low_rank (plus a diagonal), diagonal; auto: by the number of units of the layer; top_only: full for the logits
+    and diagonal for all other layers, which is all that ``match: moments`` uses."""
     rank: int = 32
     """Rank of the low-rank covariances."""
     full_up_to: int = 2048
@@ -55,8 +56,10 @@ class Gaussian(MetadataKind):
         named = not isinstance(self.layers, str) and all(isinstance(name, str) for name in self.layers)
         self.require("layers", self.layers in ("all", "top") or named, "all, top or a list of module paths")
 
-    def form_for(self, num_units: int) -> str:
-        """full, low_rank or diagonal, for a layer of so many units."""
+    def form_for(self, num_units: int, is_top: bool) -> str:
+        """full, low_rank or diagonal, for a layer of so many units; ``is_top``: the logits."""
+        if self.covariance == "top_only":
+            return "full" if is_top else "diagonal"
         if self.covariance != "auto":
             form = self.covariance
         elif num_units <= self.full_up_to:

@@ -1,0 +1,157 @@
+"""The command ``dfkd``: typed config in, exit code out. Nothing heavy is imported before the config is known to be good."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from dfkd_exp import console
+from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, register, typed
+from dfkd_exp.errors import ConfigError, DfkdError
+
+WITHOUT_EFFECT = {
+    "from_release": ("metadata",),
+    "release": ("student", "reconstruction", "optimizer", "distillation", "source"),
+}
+"""Per pipeline, the groups that it does not reach."""
+
+_failures: list[Exception] = []
+"""What went wrong in the job, or in a sweep's jobs; the exit code follows from it."""
+
+
+def main() -> None:
+    """Run, and say in one line what is wrong if something is. Exit code 0, 1 (failed), 2 (bad config) or 130 (interrupted)."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        console.show(help_page())
+        return
+    # Hydra prints errors by itself, at length, unless told to let them through.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
+    OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
+    _failures.clear()
+    try:
+        _hydra_main()
+    except CONFIG_ERRORS as error:
+        console.error(explain(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.error("interrupted; the same command continues where it was")
+        sys.exit(130)
+    if _failures:
+        sys.exit(2 if all(isinstance(error, ConfigError) for error in _failures) else 1)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def _hydra_main(settings: DictConfig) -> None:
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    try:
+        _job(settings, folder, list(hydra_config.overrides.task))
+    except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
+        _failures.append(error)
+        console.error(_in_one_line(error, folder))
+        if hydra_config.mode is RunMode.MULTIRUN:
+            (folder / "error.txt").write_text(traceback.format_exc())
+        elif folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()  # Hydra makes it before the config is checked
+
+
+def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
+    config = typed(settings)
+    without_effect = WITHOUT_EFFECT.get(config.pipeline, ())
+    for override in overrides:
+        if override.partition("=")[0].partition(".")[0] in without_effect:
+            raise ConfigError(f"{override} has no effect with pipeline={config.pipeline}; leave it out")
+    with console.log_to(folder / "log.txt"):
+        console.show(f"[bold]dfkd[/] {' '.join(overrides)}")
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True))
+
+        from dfkd_exp.pipeline import PICTURE, RESULT, run  # torch and Lightning, some seconds
+        from dfkd_exp.report.tables import run_table
+
+        result = run(config, folder, overrides)
+        if result is not None:
+            console.show(run_table(result))
+            console.show(f"result   {_short(folder / RESULT)}\npicture  {_short(folder / PICTURE)}")
+
+
+class SweepTable(Callback):
+    """Prints the table of a sweep at its end, and names the jobs that failed."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from dfkd_exp.report.tables import read_results, sweep_table
+
+        folder = Path(config.hydra.sweep.dir)
+        results, failed = read_results(folder)
+        with console.log_to(folder / "log.txt"):
+            if results:
+                console.show(sweep_table(results))
+            for job in failed:
+                console.error(f"job {job.name} failed: {_short(job / 'error.txt')}")
+            console.show(f"sweep    {_short(folder)}: {len(results)} of {len(results) + len(failed)} jobs done")
+
+
+def _in_one_line(error: Exception, folder: Path) -> str:
+    """What is wrong; for what nobody foresaw, where the traceback is."""
+    if isinstance(error, DfkdError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename or folder}; mend that, and the same command continues where it was"
+    (folder / "error.txt").write_text(traceback.format_exc())
+    return f"{type(error).__name__}: {error}; the traceback is in {_short(folder / 'error.txt')}"
+
+
+def _run_name() -> str:
+    """Sorts by time, and is unique for runs that start in the same second."""
+    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+
+
+def _short(path: Path) -> str:
+    """Relative to the working directory, if it is inside it."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _first_comment(path: Path) -> str:
+    comments = (line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# "))
+    return next((text for text in comments if not text.startswith("@package")), "")
+
+
+def help_page() -> str:
+    """What ``dfkd --help`` shows: made from the files in ``conf/``, so that it is never out of date."""
+    lines = [
+        "[bold]dfkd[/]: data-free knowledge distillation from activation metadata",
+        "",
+        "  dfkd                                     digits, a minute, no download: teacher, metadata, images, student, table",
+        "  dfkd experiment=mnist_lenet_quick        a named question; conf/experiment/ says what to expect of each",
+        "  dfkd data=mnist teacher=hinton_net student=hinton_net_800 distillation.epochs=10",
+        "  dfkd -m student=mlp,cnn seed=0,1,2       a sweep: every combination, one table; nothing is computed twice",
+        "  dfkd pipeline=release release=FOLDER     the owner's side: write what is published, and stop",
+        "  dfkd pipeline=from_release release=FOLDER student=mlp      the other side, without the data",
+        "  dfkd --cfg job                           every setting, as it would be used",
+        "",
+        "Choose one of each group (group=choice), and set any field (group.field=value; docs/config.md lists them all):",
+    ]
+    for group in groups():
+        lines.append(f"\n[bold cyan]{group}[/]")
+        for name in choices(group):
+            text = _first_comment(CONF / group / f"{name}.yaml").replace("[", r"\[")
+            lines.append(f"  {name:<20} {text}")
+    lines += [
+        "\n[bold cyan]and[/]",
+        "  seed=0  outputs=outputs  name=…  release=FOLDER",
+        "",
+        "Exit codes: 0 done, 1 failed, 2 the config is wrong, 130 interrupted. --hydra-help: the options of Hydra itself.",
+    ]
+    return "\n".join(lines)

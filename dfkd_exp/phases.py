@@ -1,0 +1,287 @@
+"""The phases, as plain functions: each reads artifacts and writes one. pipeline.py puts them in order.
+
+``teacher -> metadata -> release`` need the data; ``reconstruction -> student`` need the release and nothing else;
+``evaluation`` needs a test set, if there is one. Nothing is computed twice: see store.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dfkd_exp import console
+from dfkd_exp.data import Data
+from dfkd_exp.data.images import ImageData, LabelledImages
+from dfkd_exp.distillation.distill import train_on_labels, train_on_teacher
+from dfkd_exp.distillation.settings import Distillation, Student, Teacher
+from dfkd_exp.distillation.source import Shown, held_out
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.cost import peak_memory
+from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.settings import MetadataKind
+from dfkd_exp.models.recording import num_parameters
+from dfkd_exp.models.settings import load_weights
+from dfkd_exp.reconstruction.loop import batches_of_groups
+from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_shards, shard_name
+from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
+from dfkd_exp.release import MODEL, Release, read_release, write_release
+from dfkd_exp.seeding import derive_seed
+from dfkd_exp.store import WORK, Artifact, Store, write_atomically
+from dfkd_exp.trainer import LoggerSettings, TrainerSettings
+
+VERSIONS = {"images": 1, "teacher": 1, "metadata": 1, "release": 1, "reconstruction": 1, "student": 1, "evaluation": 1}
+"""Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
+
+
+@dataclass
+class Workshop:
+    """Where the phases work: the store, the trainer, the logger of the run; and what each phase made, in order."""
+
+    store: Store
+    trainer: TrainerSettings
+    logger: LoggerSettings
+
+    def __post_init__(self) -> None:
+        self.artifacts: dict[str, Artifact] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        return self.trainer.device()
+
+    def phase(self, name: str, title: str, identity: dict[str, Any], make: Callable[[Path], dict[str, Any]]) -> Artifact:
+        """The artifact of a phase, from the store or from ``make(folder)``, which returns facts for its manifest."""
+        console.heading(title)
+
+        def measured(folder: Path) -> dict[str, Any]:
+            with peak_memory(self.device) as peak:
+                facts = make(folder)
+            return {**facts, "peak_memory_bytes": peak.num_bytes, "device": str(self.device)}
+
+        artifact = self.store.get_or_make(name, identity, VERSIONS[name], measured)
+        console.note(f"reused from the store: {artifact.path}" if artifact.reused else f"{artifact.seconds:,.1f} s")
+        self.artifacts[name] = artifact
+        return artifact
+
+
+class LazyData:
+    """A data set that is opened when somebody first asks for its images, and never if nobody does."""
+
+    def __init__(self, settings: Data, workshop: Workshop):
+        self.settings, self._workshop = settings, workshop
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        return self.settings.fingerprint()
+
+    @cached_property
+    def images(self) -> ImageData:
+        if not self.settings.decode_once:
+            return self.settings.load()
+
+        def make(folder: Path) -> dict[str, Any]:
+            data = self.settings.load()
+            tensors = {f"{part}.{what}": getattr(getattr(data, part), what) for part in ("train", "test") for what in ("images", "labels")}
+            write_atomically(folder / "images.safetensors", save(tensors))
+            return {"classes": data.classes, "bytes_per_image": data.bytes_per_image}
+
+        artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make)
+        tensors = load_file(artifact.file("images.safetensors"))
+        parts = {part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in ("train", "test")}
+        return ImageData(**parts, classes=artifact.info["classes"], bytes_per_image=artifact.info["bytes_per_image"])
+
+
+def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: int) -> Artifact:
+    """Train the teacher on the data, or load its checkpoint; ``model.safetensors``."""
+    identity = {"teacher": settings.identity(), "data": data.fingerprint, **workshop.trainer.identity()}
+    if not settings.checkpoint:
+        identity["seed"] = seed
+
+    def make(folder: Path) -> dict[str, Any]:
+        images = data.images
+        inputs = data.settings.inputs(images.shape)
+        network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
+        if not settings.checkpoint:
+            train_on_labels(
+                network, images.train.images, images.train.labels, inputs, settings, derive_seed(seed, "teacher"),
+                label="training the teacher", trainer=workshop.trainer, logger=workshop.logger.for_phase("teacher"),
+                resume=folder / WORK / "fit.ckpt",
+            )  # fmt: skip
+        write_atomically(folder / MODEL, _weights(network))
+        logits = predict_logits(network.to(workshop.device), images.test.images, inputs)
+        return {"test_accuracy": accuracy(logits, images.test.labels)}
+
+    verb = "loading" if settings.checkpoint else "training"
+    return workshop.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make)
+
+
+def make_metadata(
+    workshop: Workshop, kind: MetadataKind, settings: Teacher, teacher: Artifact, data: LazyData
+) -> Artifact:
+    """Collect the metadata in one pass over the training images; ``metadata.safetensors``."""
+    identity = {"metadata": kind.identity(), "teacher": teacher.digest, "data": data.fingerprint}
+
+    def make(folder: Path) -> dict[str, Any]:
+        images = data.images
+        inputs = data.settings.inputs(images.shape)
+        network = _load(settings, teacher, inputs, len(images.classes)).to(workshop.device)
+        collector = kind.collector(network, inputs)
+        train = images.train.by_class()
+        with console.Progress("collecting metadata", len(train)) as progress:
+            for shown, labels in zip(train.images.split(1000), train.labels.split(1000), strict=True):
+                collector.update(inputs.from_pixels(shown.to(workshop.device)), labels)
+                progress.advance(len(labels))
+        metadata = collector.finish()
+        metadata.save(folder / "metadata.safetensors")
+        return {"metadata_bytes": metadata.num_bytes}
+
+    return workshop.phase("metadata", f"metadata: collecting {type(kind).__name__}", identity, make)
+
+
+def make_release(
+    workshop: Workshop, settings: Teacher, teacher: Artifact, metadata: Artifact, data: LazyData
+) -> Release:
+    """Write the release folder into the store and read it back."""
+    architecture = settings.architecture()
+    identity = {"architecture": architecture, "teacher": teacher.digest, "metadata": metadata.digest, "data": data.fingerprint}
+
+    def make(folder: Path) -> dict[str, Any]:
+        statistics = GaussianMetadata.load(metadata.file("metadata.safetensors"))
+        network = _load(settings, teacher, statistics.inputs, statistics.num_classes)
+        write_release(
+            folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"]
+        )
+        return {}
+
+    artifact = workshop.phase("release", "release: writing the folder that is published", identity, make)
+    return read_release(artifact.path / "release")
+
+
+def make_reconstruction(
+    workshop: Workshop, release: Release, receiver: Teacher, settings: Reconstruction, optimizer: Optimizer, seed: int
+) -> Artifact:
+    """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
+    identity = {"release": release.digest, "reconstruction": settings.identity(), "optimizer": optimizer.identity(), "seed": seed}
+
+    def make(folder: Path) -> dict[str, Any]:
+        metadata = release.metadata()
+        teacher = release.teacher(receiver)
+        batches = batches_of_groups(settings, optimizer, metadata.num_classes)
+        expected = {shard_name(groups): groups for groups in batches}
+        for path in folder.iterdir():
+            if path.name not in expected and path.is_file():
+                path.unlink()  # of another division into batches
+        left = [groups for name, groups in expected.items() if not (folder / name).exists()]
+        steps_per_group = settings.group_size * settings.steps
+        total = settings.groups_per_class * metadata.num_classes * steps_per_group
+        with console.Progress("image-steps", total) as progress:
+            progress.skip(total - sum(map(len, left)) * steps_per_group)
+            module = ReconstructionModule(teacher, metadata, settings, optimizer, seed, progress)
+            runner = workshop.trainer.build(callbacks=[ShardWriter(folder)])
+            if left:
+                groups = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
+                runner.predict(module, groups, return_predictions=False)
+        images = read_shards(folder)
+        if not images.inputs.isfinite().all():
+            raise DfkdError(f"the reconstruction diverged; lower optimizer.lr (now {optimizer.lr:g})")
+        losses = images.losses.mean(1).tolist()
+        if logger := workshop.logger.for_phase("reconstruction"):
+            for index, loss in enumerate(losses):
+                logger.log_metrics({"loss": loss}, step=min(index * max(1, settings.steps // 10), settings.steps))
+            logger.save()
+            logger.finalize("success")
+        return {"images": len(images), "losses": losses}
+
+    count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
+    title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"
+    return workshop.phase("reconstruction", title, identity, make)
+
+
+def make_student(
+    workshop: Workshop, release: Release, receiver: Teacher, shown: Shown, settings: Student, distillation: Distillation, seed: int
+) -> Artifact:
+    """Distil the student on what it is shown; ``model.safetensors``."""
+    # The release stands for the teacher, whose weights are in it.
+    identity = {
+        "student": settings.identity(), "distillation": distillation.identity(), "release": release.digest,
+        "shown": shown.identity, "seed": seed, **workshop.trainer.identity(),
+    }  # fmt: skip
+
+    def make(folder: Path) -> dict[str, Any]:
+        inputs, num_classes = release.inputs, len(release.classes)
+        network = settings.build(inputs, num_classes, derive_seed(seed, "student"))
+        images, labels = shown.load()
+        train, rest = held_out(len(images), distillation.holdout if shown.free else 0.0, derive_seed(seed, "holdout"))
+        options: dict[str, Any] = {
+            "label": "training the student", "trainer": workshop.trainer,
+            "logger": workshop.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
+        }  # fmt: skip
+        fit_seed = derive_seed(seed, "student")
+        teacher = release.teacher(receiver)
+        if distillation.targets == "labels":
+            if labels is None:
+                raise DfkdError("distillation.targets=labels needs images that have labels; noise has none")
+            train_on_labels(network, images[train], labels[train], inputs, distillation, fit_seed, **options)
+        else:
+            train_on_teacher(network, teacher, images[train], inputs, distillation, fit_seed, **options)
+        write_atomically(folder / MODEL, _weights(network))
+        agreed = None
+        if len(rest):
+            both = [predict_logits(net.to(workshop.device), images[rest], inputs) for net in (network, teacher)]
+            agreed = agreement(*both)
+        return {"images": len(train), "agreement_held_out": agreed, "num_parameters": num_parameters(network)}
+
+    title = f"student: distilling {settings.target or settings.name}"
+    if distillation.targets == "labels":
+        title = f"student: training {settings.target or settings.name} on labels"
+    return workshop.phase("student", f"{title} on {shown.title}", identity, make)
+
+
+def evaluate(
+    workshop: Workshop, release: Release, receiver: Teacher, student: Artifact, settings: Student, data: LazyData
+) -> Artifact:
+    """True accuracy of student and teacher on the test set, and their agreement there; ``null`` where there is no data."""
+    identity = {"release": release.digest, "student": student.digest, "data": data.fingerprint}
+
+    def make(folder: Path) -> dict[str, Any]:
+        if not data.settings.available:
+            return {"accuracy": None, "teacher_accuracy": None, "agreement": None, "test_images": 0}
+        test = data.images.test
+        if data.images.shape != release.inputs.shape:
+            raise DfkdError(
+                f"the release is for images of shape {list(release.inputs.shape)}, the data's are {list(data.images.shape)}; "
+                "set data.pad or data.size as its owner did"
+            )
+        if int(test.labels.max()) >= len(release.classes):
+            raise DfkdError(f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for")
+        networks = (_load(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
+        student_logits, teacher_logits = (predict_logits(n.to(workshop.device), test.images, release.inputs) for n in networks)
+        return {
+            "accuracy": accuracy(student_logits, test.labels),
+            "teacher_accuracy": accuracy(teacher_logits, test.labels),
+            "agreement": agreement(student_logits, teacher_logits),
+            "test_images": len(test),
+        }
+
+    where = "on the test set" if data.settings.available else "on held-out reconstructions alone, for want of data"
+    return workshop.phase("evaluation", f"evaluation {where}", identity, make)
+
+
+def _weights(network: nn.Module) -> bytes:
+    return save({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()})
+
+
+def _load(settings: Teacher | Student, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:
+    """The network of a teacher or student artifact."""
+    network = replace(settings, checkpoint=None).build(inputs, num_classes, seed=0)
+    load_weights(network, load_file(artifact.file(MODEL)), str(artifact.file(MODEL)), settings.target or settings.name)
+    return network.eval()

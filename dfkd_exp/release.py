@@ -1,0 +1,229 @@
+"""The release folder: what a model owner publishes, and all that the other side has. Format: docs/metadata-format.md.
+
+``config.json`` (architecture, inputs, classes), ``model.safetensors`` (the teacher), ``metadata.safetensors``,
+``manifest.json`` (sizes and sha256 sums) and ``README.md``, the model card: the layout of the Hugging Face Hub.
+Nothing in it is executed, and nobody's class is looked up by a name that stands in it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_exp.distillation.settings import Teacher
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.settings import NAMES
+from dfkd_exp.store import canonical_json, seal, sync_folder, verify, write_atomically
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dfkd_exp.metadata.gaussian import GaussianMetadata
+
+FORMAT, VERSION = "dfkd-release", 1
+CONFIG, MODEL, METADATA, CARD = "config.json", "model.safetensors", "metadata.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release folder, verified. ``digest``: of what it says, whoever wrote it and whatever its card says."""
+
+    folder: Path
+    config: dict[str, Any]
+    digest: str
+
+    @property
+    def inputs(self) -> InputSpec:
+        return InputSpec.from_json(self.config["inputs"])
+
+    @property
+    def classes(self) -> list[str]:
+        return self.config["classes"]
+
+    @property
+    def teacher_accuracy(self) -> float | None:
+        """On the owner's test set, as the owner measured it."""
+        return self.config["test_accuracy"]
+
+    def metadata(self) -> GaussianMetadata:
+        """The metadata; DfkdError if it is damaged, not finite, or of another teacher than the config names."""
+        from dfkd_exp.metadata.gaussian import GaussianMetadata
+
+        metadata = GaussianMetadata.load(self.folder / METADATA)
+        if metadata.teacher_sha256 != self.config["teacher_sha256"]:
+            raise DfkdError(f"{self.folder / METADATA} belongs to another teacher; use the two files of one release")
+        return metadata
+
+    def teacher(self, receiver: Teacher | None = None) -> nn.Module:
+        """The teacher with its weights, frozen. A network that is not one of the project's is the receiver's to name."""
+        from dfkd_exp.models.recording import frozen, weights_digest
+        from dfkd_exp.models.settings import load_weights, read_state_dict
+
+        architecture = self.config["architecture"]
+        if architecture["name"] == "custom" or architecture["name"] not in NAMES:
+            if receiver is None or receiver.name != "custom":
+                raise DfkdError(
+                    f"the teacher in {self.folder} is its owner's own network ({architecture['target']}), whose code does not "
+                    "travel; give it: teacher=custom teacher.target=package.module.Name"
+                )
+            chosen = Teacher(name="custom", target=receiver.target, kwargs=receiver.kwargs or architecture["kwargs"])
+        else:
+            chosen = Teacher(name=architecture["name"], kwargs=architecture["kwargs"])
+        teacher = chosen.build(self.inputs, len(self.classes), seed=0)
+        load_weights(teacher, read_state_dict(self.folder / MODEL, MODEL), str(self.folder / MODEL), chosen.target or chosen.name)
+        if weights_digest(teacher) != self.config["teacher_sha256"]:
+            raise DfkdError(f"{self.folder / MODEL} does not hold the weights that {CONFIG} names; fetch the release again")
+        return frozen(teacher)
+
+
+def write_release(
+    folder: Path,
+    teacher: nn.Module,
+    metadata: GaussianMetadata,
+    architecture: dict[str, Any],
+    classes: list[str],
+    test_accuracy: float | None,
+) -> Release:
+    """Write the five files into the empty folder ``folder`` and read them back. Raises DfkdError if it holds anything."""
+    from safetensors.torch import save
+
+    from dfkd_exp.models.recording import num_parameters, weights_digest
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise DfkdError(f"release={folder} is not empty; name a new folder")
+    metadata.check_teacher(teacher)
+    config = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "library_name": "dfkd_exp",
+        "architecture": architecture,
+        "num_parameters": num_parameters(teacher),
+        "inputs": metadata.inputs.to_json(),
+        "classes": classes,
+        "test_accuracy": test_accuracy,
+        "teacher_sha256": weights_digest(teacher),
+    }
+    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in teacher.state_dict().items()}
+    write_atomically(folder / MODEL, save(weights, metadata={"format": "pt"}))
+    metadata.save(folder / METADATA)
+    seal(folder, {"phase": "release"})
+    write_atomically(folder / CARD, model_card(config, metadata).encode())
+    return read_release(folder)
+
+
+def read_release(folder: str | Path) -> Release:
+    """A release folder, checked against its manifest. Raises DfkdError for anything missing, altered or of another version."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DfkdError(f"release={folder} is not a folder; give the one that pipeline=release wrote")
+    manifest = verify(folder)
+    for name in (CONFIG, MODEL, METADATA):
+        if name not in manifest["files"]:
+            raise DfkdError(f"{folder / 'manifest.json'} does not list {name}; fetch the release again")
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+    except json.JSONDecodeError as error:
+        raise DfkdError(f"{folder / CONFIG} is not JSON; fetch the release again") from error
+    if config.get("format") != FORMAT or config.get("format_version") != VERSION:
+        raise DfkdError(
+            f"{folder / CONFIG} is {config.get('format')} version {config.get('format_version')}, this program reads "
+            f"{FORMAT} version {VERSION}; update dfkd_exp"
+        )
+    wanted = ("architecture", "inputs", "classes", "test_accuracy", "teacher_sha256")
+    if missing := [key for key in wanted if key not in config]:
+        raise DfkdError(f"{folder / CONFIG} lacks {', '.join(missing)}; fetch the release again")
+    return Release(folder, config, canonical_json({name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)}))
+
+
+def copy_release(release: Release, target: Path) -> Release:
+    """Publish a release: a copy at ``target``, whole or not at all. The same release there already is fine, another is not."""
+    if target.is_dir() and any(target.iterdir()):
+        try:
+            existing = read_release(target)
+        except DfkdError:
+            existing = None
+        if existing is None or existing.digest != release.digest:
+            raise DfkdError(f"release={target} holds something else already; name a new folder")
+        return existing
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / "copy"
+    try:
+        shutil.copytree(release.folder, beside)
+        copied = read_release(beside)
+        if target.is_dir():
+            target.rmdir()
+        beside.rename(target)
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(beside.parent, ignore_errors=True)
+    return Release(target, copied.config, copied.digest)
+
+
+def model_card(config: dict[str, Any], metadata: GaussianMetadata) -> str:
+    """The README.md of a release, with what the statistics hold and what they may reveal."""
+    network = config["architecture"]["target"] or config["architecture"]["name"]
+    measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
+    channels, height, width = config["inputs"]["shape"]
+    rows = "\n".join(
+        f"| `{layer.name}` | {'x'.join(map(str, layer.shape))} | {statistics.form.replace('_', '-')} | "
+        f"{sum(t.numel() * t.element_size() for t in statistics.tensors().values()):,} |"
+        for layer, statistics in zip(metadata.layers, metadata.statistics, strict=True)
+    )
+    smallest = min(metadata.counts)
+    fewest = min(range(len(metadata.counts)), key=metadata.counts.__getitem__)
+    return f"""---
+library_name: dfkd_exp
+pipeline_tag: image-classification
+tags:
+- knowledge-distillation
+- data-free
+---
+# {network}, with metadata for data-free distillation
+
+A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training images, from which
+somebody without those images can distil a smaller network.
+
+| | |
+|---|---|
+| inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
+| classes | {", ".join(config["classes"])} |
+| accuracy on its owner's test set | {measured} |
+| images behind the statistics | {sum(metadata.counts):,} ({smallest:,} in the smallest class, {config["classes"][fewest]}) |
+| kind of metadata | {metadata.kind["name"]}, {metadata.num_bytes:,} bytes |
+
+## Use
+
+```bash
+dfkd pipeline=from_release release=THIS_FOLDER student=mlp
+```
+
+`metadata.safetensors` and `config.json` are read with `safetensors` and `json` alone; the format is specified in the project's
+`docs/metadata-format.md`. `manifest.json` holds the sha256 of every file but this one.
+
+## What the statistics hold
+
+Per class, for each layer below, the mean of its outputs (before the non-linearity; the logits divided by
+{metadata.temperature:g}) and their covariance, over the training images of that class.
+
+| layer | units | covariance | bytes |
+|---|---|---|---|
+{rows}
+
+## What they may reveal
+
+* A class's mean activations show what its images have in common. Where a class holds few images, or images of one
+  person or one object, that is close to showing the images themselves. From the first layer's mean, the class's mean image can
+  often be computed.
+* Covariances of a full-rank first layer give the covariance of the pixels. Images reconstructed from the statistics resemble the training
+  images' common features; rare features can be among them.
+* Statistics are exact, without added noise: no differential privacy is claimed. Anybody who holds all images of a class but one can
+  compute that one from a mean.
+* The weights of the network reveal something of their own, with or without metadata.
+"""

@@ -1,0 +1,59 @@
+"""Pictures, drawn without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dfkd_exp.data.images import LabelledImages
+from dfkd_exp.inputs import InputSpec
+
+MOST_CLASSES = 20
+SAMPLES = 8
+
+
+def draw_images(
+    path: Path, images: Tensor, labels: Tensor | None, inputs: InputSpec, classes: list[str], real: LabelledImages | None
+) -> None:
+    """A PNG: a row per class (the first 20), with the mean of the real images if there are any, the mean of ``images``
+    ``[N, C, H, W]`` (uint8 pixels, or inputs) and some of them. Without labels, one row."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = classes[:MOST_CLASSES] if labels is not None else ["unlabelled"]
+    headings = (["mean of the\nreal images"] if real is not None else []) + ["mean of\nthese images"]
+    figure = Figure(figsize=(0.8 * (len(headings) + SAMPLES) + 1.6, 0.8 * len(names) + 0.7), facecolor="white")
+    axes = figure.subplots(len(names), len(headings) + SAMPLES, squeeze=False)
+    for label, (name, row) in enumerate(zip(names, axes, strict=True)):
+        shown = images if labels is None else images[labels == label]
+        pixels = _pixels(shown, inputs)
+        means = [pixels.mean(0)] if len(pixels) else [torch.zeros(inputs.shape)]
+        if real is not None:
+            chosen = real.images if labels is None else real.images[real.labels == label]
+            means.insert(0, chosen.float().mean(0) / 255)
+        for axis in row:
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+        for axis, picture in zip(row, [*means, *pixels[:SAMPLES]], strict=False):
+            _show(axis, picture)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+    for axis, text in zip(axes[0], headings, strict=False):
+        axis.set_title(text, fontsize=7)
+    axes[0][len(headings) + SAMPLES // 2].set_title("what the student is trained on", fontsize=8)
+    figure.subplots_adjust(left=0.13, right=0.99, top=1 - 0.6 / (0.8 * len(names) + 0.7), bottom=0.01, wspace=0.08, hspace=0.08)
+    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+
+
+def _pixels(images: Tensor, inputs: InputSpec) -> Tensor:
+    return images.float() / 255 if not images.is_floating_point() else inputs.to_pixels(images)
+
+
+def _show(axis, picture: Tensor) -> None:
+    picture = picture.clamp(0, 1)
+    if picture.shape[0] == 3:
+        axis.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
+    else:
+        axis.imshow(picture[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -1,0 +1,103 @@
+"""One run's figures, as result.json has them. Tables are made from these files and from nothing else."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_exp.distillation.source import Shown
+from dfkd_exp.release import Release
+from dfkd_exp.store import Artifact
+
+if TYPE_CHECKING:
+    from dfkd_exp.config import Config
+
+SCHEMA_VERSION = 1
+LIBRARIES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "safetensors", "numpy")
+
+
+def build_result(
+    config: Config, overrides: list[str], release: Release, shown: Shown, artifacts: dict[str, Artifact]
+) -> dict[str, Any]:
+    """The figures of a run whose phases made or found ``artifacts``. Accuracies and agreements are in [0, 1], or null."""
+    evaluation, student = artifacts["evaluation"].info, artifacts["student"].info
+    metadata = release.metadata()
+    reconstruction = artifacts.get("reconstruction")
+    parameters = release.config["num_parameters"]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": config.name,
+        "overrides": overrides,
+        "seed": config.seed,
+        "config_hash": config.hash(),
+        "teacher": _network_name(release.config["architecture"]),
+        "student": _network_name(config.student.architecture()),
+        "metadata": metadata.kind["name"],
+        "source": type(config.source).__name__,
+        "match": type(config.reconstruction).__name__.lower() if reconstruction else None,
+        "accuracy": evaluation["accuracy"],
+        "agreement": evaluation["agreement"],
+        "agreement_held_out": student["agreement_held_out"],
+        "teacher_accuracy": evaluation["teacher_accuracy"],
+        "teacher_accuracy_by_owner": release.teacher_accuracy,
+        "test_images": evaluation["test_images"],
+        "teacher_parameters": parameters,
+        "student_parameters": student["num_parameters"],
+        "compression": parameters / student["num_parameters"],
+        "metadata_bytes": metadata.num_bytes,
+        "source_bytes": shown.num_bytes,
+        "images": student["images"],
+        "steps": config.reconstruction.steps if reconstruction else None,
+        "reconstruction_loss": reconstruction.info["losses"][-1] if reconstruction else None,
+        "seconds": sum(artifact.seconds for artifact in artifacts.values()),
+        "phases": {
+            name: {
+                "seconds": artifact.seconds,
+                "peak_memory_bytes": artifact.info["peak_memory_bytes"],
+                "device": artifact.info["device"],
+                "reused": artifact.reused,
+                "resumed": artifact.manifest["resumed"],
+                "artifact": artifact.key,
+            }
+            for name, artifact in artifacts.items()
+        },
+        "device": artifacts["student"].info["device"],
+        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "code_version": code_version(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def code_version() -> str:
+    """The package's version, and in a clone the commit, with ``+changes`` if files differ from it."""
+    try:
+        number = version("dfkd_exp")
+    except PackageNotFoundError:
+        number = "unknown"
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return number
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+changes", "--exclude=*"],
+            cwd=root, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return number
+    return f"{number} ({described.stdout.strip()})"
+
+
+def _network_name(architecture: dict[str, Any]) -> str:
+    return architecture["target"].rpartition(".")[2] or architecture["name"]
+
+
+def _processor() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{torch.get_num_threads()} CPU threads"

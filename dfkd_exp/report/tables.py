@@ -1,0 +1,95 @@
+"""Tables: of one run, and of a sweep, mean and deviation over its seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE, SIMPLE_HEAD
+from rich.table import Table
+
+
+def percent(values: Iterable[float | None]) -> str:
+    """``97.12``, or ``97.12 ± 0.08`` over several seeds, in per cent; a dash where nothing was measured."""
+    known = [100 * value for value in values if value is not None]
+    if not known:
+        return "–"
+    mean = statistics.fmean(known)
+    return f"{mean:.2f}" if len(known) == 1 else f"{mean:.2f} ± {statistics.stdev(known):.2f}"
+
+
+def run_table(result: dict[str, Any]) -> Table:
+    """What a person wants to know of one run, a line each."""
+    table = Table(box=SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column()
+    by_owner = result["teacher_accuracy"] is None
+    accuracy = "not measured: no data set (data=…)" if result["accuracy"] is None else f"[bold]{percent([result['accuracy']])} %[/]"
+    agreements = (("agreement", "on the test set"), ("agreement_held_out", "on held-out reconstructions"))
+    agreed = [f"{percent([result[key]])} % {where}" for key, where in agreements if result[key] is not None]
+    rows = {
+        "teacher": f"{result['teacher']}, {result['teacher_parameters']:,} parameters",
+        "student": f"{result['student']}, {result['student_parameters']:,} parameters",
+        "compression": f"{result['compression']:.2f}x",
+        "shown to the student": f"{result['images']:,} images: {shown(result)}",
+        "metadata": f"{result['metadata_bytes']:,} bytes",
+        "teacher accuracy": f"{percent([teacher_accuracy(result)])} %{' (measured by its owner)' if by_owner else ''}",
+        "student accuracy": accuracy,
+        "agreement": ", ".join(agreed) or "–",
+        "seconds": ", ".join(f"{name} {phase['seconds']:,.1f}" for name, phase in result["phases"].items()),
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def shown(result: dict[str, Any]) -> str:
+    """What the student saw, in a few words."""
+    if result["match"] is not None:
+        return f"reconstructed from {result['metadata']}, match: {result['match']}"
+    return {"FromData": "the training set", "FromNoise": "noise", "SameBytes": "real, in the metadata's bytes"}[result["source"]]
+
+
+def teacher_accuracy(result: dict[str, Any]) -> float | None:
+    """Measured here if there was a test set, else by the owner."""
+    return result["teacher_accuracy_by_owner"] if result["teacher_accuracy"] is None else result["teacher_accuracy"]
+
+
+def sweep_table(results: list[dict[str, Any]]) -> Table:
+    """A row per setting that was swept, mean and deviation over its seeds, in the order in which the settings came."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("setting", overflow="fold")
+    for heading in ("seeds", "teacher %", "accuracy %", "agreement %", "bytes", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for setting, group in by_setting(results).items():
+        held_out = any(result["agreement"] is None for result in group)
+        table.add_row(
+            " ".join(setting) or group[0]["name"],
+            str(len(group)),
+            percent(map(teacher_accuracy, group)),
+            percent(result["accuracy"] for result in group),
+            percent(result["agreement_held_out" if held_out else "agreement"] for result in group),
+            f"{group[0]['source_bytes']:,}",
+            f"{statistics.fmean(result['seconds'] for result in group):,.1f}",
+        )
+    return table
+
+
+def by_setting(results: list[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """Results that differ in nothing but the seed, together; under the overrides that are not the same for all."""
+    settings = [[o for o in result["overrides"] if not o.startswith("seed=")] for result in results]
+    shared = set(settings[0]).intersection(*settings[1:]) if settings else set()
+    grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for setting, result in zip(settings, results, strict=True):
+        grouped.setdefault(tuple(o for o in setting if o not in shared), []).append(result)
+    return grouped
+
+
+def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
+    """The results of a sweep's jobs, in the order of their numbers, and the folders of the jobs that have none."""
+    jobs = sorted((path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name))
+    results = [json.loads((job / "result.json").read_text()) for job in jobs if (job / "result.json").is_file()]
+    return results, [job for job in jobs if (job / "error.txt").is_file()]
