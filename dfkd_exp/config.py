@@ -71,14 +71,22 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         self.require_choice("pipeline", PIPELINES)
-        self.require("name", bool(re.fullmatch(r"[\w.-]{1,100}", self.name)), "a plain folder name of up to 100 characters")
+        self.require(
+            "name", bool(re.fullmatch(r"[\w.-]{1,100}", self.name)), "a plain folder name of up to 100 characters"
+        )
         self.require("seed", self.seed >= 0, "at least 0")
         if self.pipeline == "from_release":
-            self.require("release", bool(self.release), "the folder of a release (release=FOLDER) with pipeline=from_release")
+            self.require(
+                "release", bool(self.release), "the folder of a release (release=FOLDER) with pipeline=from_release"
+            )
             if self.source.needs_data and not self.data.available:
-                raise ConfigError("this source needs real images, and data=none; choose a data set, for example data=mnist")
+                raise ConfigError(
+                    "this source needs real images, and data=none; choose a data set, for example data=mnist"
+                )
         elif not self.data.available:
-            raise ConfigError(f"pipeline={self.pipeline} trains a teacher, and data=none; choose a data set (dfkd --help lists them)")
+            raise ConfigError(
+                f"pipeline={self.pipeline} trains a teacher, and data=none; choose a data set (dfkd --help lists them)"
+            )
 
     def plain(self) -> dict[str, Any]:
         """The whole config as JSON-able values."""
@@ -108,9 +116,11 @@ def typed(config: DictConfig) -> Config:
     for group, node in config.items():
         if group not in {f.name for f in fields(Config)}:
             raise ConfigError(_unknown_flag(str(group)))
-        kind = OmegaConf.get_type(node) if group in SCHEMAS else None
-        for name in node if kind is not None else ():
-            if name not in {f.name for f in fields(kind)}:  # +group.name=… gets past Hydra's own check
+        if group not in SCHEMAS or OmegaConf.is_missing(config, group):
+            continue
+        known = {f.name for f in fields(OmegaConf.get_type(node) or Settings)}
+        for name in node:
+            if name not in known:  # +group.name=… gets past Hydra's own check
                 raise ConfigError(_unknown_flag(f"{group}.{name}"))
     try:
         result = OmegaConf.to_object(config)

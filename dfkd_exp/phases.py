@@ -6,25 +6,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save
 from torch import nn
 from torch.utils.data import DataLoader
 
 from dfkd_exp import console
-from dfkd_exp.data import Data
-from dfkd_exp.data.images import ImageData, LabelledImages
 from dfkd_exp.distillation.distill import train_on_labels, train_on_teacher
 from dfkd_exp.distillation.settings import Distillation, Student, Teacher
 from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.gaussian import GaussianMetadata
@@ -36,68 +30,8 @@ from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, re
 from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
-from dfkd_exp.store import WORK, Artifact, Store, write_atomically
-from dfkd_exp.trainer import LoggerSettings, TrainerSettings
-
-VERSIONS = {"images": 1, "teacher": 1, "metadata": 1, "release": 1, "reconstruction": 1, "student": 1, "evaluation": 1}
-"""Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
-
-
-@dataclass
-class Workshop:
-    """Where the phases work: the store, the trainer, the logger of the run; and what each phase made, in order."""
-
-    store: Store
-    trainer: TrainerSettings
-    logger: LoggerSettings
-
-    def __post_init__(self) -> None:
-        self.artifacts: dict[str, Artifact] = {}
-
-    @cached_property
-    def device(self) -> torch.device:
-        return self.trainer.device()
-
-    def phase(self, name: str, title: str, identity: dict[str, Any], make: Callable[[Path], dict[str, Any]]) -> Artifact:
-        """The artifact of a phase, from the store or from ``make(folder)``, which returns facts for its manifest."""
-        console.heading(title)
-
-        def measured(folder: Path) -> dict[str, Any]:
-            with peak_memory(self.device) as peak:
-                facts = make(folder)
-            return {**facts, "peak_memory_bytes": peak.num_bytes, "device": str(self.device)}
-
-        artifact = self.store.get_or_make(name, identity, VERSIONS[name], measured)
-        console.note(f"reused from the store: {artifact.path}" if artifact.reused else f"{artifact.seconds:,.1f} s")
-        self.artifacts[name] = artifact
-        return artifact
-
-
-class LazyData:
-    """A data set that is opened when somebody first asks for its images, and never if nobody does."""
-
-    def __init__(self, settings: Data, workshop: Workshop):
-        self.settings, self._workshop = settings, workshop
-
-    @cached_property
-    def fingerprint(self) -> dict[str, Any]:
-        return self.settings.fingerprint()
-
-    @cached_property
-    def images(self) -> ImageData:
-        if not self.settings.decode_once:
-            return self.settings.load()
-
-        def make(folder: Path) -> dict[str, Any]:
-            data = self.settings.load()
-            tensors = {f"{part}.{what}": getattr(getattr(data, part), what) for part in ("train", "test") for what in ("images", "labels")}
-            write_atomically(folder / "images.safetensors", save(tensors))
-            return {"classes": data.classes, "bytes_per_image": data.bytes_per_image}
-
-        artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make)
-        tensors = load_file(artifact.file("images.safetensors"))
-        parts = {part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in ("train", "test")}
-        return ImageData(**parts, classes=artifact.info["classes"], bytes_per_image=artifact.info["bytes_per_image"])
+from dfkd_exp.store import WORK, Artifact, write_atomically
+from dfkd_exp.workshop import LazyData, Workshop
 
 
 def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: int) -> Artifact:
@@ -152,7 +86,12 @@ def make_release(
 ) -> Release:
     """Write the release folder into the store and read it back."""
     architecture = settings.architecture()
-    identity = {"architecture": architecture, "teacher": teacher.digest, "metadata": metadata.digest, "data": data.fingerprint}
+    identity = {
+        "architecture": architecture,
+        "teacher": teacher.digest,
+        "metadata": metadata.digest,
+        "data": data.fingerprint,
+    }
 
     def make(folder: Path) -> dict[str, Any]:
         statistics = GaussianMetadata.load(metadata.file("metadata.safetensors"))
@@ -170,7 +109,12 @@ def make_reconstruction(
     workshop: Workshop, release: Release, receiver: Teacher, settings: Reconstruction, optimizer: Optimizer, seed: int
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
-    identity = {"release": release.digest, "reconstruction": settings.identity(), "optimizer": optimizer.identity(), "seed": seed}
+    identity = {
+        "release": release.digest,
+        "reconstruction": settings.identity(),
+        "optimizer": optimizer.identity(),
+        "seed": seed,
+    }
 
     def make(folder: Path) -> dict[str, Any]:
         metadata = release.metadata()
@@ -188,8 +132,8 @@ def make_reconstruction(
             module = ReconstructionModule(teacher, metadata, settings, optimizer, seed, progress)
             runner = workshop.trainer.build(callbacks=[ShardWriter(folder)])
             if left:
-                groups = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
-                runner.predict(module, groups, return_predictions=False)
+                batches_left: Any = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
+                runner.predict(module, batches_left, return_predictions=False)
         images = read_shards(folder)
         if not images.inputs.isfinite().all():
             raise DfkdError(f"the reconstruction diverged; lower optimizer.lr (now {optimizer.lr:g})")
@@ -207,7 +151,13 @@ def make_reconstruction(
 
 
 def make_student(
-    workshop: Workshop, release: Release, receiver: Teacher, shown: Shown, settings: Student, distillation: Distillation, seed: int
+    workshop: Workshop,
+    release: Release,
+    receiver: Teacher,
+    shown: Shown,
+    settings: Student,
+    distillation: Distillation,
+    seed: int,
 ) -> Artifact:
     """Distil the student on what it is shown; ``model.safetensors``."""
     # The release stands for the teacher, whose weights are in it.
@@ -262,9 +212,13 @@ def evaluate(
                 "set data.pad or data.size as its owner did"
             )
         if int(test.labels.max()) >= len(release.classes):
-            raise DfkdError(f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for")
+            raise DfkdError(
+                f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
+            )
         networks = (_load(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
-        student_logits, teacher_logits = (predict_logits(n.to(workshop.device), test.images, release.inputs) for n in networks)
+        student_logits, teacher_logits = (
+            predict_logits(n.to(workshop.device), test.images, release.inputs) for n in networks
+        )
         return {
             "accuracy": accuracy(student_logits, test.labels),
             "teacher_accuracy": accuracy(teacher_logits, test.labels),

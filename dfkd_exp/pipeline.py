@@ -11,7 +11,12 @@ from dfkd_exp import console
 from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
 from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
 from dfkd_exp.phases import (
-    LazyData, Workshop, evaluate, make_metadata, make_reconstruction, make_release, make_student, make_teacher,
+    evaluate,
+    make_metadata,
+    make_reconstruction,
+    make_release,
+    make_student,
+    make_teacher,
 )  # fmt: skip
 from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release
@@ -19,6 +24,7 @@ from dfkd_exp.report.pictures import draw_images
 from dfkd_exp.report.result import build_result
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Store, write_atomically
+from dfkd_exp.workshop import LazyData, Workshop
 
 if TYPE_CHECKING:
     from dfkd_exp.config import Config
@@ -80,13 +86,23 @@ def shown_to_student(config: Config, workshop: Workshop, release: Release, data:
             return images.inputs, images.labels
 
         num_bytes = release.metadata().num_bytes
-        return Shown(f"{artifact.info['images']:,} reconstructions", {"images": artifact.digest}, reconstructions, True, num_bytes)
+        return Shown(
+            f"{artifact.info['images']:,} reconstructions",
+            {"images": artifact.digest},
+            reconstructions,
+            True,
+            num_bytes,
+        )
     if isinstance(source, FromNoise):
         count = source.images or config.reconstruction.images_per_class * num_classes
         seed = derive_seed(config.seed, "noise")
         identity = {**source.identity(), "images": count, "seed": seed}
         return Shown(
-            f"{count:,} images of noise", identity, lambda: (noise_images(source, release.inputs, count, seed), None), True, 0
+            f"{count:,} images of noise",
+            identity,
+            lambda: (noise_images(source, release.inputs, count, seed), None),
+            True,
+            0,
         )
     if isinstance(source, SameBytes):
         num_bytes, seed = release.metadata().num_bytes, derive_seed(config.seed, "same bytes")

@@ -75,9 +75,13 @@ class Release:
         else:
             chosen = Teacher(name=architecture["name"], kwargs=architecture["kwargs"])
         teacher = chosen.build(self.inputs, len(self.classes), seed=0)
-        load_weights(teacher, read_state_dict(self.folder / MODEL, MODEL), str(self.folder / MODEL), chosen.target or chosen.name)
+        load_weights(
+            teacher, read_state_dict(self.folder / MODEL, MODEL), str(self.folder / MODEL), chosen.target or chosen.name
+        )
         if weights_digest(teacher) != self.config["teacher_sha256"]:
-            raise DfkdError(f"{self.folder / MODEL} does not hold the weights that {CONFIG} names; fetch the release again")
+            raise DfkdError(
+                f"{self.folder / MODEL} does not hold the weights that {CONFIG} names; fetch the release again"
+            )
         return frozen(teacher)
 
 
@@ -139,7 +143,9 @@ def read_release(folder: str | Path) -> Release:
     wanted = ("architecture", "inputs", "classes", "test_accuracy", "teacher_sha256")
     if missing := [key for key in wanted if key not in config]:
         raise DfkdError(f"{folder / CONFIG} lacks {', '.join(missing)}; fetch the release again")
-    return Release(folder, config, canonical_json({name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)}))
+    return Release(
+        folder, config, canonical_json({name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)})
+    )
 
 
 def copy_release(release: Release, target: Path) -> Release:

@@ -177,7 +177,12 @@ class Wandb(LoggerSettings):
             if self.offline:
                 console.note(f"to send this run to W&B: wandb sync {Path(self._run.dir).parent}")
         finally:
-            wandb.finish(quiet=True)
+            wandb.finish()
 
 
-LOGGERS: dict[str, type[LoggerSettings]] = {"csv": CsvLogger, "tensorboard": TensorBoard, "wandb": Wandb, "none": NoLogger}
+LOGGERS: dict[str, type[LoggerSettings]] = {
+    "csv": CsvLogger,
+    "tensorboard": TensorBoard,
+    "wandb": Wandb,
+    "none": NoLogger,
+}

@@ -56,4 +56,6 @@ class NoData(Data):
     available: ClassVar[bool] = False
 
     def load(self) -> ImageData:
-        raise DfkdError("this needs a data set, and data=none; choose one, for example data=mnist (dfkd --help lists them)")
+        raise DfkdError(
+            "this needs a data set, and data=none; choose one, for example data=mnist (dfkd --help lists them)"
+        )

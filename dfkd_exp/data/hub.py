@@ -61,7 +61,9 @@ class Hub(Data):
         parts = {}
         for split in (self.train_split, self.test_split):
             if split not in whole:
-                raise DfkdError(f"{self.name} has no split {split!r}, only {', '.join(whole)}; set data.train_split, data.test_split")
+                raise DfkdError(
+                    f"{self.name} has no split {split!r}, only {', '.join(whole)}; set data.train_split, data.test_split"
+                )
             table = whole[split]
             for column in (self.image_column, self.label_column):
                 if column not in table.column_names:

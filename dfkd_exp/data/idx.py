@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dfkd_exp.data.images import ImageData
 
 DIGITS = [str(digit) for digit in range(10)]
-CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
+CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
 @dataclass
@@ -125,7 +125,9 @@ class _Verified:
         content = gzip.decompress(Path(fname).read_bytes())
         Path(fname).unlink()
         if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise DfkdError(f"the download of {Path(fname).name} is not the published file (its sha256 differs); try again")
+            raise DfkdError(
+                f"the download of {Path(fname).name} is not the published file (its sha256 differs); try again"
+            )
         target.write_bytes(content)
         os.replace(target, fname)
         return fname

@@ -72,7 +72,9 @@ class ImageFolder(Data):
         first = roots.get("train") or roots["all"]
         classes = sorted(p.name for p in first.iterdir() if p.is_dir() and not p.name.startswith("."))
         if len(classes) < 2:
-            raise DfkdError(f"data.path={self.path} must hold one folder per class, at least two; it has {len(classes)}")
+            raise DfkdError(
+                f"data.path={self.path} must hold one folder per class, at least two; it has {len(classes)}"
+            )
         return classes
 
     def _files(self) -> dict[str, list[tuple[int, Path]]]:
@@ -83,7 +85,9 @@ class ImageFolder(Data):
                 folder = root / name
                 files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS) if folder.is_dir() else []
                 if not files:
-                    raise DfkdError(f"{folder} holds no images ({', '.join(sorted(ENDINGS))}); add some or remove the class")
+                    raise DfkdError(
+                        f"{folder} holds no images ({', '.join(sorted(ENDINGS))}); add some or remove the class"
+                    )
                 if part != "all":
                     found[part] += [(label, path) for path in files]
                     continue
@@ -91,7 +95,9 @@ class ImageFolder(Data):
                 ranked = sorted(files, key=lambda p: hashlib.sha256(p.name.encode()).hexdigest())
                 held_out = max(1, round(len(files) * self.test_fraction))
                 if held_out >= len(files):
-                    raise DfkdError(f"{folder} holds {len(files)} image; a class needs at least two, to train and to test")
+                    raise DfkdError(
+                        f"{folder} holds {len(files)} image; a class needs at least two, to train and to test"
+                    )
                 found["test"] += [(label, path) for path in sorted(ranked[:held_out])]
                 found["train"] += [(label, path) for path in sorted(ranked[held_out:])]
         return found

@@ -11,6 +11,7 @@ from dfkd_exp.console import Progress
 from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
 from dfkd_exp.distillation.module import Loss, ResumePoint, TrainingModule
 from dfkd_exp.distillation.settings import Distillation, Training
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import frozen
@@ -43,6 +44,8 @@ def fit(
         )
         continued = resume if resume and resume.is_file() else None
         runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise DfkdError(f"{label} diverged; lower {settings.flag}.lr (now {settings.lr:g})")
     return network.cpu().eval()
 
 
@@ -59,33 +62,44 @@ def train_on_labels(
 
 
 def train_on_teacher(
-    network: nn.Module, teacher: nn.Module, images: Tensor, inputs: InputSpec, settings: Distillation, seed: int, **options
+    network: nn.Module,
+    teacher: nn.Module,
+    images: Tensor,
+    inputs: InputSpec,
+    settings: Distillation,
+    seed: int,
+    **options,
 ) -> nn.Module:
     """Soft cross-entropy with the teacher. Without augmentation the teacher answers once for each image."""
-    frozen(teacher)
+    trainer: TrainerSettings = options.get("trainer") or TrainerSettings()
+    frozen(teacher).to(trainer.device())
     temperature = settings.temperature
-    if not settings.augment:
-        teacher_logits = predict_logits(teacher, images, inputs)
 
-        def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-            shown, wanted = batch
-            return soft_cross_entropy(net(_as_inputs(shown, inputs)), wanted, temperature)
-
-        return fit(network, (images, teacher_logits), loss, settings, seed, **options)
+    def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        shown, wanted = batch
+        return soft_cross_entropy(net(_as_inputs(shown, inputs)), wanted, temperature)
 
     def augmented_loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown = _augmented(batch[0], inputs, settings)
         with torch.no_grad():
-            wanted = teacher.to(shown.device)(shown)
+            wanted = teacher(shown)
         return soft_cross_entropy(net(shown), wanted, temperature)
 
-    trained = fit(network, (images,), augmented_loss, settings, seed, **options)
+    if settings.augment:
+        fit(network, (images,), augmented_loss, settings, seed, **options)
+    else:
+        fit(network, (images, predict_logits(teacher, images, inputs)), loss, settings, seed, **options)
     teacher.cpu()
-    return trained
+    return network
 
 
 def distill(
-    student: nn.Module, teacher: nn.Module, images: Images | Tensor, seed: int = 0, inputs: InputSpec | None = None, **settings
+    student: nn.Module,
+    teacher: nn.Module,
+    images: Images | Tensor,
+    seed: int = 0,
+    inputs: InputSpec | None = None,
+    **settings,
 ) -> nn.Module:
     """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or floating ``[N, C, H, W]``.
 

@@ -18,7 +18,7 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
     """
     log_probabilities = F.log_softmax(student_logits / temperature, dim=1)
     probabilities = F.softmax(teacher_logits / temperature, dim=1)
-    return -temperature**2 * (probabilities * log_probabilities).sum(1).mean()
+    return -(temperature**2) * (probabilities * log_probabilities).sum(1).mean()
 
 
 def random_affine(images: Tensor, inputs: InputSpec, degrees: float, shift: float, scale: float) -> Tensor:
@@ -29,7 +29,10 @@ def random_affine(images: Tensor, inputs: InputSpec, degrees: float, shift: floa
     size = 1 + uniform[1] * scale
     cosine, sine = angle.cos() * size, angle.sin() * size
     # Coordinates run from -1 to 1, so a share of the image's size is twice as much.
-    rows = [torch.stack([cosine, -sine, 2 * shift * uniform[2]], 1), torch.stack([sine, cosine, 2 * shift * uniform[3]], 1)]
+    rows = [
+        torch.stack([cosine, -sine, 2 * shift * uniform[2]], 1),
+        torch.stack([sine, cosine, 2 * shift * uniform[3]], 1),
+    ]
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     low, _ = inputs.bounds(images)
     return F.grid_sample(images - low, grid, align_corners=False) + low

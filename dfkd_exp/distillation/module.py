@@ -39,7 +39,13 @@ class TrainingModule(pl.LightningModule):
     """``network`` trained on ``tensors`` by ``loss(network, batch)``. The state_dict is the network's and nothing else."""
 
     def __init__(
-        self, network: nn.Module, tensors: tuple[Tensor, ...], loss: Loss, settings: Training, seed: int, progress: Progress
+        self,
+        network: nn.Module,
+        tensors: tuple[Tensor, ...],
+        loss: Loss,
+        settings: Training,
+        seed: int,
+        progress: Progress,
     ):
         super().__init__()
         self.network = network

@@ -44,7 +44,9 @@ def noise_images(settings: FromNoise, inputs: InputSpec, count: int, seed: int) 
     return inputs.from_pixels((settings.mean + settings.std * noise).clamp_(0, 1))
 
 
-def images_in_bytes(train: LabelledImages, num_classes: int, num_bytes: int, bytes_per_image: int, seed: int) -> LabelledImages:
+def images_in_bytes(
+    train: LabelledImages, num_classes: int, num_bytes: int, bytes_per_image: int, seed: int
+) -> LabelledImages:
     """As many training images as fit into ``num_bytes``, classes balanced. Raises DfkdError if not one per class fits."""
     count = min(num_bytes // bytes_per_image, len(train))
     if count < num_classes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,19 +33,15 @@ def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
 
 
 def _reset() -> None:
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # 5: reset the high-water mark (man proc)
-    except OSError:
-        pass
 
 
 def _process_peak() -> int:
-    try:
+    with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass
     try:
         import resource
     except ImportError:  # Windows

@@ -1,10 +1,9 @@
-"""Gaussian metadata: collected in one streaming pass that merges, written and read as safetensors."""
+"""Gaussian metadata: what it holds, what it draws, and how it is written to and read from safetensors."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,11 @@ from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.covariance import FORMS, Diagonal, Full, LayerGaussian, LowRank, low_rank_factor, pack_symmetric
-from dfkd_exp.metadata.settings import Gaussian
-from dfkd_exp.models.recording import Layer, find_layers, frozen, recording, weights_digest
-from dfkd_exp.seeding import derive_seed
+from dfkd_exp.metadata.covariance import FORMS, LayerGaussian
+from dfkd_exp.models.recording import Layer, weights_digest
 from dfkd_exp.store import write_atomically
 
 FORMAT, VERSION = "dfkd-metadata", 1
-OVERSAMPLING = 16
-"""Columns of the sketch beyond the rank; Tropp et al. (2017) find that a few make the error close to the best."""
 
 
 @dataclass
@@ -99,7 +94,9 @@ class GaussianMetadata:
             for name, tensor in statistics.tensors().items()
         }
         # One key only: with several, safetensors orders them differently from save to save.
-        write_atomically(Path(path), save(tensors, metadata={"dfkd": json.dumps(header, sort_keys=True, allow_nan=False)}))
+        write_atomically(
+            Path(path), save(tensors, metadata={"dfkd": json.dumps(header, sort_keys=True, allow_nan=False)})
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> GaussianMetadata:
@@ -114,7 +111,9 @@ class GaussianMetadata:
         if header.get("format") != FORMAT:
             raise DfkdError(f"{path} is not a {FORMAT} file")
         if header.get("version") != VERSION:
-            raise DfkdError(f"{path} has schema version {header.get('version')}, this program reads {VERSION}; update dfkd_exp")
+            raise DfkdError(
+                f"{path} has schema version {header.get('version')}, this program reads {VERSION}; update dfkd_exp"
+            )
         try:
             layers = [Layer(entry["name"], tuple(entry["shape"])) for entry in header["layers"]]
             statistics: list[LayerGaussian] = []
@@ -127,7 +126,9 @@ class GaussianMetadata:
                 header["teacher_sha256"], header["kind"],
             )  # fmt: skip
         except (KeyError, TypeError) as error:
-            raise DfkdError(f"{path} does not hold what {FORMAT} version {VERSION} promises ({error}); fetch it again") from error
+            raise DfkdError(
+                f"{path} does not hold what {FORMAT} version {VERSION} promises ({error}); fetch it again"
+            ) from error
         metadata.check_finite(str(path))
         return metadata
 
@@ -140,139 +141,3 @@ class GaussianMetadata:
                         f"{source}: the {name} of layer {layer.name} holds NaN or infinite values; "
                         "check the teacher's outputs and the images"
                     )
-
-
-class ClassMoments:
-    """Running count, mean ``[U]`` and sum of centred squares of one class and layer.
-
-    Source: Chan, Golub and LeVeque (1979), the pairwise update: exact, and merging two halves gives what one pass gives.
-    ``products``: ``[U]`` squares, and either the ``[U, U]`` scatter or its product with a test matrix, ``[U, P]``.
-    """
-
-    def __init__(self, num_units: int, form: str, test_matrix: Tensor | None):
-        self.form, self.test_matrix = form, test_matrix
-        self.count = 0
-        self.mean = torch.zeros(num_units, dtype=torch.float64)
-        self.squares = torch.zeros(num_units, dtype=torch.float64)
-        columns = {"full": num_units, "diagonal": 0}.get(form, 0 if test_matrix is None else test_matrix.shape[1])
-        self.products = torch.zeros(num_units, columns, dtype=torch.float64)
-
-    def update(self, values: Tensor) -> None:
-        """Add activations ``values[N, U]``."""
-        other = ClassMoments.__new__(ClassMoments)
-        other.form, other.test_matrix, other.count = self.form, self.test_matrix, len(values)
-        mean = values.mean(0)
-        centred = values - mean
-        other.mean, other.squares = mean.cpu().double(), centred.square().sum(0).cpu().double()
-        if self.form == "full":
-            other.products = (centred.T @ centred).cpu().double()
-        elif self.form == "low_rank" and self.test_matrix is not None:
-            other.products = (centred.T @ (centred @ self.test_matrix.to(centred))).cpu().double()
-        else:
-            other.products = self.products[:, :0]
-        self.merge(other)
-
-    def merge(self, other: ClassMoments) -> None:
-        """Add another's images."""
-        total = self.count + other.count
-        if total == 0:
-            return
-        delta = other.mean - self.mean
-        weight = self.count * other.count / total
-        self.squares += other.squares + weight * delta.square()
-        if self.form == "full":
-            self.products.addr_(delta, delta, alpha=weight).add_(other.products)
-        elif self.form == "low_rank" and self.test_matrix is not None:
-            self.products.addr_(delta, delta @ self.test_matrix.double(), alpha=weight).add_(other.products)
-        self.mean += delta * (other.count / total)
-        self.count = total
-
-
-class GaussianCollector:
-    """One pass over ``(images, labels)`` batches; memory does not depend on the number of images."""
-
-    def __init__(self, kind: Gaussian, teacher: nn.Module, inputs: InputSpec):
-        self.kind, self.inputs = kind, inputs
-        self.teacher = frozen(teacher)
-        device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
-        example = inputs.from_pixels(torch.full((2, *inputs.shape), 0.5)).to(device)
-        self.layers = find_layers(teacher, example, kind.layers)
-        with torch.no_grad():
-            self.num_classes = teacher(example).shape[1]
-        self.moments = [[self._empty(layer) for _ in range(self.num_classes)] for layer in self.layers]
-
-    def _empty(self, layer: Layer) -> ClassMoments:
-        form = self.kind.form_for(layer.num_units, is_top=layer is self.layers[-1])
-        return ClassMoments(layer.num_units, form, self._test_matrix(layer) if form == "low_rank" else None)
-
-    def _test_matrix(self, layer: Layer) -> Tensor:
-        """Gaussian, and the same for every collector of this layer, so that sketches merge."""
-        generator = torch.Generator().manual_seed(derive_seed("sketch", layer.name, layer.num_units))
-        columns = min(self.kind.rank + OVERSAMPLING, layer.num_units)
-        return torch.randn(layer.num_units, columns, generator=generator)
-
-    @torch.no_grad()
-    def update(self, images: Tensor, labels: Tensor) -> None:
-        """Add a batch: ``images[N, C, H, W]`` as the teacher takes them, ``labels[N]``."""
-        if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
-            raise DfkdError(f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(labels.max())}")
-        with recording(self.teacher, [layer.name for layer in self.layers]) as recorder:
-            recorded = [output.flatten(1).float() for output in recorder(images)]
-        recorded[-1] = recorded[-1] / self.kind.temperature
-        for label in labels.unique().tolist():
-            rows = (labels == label).nonzero().squeeze(1)
-            for moments, values in zip(self.moments, recorded, strict=True):
-                moments[label].update(values if len(rows) == len(values) else values[rows.to(values.device)])
-
-    def merge(self, other: GaussianCollector) -> None:
-        """Add what another collector of the same teacher and kind has seen."""
-        for mine, theirs in zip(self.moments, other.moments, strict=True):
-            for one, two in zip(mine, theirs, strict=True):
-                one.merge(two)
-
-    def finish(self) -> GaussianMetadata:
-        """The metadata. Raises DfkdError if a class has no images or a statistic is not finite."""
-        counts = [moments.count for moments in self.moments[0]]
-        empty = [label for label, count in enumerate(counts) if count == 0]
-        if empty:
-            raise DfkdError(f"class {empty[0]} has no images, so it has no statistics; remove it from the data and the teacher")
-        metadata = GaussianMetadata(
-            layers=self.layers,
-            statistics=[self._statistics(moments) for moments in self.moments],
-            temperature=self.kind.temperature,
-            counts=counts,
-            inputs=self.inputs,
-            teacher_sha256=weights_digest(self.teacher),
-            kind={"name": type(self.kind).__name__, **asdict(self.kind)},
-        )
-        metadata.check_finite("metadata")
-        return metadata
-
-    def _statistics(self, classes: list[ClassMoments]) -> LayerGaussian:
-        """Unbiased estimates (divided by n - 1), K classes stacked."""
-        mean = torch.stack([m.mean.float() for m in classes])
-        scale = [1 / max(m.count - 1, 1) for m in classes]
-        variance = torch.stack([(m.squares * s).float() for m, s in zip(classes, scale, strict=True)])
-        form = classes[0].form
-        if form == "diagonal":
-            return Diagonal(mean, variance)
-        if form == "full":
-            packed = [pack_symmetric(m.products * s).float() for m, s in zip(classes, scale, strict=True)]
-            return Full(mean, torch.stack(packed))
-        factors = []
-        for m, s in zip(classes, scale, strict=True):
-            assert m.test_matrix is not None
-            factors.append(low_rank_factor(m.products * s, m.test_matrix, self.kind.rank))
-        factor = torch.stack(factors)
-        return LowRank(mean, factor, (variance - factor.square().sum(2)).clamp_min(0))
-
-
-def observed_inputs(batches: Iterable[tuple[Tensor, Tensor]]) -> InputSpec:
-    """Shape and per-channel range of the images in ``batches``."""
-    images = [images for images, _ in batches]
-    if not images:
-        raise DfkdError("there are no batches to collect metadata from")
-    low = torch.stack([x.amin((0, 2, 3)) for x in images]).amin(0)
-    high = torch.stack([x.amax((0, 2, 3)) for x in images]).amax(0)
-    channels, height, width = images[0].shape[1:]
-    return InputSpec((channels, height, width), tuple(low.tolist()), tuple(high.tolist()))

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dfkd_exp.inputs import InputSpec
-    from dfkd_exp.metadata.gaussian import GaussianCollector, GaussianMetadata
+    from dfkd_exp.metadata.collection import GaussianCollector
+    from dfkd_exp.metadata.gaussian import GaussianMetadata
 
 COVARIANCES = ("auto", "full", "low_rank", "diagonal", "top_only")
 
@@ -70,7 +71,7 @@ class Gaussian(MetadataKind):
         return "full" if form == "low_rank" and num_units <= self.rank else form
 
     def collector(self, teacher: nn.Module, inputs: InputSpec) -> GaussianCollector:
-        from dfkd_exp.metadata.gaussian import GaussianCollector
+        from dfkd_exp.metadata.collection import GaussianCollector
 
         return GaussianCollector(self, teacher, inputs)
 
@@ -82,7 +83,7 @@ class Gaussian(MetadataKind):
         ``inputs``: shape and range of the images; left out, the shape of the first batch and the range of them all
         (the batches are then kept to be read twice, so leave it out only for small sets).
         """
-        from dfkd_exp.metadata.gaussian import observed_inputs
+        from dfkd_exp.metadata.collection import observed_inputs
 
         if inputs is None:
             batches = list(batches)

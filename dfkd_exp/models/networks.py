@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -29,7 +30,7 @@ class Mlp(nn.Sequential):
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         if input_dropout:
             layers["dropout0"] = nn.Dropout(input_dropout)
-        for index, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
             layers[f"hidden{index}"] = nn.Linear(fan_in, fan_out)
             layers[f"relu{index}"] = nn.ReLU()
             if dropout:
@@ -68,7 +69,12 @@ class LeNet5(nn.Module):
             raise DfkdError(f"LeNet-5 needs images of at least 16x16 pixels, got {width}x{height}; set data.pad")
         first, second, third, fourth = widths
         self.features = nn.Sequential(
-            nn.Conv2d(channels, first, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(first, second, 5), nn.ReLU(), nn.MaxPool2d(2)
+            nn.Conv2d(channels, first, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(first, second, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),

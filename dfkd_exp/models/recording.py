@@ -84,7 +84,8 @@ def find_layers(network: nn.Module, example: Tensor, which: str | Sequence[str] 
     weighted = [
         name
         for name, module in network.named_modules()
-        if name and any(parameter.dim() >= 1 for key, parameter in module.named_parameters(recurse=False) if key != "bias")
+        if name
+        and any(parameter.dim() >= 1 for key, parameter in module.named_parameters(recurse=False) if key != "bias")
     ]
     order: list[str] = []
     outputs: dict[str, Tensor] = {}

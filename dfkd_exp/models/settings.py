@@ -55,7 +55,9 @@ class Network(Settings):
                 else:
                     network = BUILDERS[self.name](inputs.shape, num_classes, **self.kwargs)
             except TypeError as error:
-                raise DfkdError(f"{self.flag}.kwargs={self.kwargs} do not fit {self.target or self.name}: {error}") from error
+                raise DfkdError(
+                    f"{self.flag}.kwargs={self.kwargs} do not fit {self.target or self.name}: {error}"
+                ) from error
         if not isinstance(network, torch.nn.Module):
             raise DfkdError(f"{self.flag}.target={self.target} is not a torch.nn.Module but {type(network).__name__}")
         if self.checkpoint:
@@ -127,7 +129,9 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str, netw
     wrong = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     if missing or extra or wrong:
         problems = [("lacks", missing), ("has unknown", extra), ("has other shapes for", sorted(wrong))]
-        what = "; ".join(f"{verb} {', '.join(keys[:3])}{'…' if len(keys) > 3 else ''}" for verb, keys in problems if keys)
+        what = "; ".join(
+            f"{verb} {', '.join(keys[:3])}{'…' if len(keys) > 3 else ''}" for verb, keys in problems if keys
+        )
         raise DfkdError(f"{source} does not fit {network_name}: it {what}")
     network.load_state_dict(state)
 

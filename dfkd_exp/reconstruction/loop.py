@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.console import Progress
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.gaussian import GaussianMetadata
 from dfkd_exp.models.recording import Recorder, frozen, recording
 from dfkd_exp.reconstruction.losses import gaussian_blur, total_variation
@@ -116,7 +118,7 @@ def _optimise(
             if settings.schedule == "cosine":
                 stepper.param_groups[0]["lr"] = base_lr * (1 + math.cos(math.pi * step / settings.steps)) / 2
             current: list[Tensor] = []
-            stepper.step(closure)
+            stepper.step(closure)  # type: ignore[arg-type]  # torch's own annotation says float
             if step % keep_every == 0:
                 history.append(current[0])
             with torch.no_grad():
@@ -145,8 +147,6 @@ def reconstruct(
     ``steps=200``. The group size is the largest divisor of ``per_class`` up to 100 unless given. Raises DfkdError if the
     metadata belongs to another teacher.
     """
-    from dfkd_exp.errors import DfkdError
-
     if match not in SCHEMAS:
         raise DfkdError(f"match must be one of {', '.join(SCHEMAS)}, got {match!r}{did_you_mean(match, SCHEMAS)}")
     metadata.check_teacher(teacher)
@@ -155,11 +155,12 @@ def reconstruct(
     optimizer = optimizer or Adam()
     frozen(teacher)
 
-    def parts() -> Iterator[Images]:
-        for groups in batches_of_groups(chosen, optimizer, metadata.num_classes):
-            yield reconstruct_groups(teacher, metadata, groups, chosen, optimizer, seed)
-
-    return concatenate(list(parts()))
+    with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
+        parts = [
+            reconstruct_groups(teacher, metadata, groups, chosen, optimizer, seed, progress.advance)
+            for groups in batches_of_groups(chosen, optimizer, metadata.num_classes)
+        ]
+    return concatenate(parts)
 
 
 def concatenate(parts: Sequence[Images]) -> Images:

@@ -231,7 +231,7 @@ class CustomOptimizer(Optimizer):
         if not (isinstance(target, type) and issubclass(target, torch.optim.Optimizer)):
             raise DfkdError(f"optimizer._target_={self._target_} is not a torch.optim.Optimizer")
         try:
-            return target([pixels], lr=self.lr, **self.kwargs)
+            return target([pixels], lr=self.lr, **self.kwargs)  # type: ignore[call-arg]
         except (TypeError, ValueError) as error:
             raise DfkdError(f"optimizer.kwargs={self.kwargs} do not fit {self._target_}: {error}") from error
 

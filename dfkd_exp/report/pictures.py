@@ -15,7 +15,12 @@ SAMPLES = 8
 
 
 def draw_images(
-    path: Path, images: Tensor, labels: Tensor | None, inputs: InputSpec, classes: list[str], real: LabelledImages | None
+    path: Path,
+    images: Tensor,
+    labels: Tensor | None,
+    inputs: InputSpec,
+    classes: list[str],
+    real: LabelledImages | None,
 ) -> None:
     """A PNG: a row per class (the first 20), with the mean of the real images if there are any, the mean of ``images``
     ``[N, C, H, W]`` (uint8 pixels, or inputs) and some of them. Without labels, one row."""
@@ -43,7 +48,9 @@ def draw_images(
     for axis, text in zip(axes[0], headings, strict=False):
         axis.set_title(text, fontsize=7)
     axes[0][len(headings) + SAMPLES // 2].set_title("what the student is trained on", fontsize=8)
-    figure.subplots_adjust(left=0.13, right=0.99, top=1 - 0.6 / (0.8 * len(names) + 0.7), bottom=0.01, wspace=0.08, hspace=0.08)
+    figure.subplots_adjust(
+        left=0.13, right=0.99, top=1 - 0.6 / (0.8 * len(names) + 0.7), bottom=0.01, wspace=0.08, hspace=0.08
+    )
     FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
 
 

@@ -27,7 +27,11 @@ def run_table(result: dict[str, Any]) -> Table:
     table.add_column(style="dim")
     table.add_column()
     by_owner = result["teacher_accuracy"] is None
-    accuracy = "not measured: no data set (data=…)" if result["accuracy"] is None else f"[bold]{percent([result['accuracy']])} %[/]"
+    accuracy = (
+        "not measured: no data set (data=…)"
+        if result["accuracy"] is None
+        else f"[bold]{percent([result['accuracy']])} %[/]"
+    )
     agreements = (("agreement", "on the test set"), ("agreement_held_out", "on held-out reconstructions"))
     agreed = [f"{percent([result[key]])} % {where}" for key, where in agreements if result[key] is not None]
     rows = {
@@ -50,7 +54,9 @@ def shown(result: dict[str, Any]) -> str:
     """What the student saw, in a few words."""
     if result["match"] is not None:
         return f"reconstructed from {result['metadata']}, match: {result['match']}"
-    return {"FromData": "the training set", "FromNoise": "noise", "SameBytes": "real, in the metadata's bytes"}[result["source"]]
+    return {"FromData": "the training set", "FromNoise": "noise", "SameBytes": "real, in the metadata's bytes"}[
+        result["source"]
+    ]
 
 
 def teacher_accuracy(result: dict[str, Any]) -> float | None:
@@ -90,6 +96,8 @@ def by_setting(results: list[dict[str, Any]]) -> dict[tuple[str, ...], list[dict
 
 def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
     """The results of a sweep's jobs, in the order of their numbers, and the folders of the jobs that have none."""
-    jobs = sorted((path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name))
+    jobs = sorted(
+        (path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name)
+    )
     results = [json.loads((job / "result.json").read_text()) for job in jobs if (job / "result.json").is_file()]
     return results, [job for job in jobs if (job / "error.txt").is_file()]

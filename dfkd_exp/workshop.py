@@ -1,0 +1,87 @@
+"""Where the phases work: the store, the trainer and the logger of a run, and its data, which nobody opens without need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+
+from dfkd_exp import console
+from dfkd_exp.data import Data
+from dfkd_exp.data.images import ImageData, LabelledImages
+from dfkd_exp.evaluation.cost import peak_memory
+from dfkd_exp.store import Artifact, Store, write_atomically
+from dfkd_exp.trainer import LoggerSettings, TrainerSettings
+
+VERSIONS = {"images": 1, "teacher": 1, "metadata": 1, "release": 1, "reconstruction": 1, "student": 1, "evaluation": 1}
+"""Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
+
+
+@dataclass
+class Workshop:
+    """Where the phases work: the store, the trainer, the logger of the run; and what each phase made, in order."""
+
+    store: Store
+    trainer: TrainerSettings
+    logger: LoggerSettings
+
+    def __post_init__(self) -> None:
+        self.artifacts: dict[str, Artifact] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        return self.trainer.device()
+
+    def phase(
+        self, name: str, title: str, identity: dict[str, Any], make: Callable[[Path], dict[str, Any]]
+    ) -> Artifact:
+        """The artifact of a phase, from the store or from ``make(folder)``, which returns facts for its manifest."""
+        console.heading(title)
+
+        def measured(folder: Path) -> dict[str, Any]:
+            with peak_memory(self.device) as peak:
+                facts = make(folder)
+            return {**facts, "peak_memory_bytes": peak.num_bytes, "device": str(self.device)}
+
+        artifact = self.store.get_or_make(name, identity, VERSIONS[name], measured)
+        console.note(f"reused from the store: {artifact.path}" if artifact.reused else f"{artifact.seconds:,.1f} s")
+        self.artifacts[name] = artifact
+        return artifact
+
+
+class LazyData:
+    """A data set that is opened when somebody first asks for its images, and never if nobody does."""
+
+    def __init__(self, settings: Data, workshop: Workshop):
+        self.settings, self._workshop = settings, workshop
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        return self.settings.fingerprint()
+
+    @cached_property
+    def images(self) -> ImageData:
+        if not self.settings.decode_once:
+            return self.settings.load()
+
+        def make(folder: Path) -> dict[str, Any]:
+            data = self.settings.load()
+            tensors = {
+                f"{part}.{what}": getattr(getattr(data, part), what)
+                for part in ("train", "test")
+                for what in ("images", "labels")
+            }
+            write_atomically(folder / "images.safetensors", save(tensors))
+            return {"classes": data.classes, "bytes_per_image": data.bytes_per_image}
+
+        artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make)
+        tensors = load_file(artifact.file("images.safetensors"))
+        parts = {
+            part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in ("train", "test")
+        }
+        return ImageData(**parts, classes=artifact.info["classes"], bytes_per_image=artifact.info["bytes_per_image"])
