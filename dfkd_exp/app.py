@@ -39,6 +39,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
     _failures.clear()
     try:
         _hydra_main()
@@ -69,6 +70,7 @@ def _hydra_main(settings: DictConfig) -> None:
 
 def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
     config = typed(settings)
+    config.name = config.name or HydraConfig.get().runtime.choices["data"]
     without_effect = WITHOUT_EFFECT.get(config.pipeline, ())
     for override in overrides:
         if override.partition("=")[0].partition(".")[0] in without_effect:

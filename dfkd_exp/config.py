@@ -17,11 +17,12 @@ from dfkd_exp import data, metadata, reconstruction
 from dfkd_exp.data import Data
 from dfkd_exp.distillation.settings import SOURCES, Distillation, Source, Student, Teacher
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.logger import LOGGERS, LoggerSettings
 from dfkd_exp.metadata import MetadataKind
 from dfkd_exp.reconstruction.settings import OPTIMIZERS, Optimizer, Reconstruction
 from dfkd_exp.settings import Settings, did_you_mean
 from dfkd_exp.store import canonical_json
-from dfkd_exp.trainer import LOGGERS, LoggerSettings, TrainerSettings
+from dfkd_exp.trainer import TrainerSettings
 
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -62,8 +63,8 @@ class Config(Settings):
     """full; release (stop at the wall); from_release (start at the wall)."""
     release: str | None = None
     """The release folder: which to write, with pipeline=release (empty: in the run's folder); which to read, with from_release."""
-    name: str = "digits"
-    """The runs' folder: outputs/runs/NAME. An experiment has its own."""
+    name: str = ""
+    """The runs' folder: outputs/runs/NAME. An experiment has its own; empty: the name of the data."""
     seed: int = 0
     """Of everything random."""
     outputs: str = "outputs"
@@ -72,7 +73,7 @@ class Config(Settings):
     def __post_init__(self) -> None:
         self.require_choice("pipeline", PIPELINES)
         self.require(
-            "name", bool(re.fullmatch(r"[\w.-]{1,100}", self.name)), "a plain folder name of up to 100 characters"
+            "name", bool(re.fullmatch(r"[\w.-]{0,100}", self.name)), "a plain folder name of up to 100 characters"
         )
         self.require("seed", self.seed >= 0, "at least 0")
         if self.pipeline == "from_release":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Digits(Data):
-    """Every fifth image (in the library's order) is the test set: 1,437 training and 360 test images."""
+    """Every fifth image (in the library's order) is the test set: 1,438 training and 359 test images."""
 
     def load(self) -> ImageData:
         import torch

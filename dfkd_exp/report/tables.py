@@ -66,8 +66,8 @@ def teacher_accuracy(result: dict[str, Any]) -> float | None:
 
 def sweep_table(results: list[dict[str, Any]]) -> Table:
     """A row per setting that was swept, mean and deviation over its seeds, in the order in which the settings came."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("setting", overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("setting", overflow="fold", min_width=16)
     for heading in ("seeds", "teacher %", "accuracy %", "agreement %", "bytes", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for setting, group in by_setting(results).items():
@@ -75,7 +75,7 @@ def sweep_table(results: list[dict[str, Any]]) -> Table:
         table.add_row(
             " ".join(setting) or group[0]["name"],
             str(len(group)),
-            percent(map(teacher_accuracy, group)),
+            percent(map(teacher_accuracy, group)).split(" ")[0],
             percent(result["accuracy"] for result in group),
             percent(result["agreement_held_out" if held_out else "agreement"] for result in group),
             f"{group[0]['source_bytes']:,}",

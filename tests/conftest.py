@@ -1,0 +1,71 @@
+"""What several tests share: the command, run in this process, and a release to start from."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SMALL = ("scale=smoke", "trainer=cpu")
+REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
+
+
+@dataclass
+class Ran:
+    """A run of the command: exit code, what it printed, and the results that it wrote."""
+
+    code: int
+    out: str
+    err: str
+    outputs: Path
+
+    def results(self) -> list[dict]:
+        paths = sorted(self.outputs.glob("runs/*/**/result.json"), key=lambda path: path.stat().st_mtime_ns)
+        return [json.loads(path.read_text()) for path in paths]
+
+    @property
+    def result(self) -> dict:
+        return self.results()[-1]
+
+
+def run_main(arguments: list[str]) -> int:
+    """``dfkd ARGUMENTS`` in this process; its exit code."""
+    from dfkd_exp.app import main
+
+    before = sys.argv
+    sys.argv = ["dfkd", *arguments]
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return 0
+
+
+@pytest.fixture
+def dfkd(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """``dfkd("seed=1", …)`` runs the command small, with its outputs in ``tmp_path``."""
+    outputs = tmp_path / "outputs"
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, small: bool = True) -> Ran:
+        said = [*arguments, f"outputs={outputs}", *(SMALL if small else ())]
+        code = run_main(said)
+        out, err = capsys.readouterr()
+        return Ran(code, out, err, outputs)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def release_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small release of a digits teacher. Copy it before you change it."""
+    folder = tmp_path_factory.mktemp("release")
+    assert run_main(["pipeline=release", f"release={folder / 'release'}", f"outputs={folder / 'outputs'}", *SMALL]) == 0
+    return folder / "release"

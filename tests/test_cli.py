@@ -1,0 +1,126 @@
+"""The command as a person meets it: help, mistakes, exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from dfkd_exp.config import choices, groups
+
+MISTAKES = {
+    "data=mnst": ("data=mnst", "did you mean mnist?"),
+    "teacher=lenet": ("teacher=lenet", "lenet5"),
+    "metdata=top_layer": ("metdata", "did you mean metadata?"),
+    "teacher.epohcs=3": ("teacher.epohcs", "did you mean epochs?"),
+    "+teacher.epohcs=3": ("teacher.epohcs", "did you mean epochs?"),
+    "+nothing=1": ("nothing", "seed"),
+    "nothing.at_all=1": ("nothing.at_all", "reconstruction"),
+    "teacher.epochs=many": ("teacher.epochs", "Integer"),
+    "teacher.epochs=0": ("teacher.epochs", "at least 1"),
+    "teacher.schedule=cosin": ("teacher.schedule", "did you mean cosine?"),
+    "metadata.rank=1.5": ("metadata.rank", "Integer"),
+    "metadata.layers=some": ("metadata.layers", "all, top or a list"),
+    "reconstruction.relu=false": ("reconstruction.relu", "reconstruction=sample"),
+    "reconstruction.images_per_class=150": ("reconstruction.images_per_class", "multiple of reconstruction.group_size=100"),
+    "distillation.holdout=1": ("distillation.holdout", "below 1"),
+    "optimizer.lr=-1": ("optimizer.lr", "positive"),
+    "optimizer=custom": ("optimizer._target_", "torch.optim.RMSprop"),
+    "data=image_folder": ("data.path", "a folder"),
+    "data=hub": ("data.name", "Hub"),
+    "data=none": ("data=none", "choose a data set"),
+    "pipeline=from_release": ("release", "release=FOLDER"),
+    "trainer=ddp": ("trainer=ddp", "cpu"),
+    "trainer.precision=8": ("trainer.precision", "bf16-mixed"),
+    "seed=[1": ("seed=[1", "flag=value"),
+    "seed=-1": ("seed", "at least 0"),
+    "name=a/b": ("name", "folder name"),
+    "teacher.target=a.B": ("teacher.target", "name=custom"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_in_one_line_that_names_the_flag_and_the_way_out(mistake, dfkd):
+    ran = dfkd(mistake, small=False)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.startswith("error: ")
+    assert ran.err.count("\n") == 1
+    for expected in MISTAKES[mistake]:
+        assert expected in ran.err
+    assert not list(ran.outputs.rglob("*.*")), "a mistake leaves nothing behind"
+
+
+def test_flags_that_the_pipeline_does_not_reach_are_refused(dfkd, release_folder):
+    ran = dfkd("pipeline=from_release", f"release={release_folder}", "metadata=top_layer")
+    assert ran.code == 2
+    assert "metadata=top_layer has no effect with pipeline=from_release" in ran.err
+    ran = dfkd("pipeline=release", "student.kwargs.width=3")
+    assert ran.code == 2
+    assert "no effect" in ran.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["teacher.epochs=0"], ["data=mnst"], ["--cfg", "job"]])
+def test_help_and_mistakes_do_not_wait_for_torch(arguments, tmp_path):
+    script = (
+        "import sys\nsys.argv[0] = 'dfkd'\nfrom dfkd_exp.app import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'sklearn', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_help_names_every_choice(dfkd, capsys):
+    ran = dfkd("--help", small=False)
+    assert ran.code == 0
+    for group in groups():
+        assert f"\n{group}\n" in ran.out
+        for name in choices(group):
+            line = next(line for line in ran.out.splitlines() if line.startswith(f"  {name} "))
+            assert len(line.split(maxsplit=1)[1]) > 3, f"{group}/{name} has no comment that says what it is"
+
+
+def test_python_m_is_the_command(tmp_path):
+    ran = subprocess.run([sys.executable, "-m", "dfkd_exp", "-h"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0
+    assert "dfkd --cfg job" in ran.stdout
+
+
+def test_an_interrupted_run_says_so(dfkd, monkeypatch):
+    import dfkd_exp.pipeline
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dfkd_exp.pipeline, "run", interrupted)
+    ran = dfkd()
+    assert ran.code == 130
+    assert "the same command continues" in ran.err
+
+
+def test_what_nobody_foresaw_leaves_a_traceback_in_the_run(dfkd, monkeypatch):
+    import dfkd_exp.pipeline
+
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(dfkd_exp.pipeline, "run", broken)
+    ran = dfkd()
+    assert ran.code == 1
+    assert "RuntimeError: a bug" in ran.err
+    [traceback] = ran.outputs.glob("runs/digits/*/error.txt")
+    assert "in broken" in traceback.read_text()
+
+
+def test_a_full_disk_is_one_line(dfkd, monkeypatch):
+    import dfkd_exp.phases
+
+    def full(*_):
+        raise OSError(28, "No space left on device", "model.safetensors")
+
+    monkeypatch.setattr(dfkd_exp.phases, "write_atomically", full)
+    ran = dfkd()
+    assert ran.code == 1
+    assert "No space left on device: model.safetensors; mend that" in ran.err
+    monkeypatch.undo()
