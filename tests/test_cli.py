@@ -21,7 +21,10 @@ MISTAKES = {
     "metadata.rank=1.5": ("metadata.rank", "Integer"),
     "metadata.layers=some": ("metadata.layers", "all, top or a list"),
     "reconstruction.relu=false": ("reconstruction.relu", "reconstruction=sample"),
-    "reconstruction.images_per_class=150": ("reconstruction.images_per_class", "multiple of reconstruction.group_size=100"),
+    "reconstruction.images_per_class=150": (
+        "reconstruction.images_per_class",
+        "multiple of reconstruction.group_size=100",
+    ),
     "distillation.holdout=1": ("distillation.holdout", "below 1"),
     "optimizer.lr=-1": ("optimizer.lr", "positive"),
     "optimizer=custom": ("optimizer._target_", "torch.optim.RMSprop"),
@@ -67,7 +70,9 @@ def test_help_and_mistakes_do_not_wait_for_torch(arguments, tmp_path):
         "heavy = {'torch', 'pytorch_lightning', 'wandb', 'matplotlib', 'sklearn', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    ran = subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert ran.returncode == 0, ran.stderr
 
 
@@ -82,7 +87,9 @@ def test_help_names_every_choice(dfkd, capsys):
 
 
 def test_python_m_is_the_command(tmp_path):
-    ran = subprocess.run([sys.executable, "-m", "dfkd_exp", "-h"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-m", "dfkd_exp", "-h"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
     assert ran.returncode == 0
     assert "dfkd --cfg job" in ran.stdout
 

@@ -46,7 +46,10 @@ def test_every_choice_composes_into_objects(choice):
 
 def test_every_schema_has_a_choice():
     for group, kinds in SCHEMAS.items():
-        reached = {type(getattr(composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", [])), group)) for name in choices(group)}
+        reached = {
+            type(getattr(composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", [])), group))
+            for name in choices(group)
+        }
         assert reached == set(kinds.values()), group
 
 

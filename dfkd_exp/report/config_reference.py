@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 from dataclasses import MISSING, fields
 from pathlib import Path
 from textwrap import dedent
@@ -55,13 +56,19 @@ def _table(cls: type[Settings], group: str, skip: set[str] = frozenset(), only: 
             continue
         name = f"{group}.{field.name}" if group else field.name
         kind = str(field.type if isinstance(field.type, str) else getattr(field.type, "__name__", field.type))
-        rows.append(f"| `{name}` | {kind.replace('|', 'or')} | `{_default(field)}` | {docs[field.name].replace('|', '&#124;')} |")
+        rows.append(
+            f"| `{name}` | {kind.replace('|', 'or')} | `{_default(field)}` | {docs[field.name].replace('|', '&#124;')} |"
+        )
     return "\n".join(rows) + "\n"
 
 
 def _default(field) -> object:
-    value = field.default_factory() if field.default is MISSING and field.default_factory is not MISSING else field.default
-    return "null" if value is None else '""' if value == "" else str(value).lower() if isinstance(value, bool) else value
+    value = (
+        field.default_factory() if field.default is MISSING and field.default_factory is not MISSING else field.default
+    )
+    return (
+        "null" if value is None else '""' if value == "" else str(value).lower() if isinstance(value, bool) else value
+    )
 
 
 def _docstrings(cls: type[Settings]) -> dict[str, str]:
@@ -71,7 +78,7 @@ def _docstrings(cls: type[Settings]) -> dict[str, str]:
         if owner is object:
             continue
         body = ast.parse(dedent(inspect.getsource(owner))).body[0].body  # type: ignore[attr-defined]
-        for node, following in zip(body, body[1:], strict=False):
+        for node, following in itertools.pairwise(body):
             if isinstance(node, ast.AnnAssign) and isinstance(following, ast.Expr):
                 found[node.target.id] = " ".join(str(following.value.value).split())  # type: ignore[union-attr,attr-defined]
     return found

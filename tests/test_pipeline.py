@@ -1,0 +1,301 @@
+"""Whole runs, small: what is written, what is reused, the baselines, both sides of the wall."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jsonschema
+import pytest
+from safetensors.torch import load_file
+
+from dfkd_exp.config import PACKAGE
+from tests.conftest import SMALL
+
+SECONDS = {"seconds", "phases"}
+
+
+def figures(result: dict) -> dict:
+    """What must be the same for the same config: everything but times, and what tells runs apart."""
+    return {name: value for name, value in result.items() if name not in (*SECONDS, "overrides")}
+
+
+def test_a_run_leaves_result_config_picture_and_log(dfkd):
+    ran = dfkd()
+    assert ran.code == 0, ran.err
+    [folder] = ran.outputs.glob("runs/digits/*")
+    assert {"result.json", "config.yaml", "reconstructions.png", "log.txt", "logs"} == {
+        path.name for path in folder.iterdir()
+    }
+    result_schema = json.loads((PACKAGE / "schemas" / "result-v1.schema.json").read_text())
+    jsonschema.validate(ran.result, result_schema)
+    assert ran.result["accuracy"] is not None
+    assert ran.result["teacher_parameters"] == 26122
+    assert ran.result["compression"] == pytest.approx(26122 / 3466)
+    assert set(ran.result["phases"]) == {"teacher", "metadata", "release", "reconstruction", "student", "evaluation"}
+    assert all(phase["peak_memory_bytes"] > 1e6 for phase in ran.result["phases"].values())
+    for expected in (
+        "▸ teacher",
+        "▸ metadata",
+        "▸ release",
+        "▸ reconstruction",
+        "▸ student",
+        "▸ evaluation",
+        "student accuracy",
+    ):
+        assert expected in ran.out
+        assert expected in (folder / "log.txt").read_text()
+    assert (folder / "reconstructions.png").read_bytes()[:4] == b"\x89PNG"
+    assert (folder / "logs" / "teacher" / "metrics.csv").read_text().startswith("epoch,loss")
+
+
+def test_the_same_again_computes_nothing_and_finds_the_same(dfkd):
+    dfkd()
+    again = dfkd()
+    first, second = again.results()
+    assert figures(first) == figures(second)
+    assert all(phase["reused"] for phase in second["phases"].values())
+    assert not any(phase["reused"] for phase in first["phases"].values())
+    assert again.out.count("reused from the store") == 6
+    assert second["seconds"] == first["seconds"], "the seconds of making it, not of finding it"
+
+
+def test_a_resolved_config_is_a_whole_run(dfkd, tmp_path):
+    dfkd("student.kwargs.width=16", "seed=3")
+    [folder] = (tmp_path / "outputs").glob("runs/digits/*")
+    flags = []
+
+    def flatten(prefix, value):
+        if isinstance(value, dict) and value:
+            for name, inner in value.items():
+                flatten(f"{prefix}.{name}" if prefix else name, inner)
+        elif value not in ({}, ""):
+            text = json.dumps(value) if isinstance(value, list) else "null" if value is None else str(value)
+            flags.append(f"{prefix}={text}")
+
+    import yaml
+
+    flatten("", yaml.safe_load((folder / "config.yaml").read_text()))
+    again = dfkd(*[flag for flag in flags if not flag.startswith("outputs")], small=False)
+    assert again.code == 0, again.err
+    assert all(phase["reused"] for phase in again.result["phases"].values())
+
+
+def test_a_sweep_trains_the_teacher_once_and_ends_in_a_table(dfkd):
+    first = dfkd("-m", "student.kwargs.width=8,16", "seed=0,1,2")
+    assert first.code == 0, first.err
+    assert len(first.results()) == 6
+    made = [name for result in first.results() for name, phase in result["phases"].items() if not phase["reused"]]
+    assert {name: made.count(name) for name in set(made)} == {
+        "teacher": 3, "metadata": 3, "release": 3, "reconstruction": 3, "student": 6, "evaluation": 6,
+    }  # fmt: skip
+    table = first.out[first.out.index("setting") :].split("sweep  ")[0]
+    assert table.count("±") == 4
+    assert "student.kwargs.width=16" in table
+    second = dfkd("-m", "student.kwargs.width=8,16", "seed=0,1,2")
+    assert second.out[second.out.index("setting") :].split("sweep  ")[0] == table
+    assert all(phase["reused"] for result in second.results()[6:] for phase in result["phases"].values())
+    assert "6 of 6 jobs done" in second.out
+
+
+def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
+    ran = dfkd("-m", "student=mlp,lenet5")
+    assert ran.code == 1
+    assert len(ran.results()) == 1
+    assert "LeNet-5 needs images of at least 16x16 pixels" in ran.err
+    assert "job 1 failed" in ran.err
+    assert "1 of 2 jobs done" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "images"),
+    [
+        (["source=data"], 1438),
+        (["source=data", "distillation=labels"], 1438),
+        (["source=noise", "source.images=100"], 95),
+        (["source=same_bytes"], 23080 // 64),
+        (["reconstruction=sample", "metadata=top_layer"], 190),
+        (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 190),
+        (["optimizer=lbfgs", "reconstruction.images_per_class=10"], 95),
+        (["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], 190),
+        (["distillation.augment=true", "reconstruction.total_variation=0.1", "reconstruction.blur_sigma=0.5"], 190),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_baselines_and_variants_are_values_of_the_same_config(dfkd, flags, images):
+    small = [flag for flag in SMALL if not any(f.startswith(flag.partition("=")[0] + "=") for f in flags)]
+    ran = dfkd(*small, *flags, small=False)
+    assert ran.code == 0, ran.err
+    assert ran.result["images"] == images
+    assert ("reconstruction" in ran.result["phases"]) == (ran.result["source"] == "FromReconstruction")
+
+
+def test_labels_for_noise_are_refused(dfkd):
+    ran = dfkd("source=noise", "distillation=labels")
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "noise has none" in ran.err
+
+
+def test_a_training_that_diverges_says_what_to_lower(dfkd):
+    ran = dfkd("distillation.lr=1e30")
+    assert ran.code == 1
+    assert "lower distillation.lr (now 1e+30)" in ran.err
+    assert dfkd("teacher.lr=1e30").code == 1
+
+
+def test_both_sides_of_the_wall_find_what_the_whole_finds(dfkd, tmp_path):
+    whole = dfkd().result
+    owner = dfkd("pipeline=release", f"release={tmp_path / 'published'}")
+    assert owner.code == 0, owner.err
+    assert "released: " in owner.out
+    alone = dfkd("pipeline=from_release", f"release={tmp_path / 'published'}").result
+    assert alone["accuracy"] is None
+    assert alone["teacher_accuracy"] is None
+    assert alone["teacher_accuracy_by_owner"] == whole["teacher_accuracy"]
+    assert alone["agreement_held_out"] == whole["agreement_held_out"]
+    assert alone["phases"]["reconstruction"]["reused"], "the same release, the same images"
+    measured = dfkd("pipeline=from_release", f"release={tmp_path / 'published'}", "data=digits").result
+    assert measured["accuracy"] == whole["accuracy"]
+    wrong = dfkd("pipeline=from_release", f"release={tmp_path / 'published'}", "data=digits", "data.pad=2")
+    assert wrong.code == 1
+    assert "the release is for images of shape [1, 8, 8]" in wrong.err
+
+
+def test_a_release_goes_into_the_runs_folder_unless_named(dfkd):
+    ran = dfkd("pipeline=release")
+    assert len(list(ran.outputs.glob("runs/digits/*/release/model.safetensors"))) == 1
+    assert dfkd("pipeline=release", f"release={ran.outputs}").code == 1
+
+
+def test_somebodys_own_network_and_own_images(dfkd, tmp_path):
+    (tmp_path / "own_net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, width=8):\n"
+        "        super().__init__()\n"
+        "        self.body = nn.Sequential(nn.Conv2d(3, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))\n"
+        "        self.head = nn.Linear(width, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.body(x).mean((2, 3)))\n"
+    )
+    import torch
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(0)
+    for label, name in enumerate(("red", "green", "blue")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(15):
+            pixels = torch.rand(9, 7, 3, generator=generator) * 100
+            pixels[..., label] += 120
+            Image.fromarray(pixels.byte().numpy()).save(tmp_path / "images" / name / f"{index}.png")
+    own = ["teacher=custom", "teacher.target=own_net.Net", "+teacher.kwargs.width=6", "teacher.batch_size=8"]
+    flags = [
+        *own,
+        "data=image_folder",
+        f"data.path={tmp_path / 'images'}",
+        "teacher.epochs=30",
+        "student=custom",
+        "student.target=own_net.Net",
+    ]
+    ran = dfkd("scale=smoke", "trainer=cpu", *flags, small=False)
+    assert ran.code == 0, ran.err
+    assert ran.result["teacher"] == "Net"
+    assert ran.result["teacher_accuracy"] == 1.0
+    [metadata] = ran.outputs.glob("store/metadata/*/metadata.safetensors")
+    assert [name for name in load_file(metadata) if name.endswith("mean")] == [f"layers.{i}.mean" for i in range(3)]
+    [checkpoint] = ran.outputs.glob("store/teacher/*/model.safetensors")
+    loaded = dfkd(*flags[:3], f"teacher.checkpoint={checkpoint}", *flags[4:6], "student=cnn")
+    assert loaded.code == 0, loaded.err
+    assert loaded.result["teacher_accuracy"] == 1.0
+
+
+def test_named_layers_are_the_ones_recorded(dfkd):
+    ran = dfkd("metadata.layers=[hidden2]")
+    assert ran.code == 0, ran.err
+    [metadata] = ran.outputs.glob("store/metadata/*/metadata.safetensors")
+    assert load_file(metadata)["layers.0.mean"].shape == (10, 128)
+    wrong = dfkd("metadata.layers=[hiden2]")
+    assert wrong.code == 1
+    assert "hidden1, hidden2, logits" in wrong.err
+
+
+@pytest.mark.parametrize("logger", ["none", "csv", "tensorboard", "wandb"])
+def test_loggers_write_where_they_should_and_end_with_the_run(dfkd, logger):
+    ran = dfkd(f"logger={logger}")
+    assert ran.code == 0, ran.err
+    [folder] = ran.outputs.glob("runs/digits/*")
+    expected = {
+        "none": None,
+        "csv": "logs/student/metrics.csv",
+        "tensorboard": "logs/student/events*",
+        "wandb": "wandb/offline-run-*/*.wandb",
+    }
+    if expected[logger]:
+        assert len(list(folder.glob(expected[logger]))) == 1
+    else:
+        assert not (folder / "logs").exists()
+    if logger == "wandb":
+        import wandb
+
+        assert wandb.run is None
+        assert "wandb sync" in ran.out
+
+
+def test_wandb_gives_each_job_of_a_sweep_its_own_run_even_after_a_failure(dfkd):
+    ran = dfkd("-m", "logger=wandb", "student=mlp,lenet5,cnn")
+    assert ran.code == 1
+    assert len(list(ran.outputs.glob("runs/digits/*/*/wandb/offline-run-*"))) == 3
+
+
+def killed_runs(tmp_path, delays) -> list[dict]:
+    """Run the command as a process, kill it after each of ``delays`` seconds, then let it end; its results."""
+    command = [
+        sys.executable,
+        "-m",
+        "dfkd_exp",
+        *SMALL,
+        "reconstruction.images_per_class=200",
+        "reconstruction.steps=40",
+    ]
+    command += [
+        "reconstruction.images_per_batch=100",
+        "teacher.epochs=20",
+        "distillation.epochs=20",
+        f"outputs={tmp_path}/outputs",
+    ]
+    for delay in delays:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("runs/*/*/result.json")]
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_in_the_same_figures(tmp_path):
+    import random
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    started = time.monotonic()
+    [whole] = killed_runs(tmp_path / "whole", [])
+    seconds = time.monotonic() - started
+    random.seed(0)
+    results = killed_runs(tmp_path / "killed", [random.uniform(0.3, 0.9) * seconds for _ in range(8)])
+    for result in results:
+        assert figures(result) == figures(whole)
+    for name in ("teacher", "metadata", "release", "reconstruction", "student", "evaluation"):
+        assert not list((tmp_path / "killed" / "outputs" / "store" / name).glob("*.damaged-*"))
+
+
+def test_the_digits_student_learns_without_data(dfkd):
+    ran = dfkd("trainer=cpu", small=False)
+    assert ran.code == 0, ran.err
+    assert ran.result["teacher_accuracy"] > 0.93
+    assert ran.result["accuracy"] > 0.88
+    assert ran.result["accuracy"] != ran.result["agreement"]
+    assert os.environ.get("WANDB_MODE") is None

@@ -1,0 +1,205 @@
+"""The release folder: written, read back, and refused when it is not what it says."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import jsonschema
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from dfkd_exp.config import PACKAGE
+from dfkd_exp.distillation.settings import Teacher
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.release import copy_release, read_release, write_release
+from dfkd_exp.store import seal
+
+
+@pytest.fixture
+def copy(release_folder, tmp_path):
+    return shutil.copytree(release_folder, tmp_path / "copy")
+
+
+def reseal(folder):
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").unlink()
+    seal(folder, {"phase": "release"})
+    (folder / "README.md").write_text(card)
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text())
+    config.update(changes)
+    (folder / "config.json").write_text(json.dumps(config))
+    reseal(folder)
+
+
+def schema(name):
+    return json.loads((PACKAGE / "schemas" / name).read_text())
+
+
+def test_it_holds_the_five_files_of_a_hub_repository_and_reads_back(release_folder):
+    assert {path.name for path in release_folder.iterdir()} == {
+        "config.json", "model.safetensors", "metadata.safetensors", "manifest.json", "README.md",
+    }  # fmt: skip
+    release = read_release(release_folder)
+    assert release.inputs.shape == (1, 8, 8)
+    assert release.classes == [str(digit) for digit in range(10)]
+    teacher = release.teacher()
+    assert weights_digest(teacher) == release.config["teacher_sha256"]
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    release.metadata().check_teacher(teacher)
+
+
+def test_its_json_follows_the_schemas(release_folder):
+    jsonschema.validate(
+        json.loads((release_folder / "config.json").read_text()), schema("release-config-v1.schema.json")
+    )
+    jsonschema.validate(json.loads((release_folder / "manifest.json").read_text()), schema("manifest-v1.schema.json"))
+    with safe_open(str(release_folder / "metadata.safetensors"), "pt") as file:
+        jsonschema.validate(json.loads(file.metadata()["dfkd"]), schema("metadata-v1.schema.json"))
+
+
+def test_it_is_read_with_safetensors_and_json_alone(release_folder):
+    script = f"""
+import sys
+sys.modules["dfkd_exp"] = None
+import json
+from safetensors import safe_open
+folder = {str(release_folder)!r}
+config = json.load(open(folder + "/config.json"))
+with safe_open(folder + "/metadata.safetensors", "np") as file:
+    header = json.loads(file.metadata()["dfkd"])
+    tensors = {{name: file.get_tensor(name) for name in file.keys()}}
+assert header["format"] == "dfkd-metadata" and header["version"] == 1
+assert header["teacher_sha256"] == config["teacher_sha256"]
+for index, layer in enumerate(header["layers"]):
+    units = 1
+    for size in layer["shape"]:
+        units *= size
+    assert tensors[f"layers.{{index}}.mean"].shape == (len(config["classes"]), units)
+    if layer["covariance"] == "full":
+        assert tensors[f"layers.{{index}}.covariance"].shape[1] == units * (units + 1) // 2
+with safe_open(folder + "/model.safetensors", "np") as file:
+    assert sum(file.get_tensor(name).size for name in file.keys()) == config["num_parameters"]
+print("read")
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ran.stdout == "read\n", ran.stderr
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "metadata.safetensors"])
+def test_an_altered_truncated_or_missing_file_is_refused_by_name(copy, name):
+    path = copy / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DfkdError, match=f"{name} is altered"):
+        read_release(copy)
+    path.write_bytes(content[:-5])
+    with pytest.raises(DfkdError, match=f"{name} is truncated"):
+        read_release(copy)
+    path.unlink()
+    with pytest.raises(DfkdError, match=f"{name} is missing"):
+        read_release(copy)
+
+
+def test_the_card_may_be_edited(copy):
+    digest = read_release(copy).digest
+    (copy / "README.md").write_text("my own words")
+    assert read_release(copy).digest == digest
+
+
+def test_another_version_is_refused(copy):
+    edit_config(copy, format_version=99)
+    with pytest.raises(DfkdError, match="version 99, this program reads dfkd-release version 1; update"):
+        read_release(copy)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    with pytest.raises(DfkdError, match="not a folder"):
+        read_release(tmp_path / "nothing")
+    with pytest.raises(DfkdError, match=r"manifest\.json is missing"):
+        read_release(tmp_path)
+
+
+def test_metadata_of_another_teacher_is_refused_even_if_the_manifest_is_right(copy):
+    weights = load_file(copy / "model.safetensors")
+    save_file({name: value + 1e-3 for name, value in weights.items()}, copy / "model.safetensors")
+    reseal(copy)
+    with pytest.raises(DfkdError, match="does not hold the weights"):
+        read_release(copy).teacher()
+    edit_config(copy, teacher_sha256="0" * 64)
+    with pytest.raises(DfkdError, match="belongs to another teacher"):
+        read_release(copy).metadata()
+
+
+def test_a_name_in_a_release_is_never_looked_up(copy, tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.chdir(tmp_path)
+    edit_config(copy, architecture={"name": "custom", "target": "evil.Net", "kwargs": {}})
+    with pytest.raises(DfkdError, match="whose code does not travel; give it: teacher=custom"):
+        read_release(copy).teacher()
+    edit_config(copy, architecture={"name": "evil.Net", "target": "evil.Net", "kwargs": {}})
+    with pytest.raises(DfkdError, match="whose code does not travel"):
+        read_release(copy).teacher(Teacher())
+    assert "evil" not in sys.modules
+
+
+def test_it_overwrites_nothing(copy, release_folder, tmp_path):
+    release = read_release(release_folder)
+    with pytest.raises(DfkdError, match="not empty; name a new folder"):
+        write_release(
+            copy,
+            release.teacher(),
+            release.metadata(),
+            {"name": "mlp", "target": "", "kwargs": {}},
+            release.classes,
+            None,
+        )
+    assert copy_release(release, copy).folder == copy, "the same release there already is fine"
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(DfkdError, match="holds something else already"):
+        copy_release(release, copy)
+    fresh = copy_release(release, tmp_path / "deep" / "new")
+    assert fresh.digest == release.digest
+    assert not list((tmp_path / "deep").glob(".*")), "nothing is left beside it"
+
+
+def test_foreign_metadata_cannot_be_published(release_folder, tmp_path):
+    release = read_release(release_folder)
+    other = Teacher(name="mlp").build(release.inputs, 10, seed=5)
+    with pytest.raises(DfkdError, match="another teacher"):
+        write_release(
+            tmp_path / "r",
+            other,
+            release.metadata(),
+            {"name": "mlp", "target": "", "kwargs": {}},
+            release.classes,
+            None,
+        )
+
+
+def test_the_card_says_what_is_in_it_and_what_it_may_reveal(release_folder):
+    card = (release_folder / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: dfkd_exp\n")
+    release = read_release(release_folder)
+    for expected in (
+        "hidden1",
+        "128",
+        "What they may reveal",
+        f"{release.metadata().num_bytes:,} bytes",
+        "no differential privacy",
+    ):
+        assert expected in card
+    assert f"{100 * release.teacher_accuracy:.2f} %" in card
+
+
+def test_the_weights_are_the_teachers_own(release_folder):
+    teacher = read_release(release_folder).teacher()
+    stored = load_file(release_folder / "model.safetensors")
+    for name, value in teacher.state_dict().items():
+        assert torch.equal(value, stored[name])
