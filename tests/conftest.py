@@ -15,6 +15,11 @@ SMALL = ("scale=smoke", "trainer=cpu")
 REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("data") and not (REAL_DATA / "mnist").is_dir():
+        pytest.skip("needs MNIST: set DFKD_DATA_DIR to the folder that has mnist/")
+
+
 @dataclass
 class Ran:
     """A run of the command: exit code, what it printed, and the results that it wrote."""
