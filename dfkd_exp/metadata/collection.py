@@ -92,10 +92,9 @@ class GaussianCollector:
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> None:
         """Add a batch: ``images[N, C, H, W]`` as the teacher takes them, ``labels[N]``."""
-        if int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
-            raise DfkdError(
-                f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(labels.max())}"
-            )
+        unknown = labels[(labels < 0) | (labels >= self.num_classes)]
+        if len(unknown):
+            raise DfkdError(f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(unknown[0])}")
         with recording(self.teacher, [layer.name for layer in self.layers]) as recorder:
             recorded = [output.flatten(1).float() for output in recorder(images)]
         recorded[-1] = recorded[-1] / self.kind.temperature

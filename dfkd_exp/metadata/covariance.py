@@ -92,6 +92,9 @@ class LowRank:
         return {"mean": self.mean, "factor": self.factor, "variance": self.variance}
 
 
+ROUNDING = 1e-6
+"""Eigenvalues of a sketch below this share of the largest are rounding errors of float32."""
+
 LayerGaussian = Diagonal | Full | LowRank
 FORMS: dict[str, type[Diagonal] | type[Full] | type[LowRank]] = {c.form: c for c in (Diagonal, Full, LowRank)}
 
@@ -116,13 +119,13 @@ def covariance_factor(covariance: Tensor) -> Tensor:
 
     No jitter is added: units that never vary (dead ones, or fewer images than units) stay exactly where they are.
     """
+    if not covariance.isfinite().all():
+        raise DfkdError("a covariance holds NaN or infinite values, so nothing can be drawn from it; collect it again")
     covariance = covariance.double()
     factor, failed = torch.linalg.cholesky_ex(covariance)
     if failed.item() or not factor.isfinite().all():
         values, vectors = torch.linalg.eigh(covariance)
         factor = vectors * values.clamp_min(0).sqrt()
-    if not factor.isfinite().all():
-        raise DfkdError("a covariance holds NaN or infinite values, so nothing can be drawn from it; collect it again")
     return factor.float()
 
 
@@ -130,15 +133,18 @@ def low_rank_factor(sketch: Tensor, test_matrix: Tensor, rank: int) -> Tensor:
     """``F[U, rank]`` with ``F F^T`` close to ``S``, from ``sketch = S test_matrix [U, P]`` alone.
 
     Source: Tropp et al. 2017, "Fixed-rank approximation of a positive-semidefinite matrix from streaming data", Alg. 3
-    (Nystrom with a shift for stability).
+    (Nystrom). Differs: a truncated pseudo-inverse stands in for the shift, because the products are summed in float32
+    and ``S`` is often of lower rank than the sketch has columns (few images, dead units, a narrow layer before).
     """
     sketch, test_matrix = sketch.double(), test_matrix.double()
-    shift = torch.finfo(torch.float64).eps * sketch.norm() * sketch.shape[0] ** 0.5
-    if shift == 0:
-        return sketch.new_zeros(sketch.shape[0], rank).float()
-    shifted = sketch + shift * test_matrix
-    core = test_matrix.T @ shifted
-    triangle = torch.linalg.cholesky((core + core.T) / 2 + 1e-12 * core.trace() * torch.eye(core.shape[0]).to(core))
-    half = torch.linalg.solve_triangular(triangle, shifted.T, upper=False).T
-    left, values, _ = torch.linalg.svd(half, full_matrices=False)
-    return (left * (values.square() - shift).clamp_min(0).sqrt())[:, :rank].float()
+    if not sketch.isfinite().all():
+        return sketch.new_full((sketch.shape[0], rank), torch.nan).float()  # for `check_finite`, which names the layer
+    core = test_matrix.T @ sketch
+    values, vectors = torch.linalg.eigh((core + core.T) / 2)
+    kept = values > ROUNDING * values[-1].clamp_min(0)
+    half = sketch @ (vectors[:, kept] / values[kept].sqrt())
+    left, singular, _ = torch.linalg.svd(half, full_matrices=False)
+    factor = sketch.new_zeros(sketch.shape[0], rank)
+    columns = min(rank, len(singular))
+    factor[:, :columns] = (left * singular)[:, :columns]
+    return factor.float()
