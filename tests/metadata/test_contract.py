@@ -1,0 +1,147 @@
+"""What every kind of metadata must do; a kind is tested from the moment it is registered."""
+
+import hashlib
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.metadata import SCHEMAS
+from dfkd_exp.models.recording import weights_digest
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+COVARIANCES = ("full", "low_rank", "diagonal", "top_only")
+KINDS = {name: schema() for name, schema in SCHEMAS.items()} | {
+    f"{name}-{covariance}": schema(covariance=covariance, rank=4)
+    for name, schema in SCHEMAS.items()
+    if "covariance" in schema.__dataclass_fields__
+    for covariance in COVARIANCES
+}
+
+
+@pytest.fixture(params=KINDS, name="kind")
+def every_kind(request):
+    return KINDS[request.param]
+
+
+def collect(kind, *parts, teacher=None):
+    """Metadata from batches, in one pass."""
+    return kind.collect(teacher or toy_teacher(), parts or [toy_images()], INPUTS)
+
+
+def written(metadata, path):
+    metadata.save(path)
+    return load_file(path)
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_batches_of_any_size_give_what_one_batch_gives(kind, tmp_path):
+    images, labels = toy_images()
+    whole = written(collect(kind, (images, labels)), tmp_path / "whole")
+    for size in (1, 7):
+        parts = zip(images.split(size), labels.split(size), strict=True)
+        assert_same(written(collect(kind, *parts), tmp_path / "parts"), whole)
+
+
+def test_two_halves_merged_are_the_whole(kind, tmp_path):
+    images, labels = toy_images()
+    teacher = toy_teacher()
+    halves = [kind.collector(teacher, INPUTS) for _ in range(2)]
+    # The first half has no image of the last class, which must not disturb the sums.
+    first = (torch.arange(len(labels)) < 50) & (labels != CLASSES - 1)
+    for half, rows in zip(halves, (first, ~first), strict=True):
+        half.update(images[rows], labels[rows])
+    halves[0].merge(halves[1])
+    assert_same(written(halves[0].finish(), tmp_path / "merged"), written(collect(kind), tmp_path / "whole"))
+
+
+def test_it_reads_back_as_it_was_written(kind, tmp_path):
+    metadata = collect(kind)
+    metadata.save(tmp_path / "one")
+    again = type(metadata).load(tmp_path / "one")
+    again.save(tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert again.counts == metadata.counts == [40] * CLASSES
+    assert again.kind["name"] == type(kind).__name__
+    assert (again.inputs, again.layers) == (INPUTS, metadata.layers)
+    again.check_teacher(toy_teacher())
+
+
+def test_it_says_its_exact_size(kind, tmp_path):
+    metadata = collect(kind)
+    metadata.save(tmp_path / "file")
+    header = int.from_bytes((tmp_path / "file").read_bytes()[:8], "little")
+    assert (tmp_path / "file").stat().st_size == 8 + header + metadata.num_bytes
+
+
+def test_targets_depend_on_class_and_generator_alone(kind):
+    metadata = collect(kind)
+
+    def draw(label, seed):
+        return metadata.targets(label, 5, torch.Generator().manual_seed(seed))
+
+    first, again, other_seed, other_class = draw(0, 1), draw(0, 1), draw(0, 2), draw(1, 1)
+    assert [len(target) for target in first] == [5] * len(first)
+    for one, two, three, four in zip(first, again, other_seed, other_class, strict=True):
+        assert torch.equal(one, two)
+        assert not torch.allclose(one, three)
+        assert not torch.allclose(one, four)
+
+
+def test_a_class_without_images_is_refused(kind):
+    images, labels = toy_images()
+    with pytest.raises(DfkdError, match="class 1 has no images"):
+        collect(kind, (images[labels != 1], labels[labels != 1]))
+
+
+@pytest.mark.parametrize("label", [-1, CLASSES])
+def test_a_label_that_is_no_class_of_the_teacher_is_refused(kind, label):
+    images, labels = toy_images()
+    labels[3] = label
+    with pytest.raises(DfkdError, match=f"labels must be 0 to 2.*got {label}"):
+        collect(kind, (images, labels))
+
+
+def test_statistics_that_are_not_numbers_are_refused(kind):
+    images, labels = toy_images()
+    images[5] = float("nan")
+    with pytest.raises(DfkdError, match="NaN or infinite"):
+        collect(kind, (images, labels))
+
+
+def test_it_belongs_to_one_teacher(kind):
+    metadata, other = collect(kind), toy_teacher()
+    with torch.no_grad():
+        other[-1].bias[0] += 1e-6
+    with pytest.raises(DfkdError, match="belongs to another teacher"):
+        metadata.check_teacher(other)
+
+
+def test_a_truncated_file_is_refused(kind, tmp_path):
+    metadata = collect(kind)
+    metadata.save(tmp_path / "file")
+    (tmp_path / "file").write_bytes((tmp_path / "file").read_bytes()[:-4])
+    with pytest.raises(DfkdError, match=r"file cannot be read as metadata"):
+        type(metadata).load(tmp_path / "file")
+
+
+def test_the_teacher_is_left_as_it_was(kind):
+    teacher = toy_teacher()
+    before = weights_digest(teacher)
+    collect(kind, teacher=teacher)
+    assert weights_digest(teacher) == before
+    assert sum(len(module._forward_hooks) for module in teacher.modules()) == 0
+
+
+def test_dropout_is_off_while_it_is_collected(kind, tmp_path):
+    teacher = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, CLASSES)).train()
+    first, second = (written(collect(kind, teacher=teacher), tmp_path / str(i)) for i in range(2))
+    digests = {hashlib.sha256(b"".join(t.numpy().tobytes() for t in x.values())).hexdigest() for x in (first, second)}
+    assert len(digests) == 1
