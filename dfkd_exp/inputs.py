@@ -25,7 +25,7 @@ class InputSpec:
         """From the field's ``mean`` and ``std`` per channel; empty lists mean pixels as they are, in [0, 1]."""
         channels = shape[0]
         means, stds = mean or [0.0] * channels, std or [1.0] * channels
-        low = tuple(-m / s for m, s in zip(means, stds, strict=True))
+        low = tuple((0 - m) / s for m, s in zip(means, stds, strict=True))
         high = tuple((1 - m) / s for m, s in zip(means, stds, strict=True))
         return cls(shape, low, high)
 

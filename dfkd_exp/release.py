@@ -51,12 +51,16 @@ class Release:
         return self.config["test_accuracy"]
 
     def metadata(self) -> GaussianMetadata:
-        """The metadata; DfkdError if it is damaged, not finite, or of another teacher than the config names."""
+        """The metadata; DfkdError if it is damaged, not finite, or not of the teacher, classes and inputs that the config names."""
         from dfkd_exp.metadata.gaussian import GaussianMetadata
 
         metadata = GaussianMetadata.load(self.folder / METADATA)
         if metadata.teacher_sha256 != self.config["teacher_sha256"]:
             raise DfkdError(f"{self.folder / METADATA} belongs to another teacher; use the two files of one release")
+        if metadata.num_classes != len(self.classes) or metadata.inputs != self.inputs:
+            raise DfkdError(
+                f"{self.folder}: {METADATA} and {CONFIG} differ in classes or inputs; fetch the release again"
+            )
         return metadata
 
     def teacher(self, receiver: Teacher | None = None) -> nn.Module:

@@ -88,11 +88,7 @@ class GaussianMetadata:
                 for layer, statistics in zip(self.layers, self.statistics, strict=True)
             ],
         }
-        tensors = {
-            f"layers.{index}.{name}": tensor.contiguous().cpu()
-            for index, statistics in enumerate(self.statistics)
-            for name, tensor in statistics.tensors().items()
-        }
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.tensors().items()}
         # One key only: with several, safetensors orders them differently from save to save.
         write_atomically(
             Path(path), save(tensors, metadata={"dfkd": json.dumps(header, sort_keys=True, allow_nan=False)})
@@ -105,6 +101,7 @@ class GaussianMetadata:
             with safe_open(str(path), framework="pt") as file:
                 text = (file.metadata() or {}).get("dfkd")
                 header = json.loads(text) if text else {}
+                header = header if isinstance(header, dict) else {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, json.JSONDecodeError) as error:
             raise DfkdError(f"{path} cannot be read as metadata ({error}); fetch or collect it again") from error
@@ -125,12 +122,42 @@ class GaussianMetadata:
                 layers, statistics, header["temperature"], header["counts"], InputSpec.from_json(header["inputs"]),
                 header["teacher_sha256"], header["kind"],
             )  # fmt: skip
-        except (KeyError, TypeError) as error:
+            if spare := tensors.keys() - metadata.tensors().keys():
+                raise KeyError(f"unknown tensor {min(spare)}")
+        except (KeyError, TypeError, ValueError) as error:
             raise DfkdError(
                 f"{path} does not hold what {FORMAT} version {VERSION} promises ({error}); fetch it again"
             ) from error
+        metadata.check_shapes(str(path))
         metadata.check_finite(str(path))
         return metadata
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by the names that it has in the file."""
+        return {
+            f"layers.{index}.{name}": tensor
+            for index, statistics in enumerate(self.statistics)
+            for name, tensor in statistics.tensors().items()
+        }
+
+    def check_shapes(self, source: str) -> None:
+        """Raise DfkdError if a statistic is not float32 of the shape that layers and classes ask for, or a variance negative."""
+        if self.layers[-1].num_units != self.num_classes:
+            raise DfkdError(f"{source}: the last layer is not the logits of {self.num_classes} classes; fetch it again")
+        for layer, statistics in zip(self.layers, self.statistics, strict=True):
+            classes, units = self.num_classes, layer.num_units
+            for name, tensor in statistics.tensors().items():
+                shape = {
+                    "covariance": [classes, units * (units + 1) // 2],
+                    "factor": [classes, units, tensor.shape[-1]],
+                }.get(name, [classes, units])
+                if tensor.dtype != torch.float32 or list(tensor.shape) != shape:
+                    raise DfkdError(
+                        f"{source}: the {name} of layer {layer.name} is {tensor.dtype} {list(tensor.shape)}, not "
+                        f"torch.float32 {shape}; fetch it again"
+                    )
+                if name == "variance" and (tensor < 0).any():
+                    raise DfkdError(f"{source}: a variance of layer {layer.name} is negative; fetch it again")
 
     def check_finite(self, source: str) -> None:
         """Raise DfkdError if a statistic is NaN or infinite."""
