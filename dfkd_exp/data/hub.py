@@ -40,6 +40,7 @@ class Hub(Data):
         super().__post_init__()
         self.require("name", bool(self.name), "a data set of the Hub or a local folder (data.name=…)")
         self.require("channels", self.channels in MODES, "1 or 3")
+        self.require("size", self.size is None or self.size > 0, "positive")
 
     def load(self) -> ImageData:
         import torch
@@ -54,8 +55,9 @@ class Hub(Data):
         try:
             whole: Any = datasets.load_dataset(self.name, revision=self.revision)
         except Exception as error:  # the library raises many kinds, from many layers
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise DfkdError(
-                f"data.name={self.name} could not be loaded ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                f"data.name={self.name} could not be loaded ({reason}); "
                 "check the name and the network, or give a local folder"
             ) from error
         parts = {}
@@ -78,7 +80,12 @@ class Hub(Data):
                     progress.advance()
             if len({image.shape for image in images}) > 1:
                 raise DfkdError(f"the images of {self.name} differ in size; set data.size=N to resize all to NxN")
-            parts[split] = LabelledImages(torch.stack(images), torch.tensor(list(table[self.label_column])).long())
+            labels = torch.tensor(list(table[self.label_column])).long()
+            if (labels < 0).any():
+                raise DfkdError(
+                    f"{self.name}: split {split!r} has images without a label (-1); choose another split with labels"
+                )
+            parts[split] = LabelledImages(torch.stack(images), labels)
         train, test = parts[self.train_split], parts[self.test_split]
         label_type = whole[self.train_split].features[self.label_column]
         names = getattr(label_type, "names", None) or [str(i) for i in range(int(train.labels.max()) + 1)]

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 DIGITS = [str(digit) for digit in range(10)]
 CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+
+UNZIP_ERRORS = (OSError, EOFError, zlib.error)
+"""What gzip raises for a damaged, a truncated and another damaged file."""
 
 
 @dataclass
@@ -61,7 +65,7 @@ class IdxData(Data):
         path = self._find(name)
         try:
             content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        except (OSError, EOFError) as error:
+        except UNZIP_ERRORS as error:
             raise DfkdError(f"{path} cannot be read ({error}); delete it to have it fetched again") from error
         if hashlib.sha256(content).hexdigest() != self.sha256[name]:
             raise DfkdError(
@@ -96,6 +100,7 @@ class IdxData(Data):
     def _download(self, name: str) -> Path:
         import pooch
 
+        pooch.get_logger().setLevel("WARNING")  # it would print a hash to paste into our code
         try:
             return Path(
                 pooch.retrieve(
@@ -122,8 +127,12 @@ class _Verified:
 
     def __call__(self, fname: str, action: str, pooch: Any) -> str:
         target = Path(fname + ".raw")
-        content = gzip.decompress(Path(fname).read_bytes())
+        zipped = Path(fname).read_bytes()
         Path(fname).unlink()
+        try:
+            content = gzip.decompress(zipped)
+        except UNZIP_ERRORS as error:
+            raise DfkdError(f"the download of {Path(fname).name} is damaged ({error}); try again") from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise DfkdError(
                 f"the download of {Path(fname).name} is not the published file (its sha256 differs); try again"

@@ -70,7 +70,7 @@ class ImageFolder(Data):
     def _classes(self) -> list[str]:
         roots = self._roots()
         first = roots.get("train") or roots["all"]
-        classes = sorted(p.name for p in first.iterdir() if p.is_dir() and not p.name.startswith("."))
+        classes = _subfolders(first)
         if len(classes) < 2:
             raise DfkdError(
                 f"data.path={self.path} must hold one folder per class, at least two; it has {len(classes)}"
@@ -80,8 +80,11 @@ class ImageFolder(Data):
     def _files(self) -> dict[str, list[tuple[int, Path]]]:
         """``train`` and ``test`` as (label, file), in a fixed order."""
         found: dict[str, list[tuple[int, Path]]] = {"train": [], "test": []}
+        classes = self._classes()
         for part, root in self._roots().items():
-            for label, name in enumerate(self._classes()):
+            if part == "test" and (unknown := sorted(set(_subfolders(root)) - set(classes))):
+                raise DfkdError(f"{root} has classes that train/ has not: {', '.join(unknown)}; add or remove them")
+            for label, name in enumerate(classes):
                 folder = root / name
                 files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS) if folder.is_dir() else []
                 if not files:
@@ -127,12 +130,21 @@ class ImageFolder(Data):
         return LabelledImages(torch.stack(images), torch.tensor([label for label, _ in files]))
 
 
+def _subfolders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def to_tensor(image: Image, channels: int, size: int | None) -> Tensor:
-    """A PIL image as uint8 ``[C, H, W]``, converted and resized."""
+    """A PIL image as uint8 ``[C, H, W]``, converted and resized. Raises DfkdError for pixels of unknown range."""
     import numpy
     import torch
-    from PIL.Image import Resampling
+    from PIL.Image import Resampling, fromarray
 
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        image = fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))  # Pillow would clip 16 bits at 255
+    if image.mode in ("I", "F"):
+        name = getattr(image, "filename", "") or "an image"
+        raise DfkdError(f"{name} has pixels of unknown range (mode {image.mode}); convert it to 8 bits")
     image = image.convert(MODES[channels])
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Resampling.BILINEAR)
