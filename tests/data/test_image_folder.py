@@ -1,0 +1,179 @@
+"""Somebody's own images, in every way that they come."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dfkd_exp.data.image_folder import ImageFolder, to_tensor
+from dfkd_exp.errors import DfkdError
+
+
+def picture(value, mode="L", size=(5, 4)):
+    """One colour everywhere; width 5, height 4."""
+    return Image.new(mode, size, value)
+
+
+def fill(root, classes=("cat", "dog"), count=10, make=lambda label, index: picture(10 * label + index), ending="png"):
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            make(label, index).save(root / name / f"{index:02d}.{ending}")
+    return root
+
+
+def load(root, **settings):
+    return ImageFolder(path=str(root), **settings).load()
+
+
+def test_grey_images(tmp_path):
+    data = load(fill(tmp_path), channels=1)
+    assert data.shape == (1, 4, 5)
+    assert data.classes == ["cat", "dog"]
+    assert (len(data.train), len(data.test)) == (16, 4)
+    assert data.train.images.dtype == torch.uint8
+    for part in (data.train, data.test):
+        assert (part.images[:, 0, 0, 0] // 10 == part.labels).all()
+    assert data.bytes_per_image == 20
+
+
+def test_colours_keep_their_channels(tmp_path):
+    data = load(fill(tmp_path, make=lambda label, _: picture((10 + label, 20, 30), "RGB")), channels=3)
+    assert data.shape == (3, 4, 5)
+    assert data.train.images[data.train.labels == 1][0, :, 0, 0].tolist() == [11, 20, 30]
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "grey"),
+    [
+        ("L", 100, 100),
+        ("RGB", (100,) * 3, 100),
+        ("RGBA", (100, 100, 100, 255), 100),
+        ("1", 1, 255),
+        ("I;16", 100 * 257, 100),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_becomes_grey_or_colour(mode, value, grey, channels):
+    pixels = to_tensor(picture(value, mode), channels, None)
+    assert pixels.shape == (channels, 4, 5)
+    assert pixels.unique().tolist() == [grey]
+
+
+def test_palettes_become_their_colours():
+    image = picture((200, 100, 50), "RGB").quantize(4)
+    assert image.mode == "P"
+    assert to_tensor(image, 3, None)[:, 0, 0].tolist() == [200, 100, 50]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_a_mode_whose_range_nobody_knows_is_refused(tmp_path, mode):
+    fill(tmp_path, make=lambda *_: picture(70_000, mode), ending="tif")
+    with pytest.raises(DfkdError, match=rf"00.tif .*mode {mode}.*8 bits"):
+        load(tmp_path)
+
+
+def test_resizing_gives_squares(tmp_path):
+    data = load(fill(tmp_path), channels=1, size=8)
+    assert data.shape == (1, 8, 8)
+    assert data.bytes_per_image == 64
+
+
+def test_padding_comes_last(tmp_path):
+    data = load(fill(tmp_path), channels=1, size=8, pad=2)
+    assert data.shape == (1, 12, 12)
+    assert data.bytes_per_image == 64
+
+
+def test_train_and_test_folders_are_kept_apart(tmp_path):
+    fill(tmp_path / "train", count=4, make=lambda *_: picture(1))
+    fill(tmp_path / "test", count=3, make=lambda *_: picture(2))
+    data = load(tmp_path, channels=1)
+    assert (len(data.train), len(data.test)) == (8, 6)
+    assert (data.train.images == 1).all()
+    assert (data.test.images == 2).all()
+
+
+def test_classes_that_only_the_test_folder_has_are_refused(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test", classes=("cat", "dog", "emu"))
+    with pytest.raises(DfkdError, match="emu"):
+        load(tmp_path)
+
+
+def test_an_image_keeps_its_side_when_others_are_added(tmp_path):
+    before = {p.name for _, p in ImageFolder(path=str(fill(tmp_path)))._files()["test"]}
+    fill(tmp_path, classes=("emu", "fox"))
+    assert {p.name for _, p in ImageFolder(path=str(tmp_path))._files()["test"]} == before
+
+
+def test_files_that_are_no_images_and_hidden_folders_are_passed_over(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "cat" / "notes.txt").write_text("not an image")
+    (tmp_path / ".cache").mkdir()
+    data = load(tmp_path)
+    assert (data.classes, len(data.train) + len(data.test)) == (["cat", "dog"], 20)
+
+
+def test_images_in_folders_of_a_class_belong_to_it(tmp_path):
+    fill(tmp_path, count=2)
+    fill(tmp_path / "cat", classes=("indoors",), count=3)
+    data = load(tmp_path)
+    assert (len(data.train) + len(data.test), len(data.classes)) == (7, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", None])
+def test_an_unreadable_image_is_named(tmp_path, content):
+    fill(tmp_path)
+    path = tmp_path / "dog" / "03.png"
+    path.write_bytes(path.read_bytes()[:50] if content is None else content)
+    with pytest.raises(DfkdError, match=r"dog.03.png is not a readable image"):
+        load(tmp_path)
+
+
+def test_images_of_different_sizes_need_a_size(tmp_path):
+    fill(tmp_path)
+    picture(0, size=(7, 6)).save(tmp_path / "dog" / "03.png")
+    with pytest.raises(DfkdError, match=r"03.png is 7x6 pixels but the first image is 5x4; set data.size=N"):
+        load(tmp_path)
+    assert load(tmp_path, size=6).shape == (3, 6, 6)
+
+
+def test_training_and_test_images_of_different_sizes_are_refused(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test", make=lambda *_: picture(0, size=(7, 6)))
+    with pytest.raises(DfkdError, match=r"training images are \(3, 4, 5\) but test images are \(3, 6, 7\)"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "message"),
+    [
+        ((), 0, "at least two; it has 0"),
+        (("cat",), 5, "at least two; it has 1"),
+        (("cat", "dog"), 0, "cat holds no images"),
+        (("cat", "dog"), 1, "cat holds 1 image; a class needs at least two"),
+    ],
+)
+def test_too_little_is_refused(tmp_path, classes, count, message):
+    with pytest.raises(DfkdError, match=message):
+        load(fill(tmp_path, classes, count))
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(DfkdError, match=r"data.path=.*nowhere is not a folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_the_fingerprint_is_that_of_the_files_not_of_their_place(tmp_path):
+    fill(tmp_path / "here")
+    first = ImageFolder(path=str(tmp_path / "here")).fingerprint()
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert ImageFolder(path=str(tmp_path / "there")).fingerprint() == first
+    picture(99, size=(50, 40)).save(tmp_path / "there" / "cat" / "00.png")
+    assert ImageFolder(path=str(tmp_path / "there")).fingerprint() != first
+
+
+def test_height_and_width_are_not_swapped():
+    pixels = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    assert to_tensor(Image.fromarray(pixels), 1, None)[0].tolist() == pixels.tolist()

@@ -1,0 +1,183 @@
+"""What is recorded, in which order, and that nothing is left behind."""
+
+import pytest
+import torch
+from torch import nn
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.models.networks import HintonNet, LeNet5
+from dfkd_exp.models.recording import OUTPUT, Layer, find_layers, frozen, recording, weights_digest
+from tests.toy import INPUTS, toy_teacher
+
+EXAMPLE = torch.rand(2, *INPUTS.shape, generator=torch.Generator().manual_seed(0))
+
+
+def names(network, which="all", example=EXAMPLE):
+    return [layer.name for layer in find_layers(network.eval(), example, which)]
+
+
+class OutOfOrder(nn.Module):
+    """Defined last to first; a block within a block; one layer applied twice; one never."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(5, 3)
+        self.unused = nn.Linear(5, 5)
+        self.shared = nn.Linear(5, 5)
+        self.body = nn.ModuleDict({"inner": nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU())})
+
+    def forward(self, x):
+        x = self.body["inner"](x)
+        return self.head(self.shared(self.shared(x).relu()).relu())
+
+
+class TwoOutputs(nn.Module):
+    """Something between its layers that does not put out one tensor per image."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(6, 4, batch_first=True)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.rnn(x.squeeze(1))[0].mean(1))
+
+
+def test_layers_are_found_in_the_order_of_the_forward_pass():
+    assert names(OutOfOrder()) == ["body.inner.1", "shared", "head"]
+    assert names(toy_teacher()) == ["0", "3", "5"]
+    lenet = ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
+    assert names(LeNet5(), example=torch.zeros(2, 1, 32, 32)) == lenet
+    assert names(HintonNet(), example=torch.zeros(2, 1, 28, 28)) == ["hidden1", "hidden2", "logits"]
+
+
+def test_shapes_are_those_of_one_image():
+    assert find_layers(toy_teacher(), EXAMPLE) == [Layer("0", (4, 4, 4)), Layer("3", (8,)), Layer("5", (3,))]
+    assert [layer.num_units for layer in find_layers(toy_teacher(), EXAMPLE)] == [64, 8, 3]
+
+
+def test_the_logits_come_last_whatever_is_named():
+    assert names(OutOfOrder(), "top") == ["head"]
+    assert names(OutOfOrder(), ["shared", "body.inner.1"]) == ["body.inner.1", "shared", "head"]
+    assert names(OutOfOrder(), ["head", "shared"]) == ["shared", "head"]
+    assert names(OutOfOrder(), []) == ["head"]
+
+
+def test_layers_without_weights_may_be_named():
+    assert names(OutOfOrder(), ["body.inner.2"]) == ["body.inner.2", "head"]
+
+
+def test_normalisation_has_weights_and_activations_have_none():
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3, bias=False), nn.BatchNorm2d(2), nn.PReLU(), nn.Flatten(), nn.Linear(32, 3)
+    )
+    assert names(network) == ["0", "1", "2", "4"]
+
+
+def test_an_output_that_no_layer_puts_out_is_recorded_by_itself():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.Tanh())
+    assert names(network) == ["1", OUTPUT]
+    with recording(network, ["1", OUTPUT]) as recorder:
+        before, after = recorder(EXAMPLE)
+    torch.testing.assert_close(before.tanh(), after)
+
+
+@pytest.mark.parametrize(
+    ("which", "message"),
+    [
+        (["body.inner.7"], r"no layer 'body.inner.7'; its layers with weights are: .*body.inner.1"),
+        (["unused"], "unused does not put out one tensor per image"),
+        ("bottom", "must be all, top or a list of module paths, got 'bottom'"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(which, message):
+    with pytest.raises(DfkdError, match=message):
+        find_layers(OutOfOrder(), EXAMPLE, which)
+
+
+def test_a_layer_with_several_outputs_is_passed_over_unless_named():
+    assert names(TwoOutputs()) == ["head"]
+    with pytest.raises(DfkdError, match="rnn does not put out one tensor per image"):
+        find_layers(TwoOutputs(), EXAMPLE, ["rnn"])
+
+
+def test_recording_gives_what_the_layers_put_out():
+    network = OutOfOrder()
+    with recording(network, ["head", "shared", "body.inner.1"]) as recorder:
+        head, shared, first = recorder(EXAMPLE)
+    torch.testing.assert_close(first, network.body["inner"][1](EXAMPLE.flatten(1)))
+    once = network.shared(first.relu())
+    torch.testing.assert_close(shared, network.shared(once.relu()))  # applied twice: the last time counts
+    torch.testing.assert_close(head, network(EXAMPLE))
+
+
+def test_an_activation_in_place_does_not_overwrite_what_is_recorded():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+    with recording(network, ["1"]) as recorder:
+        [before] = recorder(EXAMPLE)
+    torch.testing.assert_close(before, network[1](EXAMPLE.flatten(1)))
+    assert (before < 0).any()
+
+
+def test_gradients_reach_the_images_through_what_is_recorded():
+    images = EXAMPLE.clone().requires_grad_(True)
+    with recording(frozen(toy_teacher()), ["0", "5"]) as recorder:
+        sum(values.square().sum() for values in recorder(images)).backward()
+    assert images.grad.abs().min() > 0
+
+
+def test_recording_an_unknown_layer_is_refused_with_the_names_there_are():
+    with (
+        pytest.raises(DfkdError, match=r"the teacher has no layer 'x'; its layers are: head, unused"),
+        recording(OutOfOrder(), ["x"]),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_hook_is_left_behind(fails):
+    network = toy_teacher()
+    images = EXAMPLE[:, :, :4] if fails else EXAMPLE
+    for use in (lambda: find_layers(network, images), lambda: record(network, images)):
+        if fails:
+            with pytest.raises(RuntimeError):
+                use()
+        else:
+            use()
+        assert sum(len(module._forward_hooks) for module in network.modules()) == 0
+
+
+def record(network, images):
+    with recording(network, ["0"]) as recorder:
+        return recorder(images)
+
+
+def test_finding_layers_leaves_the_mode_as_it_was():
+    for training in (True, False):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.BatchNorm1d(3)).train(training)
+        before = weights_digest(network)
+        find_layers(network, EXAMPLE)
+        assert network.training is training
+        assert weights_digest(network) == before
+
+
+def test_the_digest_depends_on_names_types_shapes_and_values():
+    one, two = nn.Linear(2, 2), nn.Linear(2, 2)
+    two.load_state_dict(one.state_dict())
+    assert weights_digest(one) == weights_digest(two)
+    others = [nn.Sequential(two), nn.Linear(2, 2), nn.Linear(2, 2).double()]
+    others[2].load_state_dict(one.state_dict())
+    assert len({weights_digest(network) for network in (one, *others)}) == 4
+
+
+def test_a_scalar_in_the_state_has_a_digest_too():
+    network = nn.BatchNorm1d(2)
+    before = weights_digest(network)
+    network.num_batches_tracked += 1
+    assert weights_digest(network) != before
+
+
+def test_frozen_asks_for_no_gradients_and_stands_in_evaluation_mode():
+    network = frozen(toy_teacher().train())
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
