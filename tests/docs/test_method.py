@@ -1,0 +1,41 @@
+"""Every function that docs/method.md names exists, and so does every setting."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "method.md").read_text()
+SOURCE = "\n".join(path.read_text() for path in (ROOT / "dfkd_exp").rglob("*.py"))
+CONFIG = (ROOT / "docs" / "config.md").read_text()
+NAMES = sorted(set(re.findall(r"`([A-Za-z_]+(?:\.[a-z_]+)?)`", TEXT)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_names_is_there(name):
+    if name in ("all_layers_dropout", "torch.optim"):
+        return  # the paper's, and torch's
+    last = name.split(".")[-1]
+    in_code = re.search(rf"\b(def|class) {last}\b|^\s*{last}\b.*[:=]|\"{last}\"", SOURCE, re.MULTILINE)
+    assert in_code or f"`{name}`" in CONFIG or f"{last}`" in CONFIG
+
+
+def test_the_defaults_it_states_are_the_codes():
+    from dfkd_exp.distillation.settings import Distillation, FromNoise, Teacher
+    from dfkd_exp.metadata import AllLayers
+    from dfkd_exp.metadata.collection import OVERSAMPLING
+    from dfkd_exp.reconstruction.settings import Adam, Moments
+
+    kind, images, student, noise = AllLayers(), Moments(), Distillation(), FromNoise()
+    teacher = Teacher()
+    assert (kind.temperature, kind.full_up_to, kind.low_rank_up_to, OVERSAMPLING) == (8, 2048, 16384, 16)
+    assert (images.group_size, images.steps, images.schedule, images.clamp) == (100, 200, "cosine", True)
+    assert (images.init_mean, images.init_std, images.logits_weight) == (0.15, 0.1, 1)
+    assert (images.total_variation, images.l2, images.blur_sigma) == (0, 0, 0)
+    assert (Adam().lr, Adam().betas) == (0.07, [0.9, 0.999])
+    assert (teacher.lr, teacher.batch_size, teacher.epochs, teacher.schedule) == (1e-3, 64, 10, "constant")
+    assert (student.lr, student.batch_size, student.epochs, student.schedule) == (1e-3, 64, 30, "cosine")
+    assert (student.temperature, student.holdout, student.augment) == (8, 0.05, False)
+    assert (student.augment_degrees, student.augment_shift, student.augment_scale) == (10, 0.08, 0.1)
+    assert (noise.mean, noise.std) == (0.5, 0.5)
