@@ -192,6 +192,9 @@ def _unknown_flag(flag: str) -> str:
         known = [*groups(), *(f.name for f in fields(Config) if f.name not in groups())]
         return f"{flag}: there is no such flag or group; there are {', '.join(known)}{did_you_mean(flag, known)}"
     if group in SCHEMAS:
+        entry = name.partition(".")[0]
+        if any(f.name == entry and str(f.type).startswith("dict") for s in SCHEMAS[group].values() for f in fields(s)):
+            return f"{flag}: what is not there yet is added with a plus, entry by entry: +{group}.{entry}.NAME=VALUE"
         known = sorted({f.name for schema in SCHEMAS[group].values() for f in fields(schema)})
         if name in known:
             owners = sorted(kind for kind, schema in SCHEMAS[group].items() if name in {f.name for f in fields(schema)})

@@ -89,7 +89,7 @@ class Sample(Reconstruction):
     def loss(self, activations: list[Tensor], targets: list[Tensor], metadata: GaussianMetadata) -> Tensor:
         from dfkd_exp.reconstruction.losses import sample_loss
 
-        scales = [float(s.std().square().mean()) for s in metadata.statistics] if self.normalise else None
+        scales = [max(float(s.std().square().mean()), 1e-8) for s in metadata.statistics] if self.normalise else None
         return sample_loss(activations, targets, relu=self.relu, scales=scales)
 
 
