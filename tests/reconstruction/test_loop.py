@@ -1,0 +1,207 @@
+"""The inner loop: same images in any batches, their start, their bounds, their priors; the teacher is left alone."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata import AllLayers
+from dfkd_exp.models.recording import frozen, weights_digest
+from dfkd_exp.reconstruction import Moments, Sample
+from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, group_label, reconstruct, reconstruct_groups
+from dfkd_exp.reconstruction.losses import total_variation
+from dfkd_exp.reconstruction.settings import Adam, Lbfgs, Sgd
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+FIRST_STEP_ONLY = {"steps": 1, "clamp": False, "optimizer": Adam(lr=1e-9)}
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return frozen(toy_teacher())
+
+
+@pytest.fixture(scope="module")
+def metadata(teacher):
+    return AllLayers(covariance="full").collect(teacher, [toy_images()], INPUTS)
+
+
+def make(teacher, metadata, groups, match=Moments, seed=0, optimizer=None, **settings):
+    chosen = match(**{"images_per_class": 8, "group_size": 4, "steps": 10} | settings)
+    return reconstruct_groups(teacher, metadata, groups, chosen, optimizer or Adam(), seed)
+
+
+@pytest.mark.parametrize("match", [Moments, Sample])
+@pytest.mark.parametrize("optimizer", [Adam(), Sgd()], ids=["adam", "sgd"])
+def test_images_are_the_same_whatever_is_made_beside_them(teacher, metadata, match, optimizer):
+    together = make(teacher, metadata, range(6), match, optimizer=optimizer)
+    alone = concatenate([make(teacher, metadata, [group], match, optimizer=optimizer) for group in range(6)])
+    backwards = make(teacher, metadata, [5, 4, 3, 2, 1, 0], match, optimizer=optimizer)
+    torch.testing.assert_close(alone.inputs, together.inputs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        backwards.inputs.unflatten(0, (6, 4)).flip(0).flatten(0, 1), together.inputs, atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(alone.losses, together.losses, atol=1e-4, rtol=1e-4)
+    assert torch.equal(alone.labels, together.labels)
+
+
+def test_the_size_of_a_batch_does_not_change_the_images(teacher, metadata):
+    whole, parts = (reconstruct(teacher, metadata, 8, steps=5, group_size=2, images_per_batch=n) for n in (1000, 5))
+    torch.testing.assert_close(whole.inputs, parts.inputs, atol=1e-4, rtol=0)
+    assert torch.equal(whole.labels, parts.labels)
+
+
+def test_seed_and_group_decide_the_images(teacher, metadata):
+    first, again = make(teacher, metadata, [0, 3]), make(teacher, metadata, [0, 3])
+    assert torch.equal(first.inputs, again.inputs)
+    assert not torch.allclose(first.inputs[:4], first.inputs[4:], atol=0.01)  # two groups of one class
+    assert not torch.allclose(first.inputs, make(teacher, metadata, [0, 3], seed=1).inputs, atol=0.01)
+
+
+def test_every_class_gets_its_images_in_turn(teacher, metadata):
+    images = reconstruct(teacher, metadata, per_class=6, group_size=3, steps=1)
+    assert images.inputs.shape == (18, 1, 6, 6)
+    assert images.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [0] * 3 + [1] * 3 + [2] * 3
+    assert len(images) == 18
+    assert [group_label(group, 3) for group in range(5)] == [0, 1, 2, 0, 1]
+
+
+def test_batches_hold_every_group_once_and_no_more_images_than_allowed():
+    settings = Moments(images_per_class=40, group_size=10, images_per_batch=35)
+    assert batches_of_groups(settings, Adam(), 2) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert batches_of_groups(settings, Lbfgs(), 2) == [[group] for group in range(8)]
+    settings.images_per_batch = 5  # a group is the atom
+    assert batches_of_groups(settings, Adam(), 1) == [[0], [1], [2], [3]]
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.15, 0.1), (0.44, 0.29)])
+def test_pixels_start_as_gaussian_noise(teacher, metadata, mean, std):
+    start = reconstruct(teacher, metadata, 200, init_mean=mean, init_std=std, **FIRST_STEP_ONLY).inputs
+    assert start.mean().item() == pytest.approx(mean, abs=5 * std / start.numel() ** 0.5)
+    assert start.std().item() == pytest.approx(std, rel=5 / start.numel() ** 0.5)
+    standard = (start - mean) / std
+    assert standard.pow(4).mean().item() == pytest.approx(3, abs=0.3)
+    assert len(start.flatten(1).unique(dim=0)) == len(start)
+
+
+def test_the_start_is_one_of_pixels_whatever_the_network_is_fed(teacher):
+    wide = InputSpec(INPUTS.shape, (-1.0,), (3.0,))
+    metadata = AllLayers().collect(teacher, [(toy_images()[0] * 4 - 1, toy_images()[1])], wide)
+    start = reconstruct(teacher, metadata, 200, **FIRST_STEP_ONLY).inputs
+    assert start.mean().item() == pytest.approx(-1 + 4 * 0.15, abs=0.01)
+    assert start.std().item() == pytest.approx(4 * 0.1, abs=0.01)
+    fitted = reconstruct(teacher, metadata, 4, steps=20, optimizer=Adam(lr=0.5)).inputs
+    assert (fitted.min().item(), fitted.max().item()) == pytest.approx((-1, 3))
+
+
+def test_clamping_keeps_pixels_in_range(teacher, metadata):
+    eager = {"steps": 10, "optimizer": Adam(lr=0.5)}
+    free = reconstruct(teacher, metadata, 4, clamp=False, **eager).inputs
+    kept = reconstruct(teacher, metadata, 4, clamp=True, **eager).inputs
+    assert free.min() < -0.1
+    assert free.max() > 1.1
+    assert (kept.min(), kept.max()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("prior", "roughness"),
+    [
+        ({"total_variation": 10.0}, total_variation),
+        ({"blur_sigma": 1.0, "blur_every": 2}, total_variation),
+        ({"l2": 50.0}, lambda images: images.square().mean((1, 2, 3))),
+    ],
+    ids=["total_variation", "blur", "l2"],
+)
+def test_a_prior_does_what_it_says(teacher, metadata, prior, roughness):
+    plain, smooth = (reconstruct(teacher, metadata, 8, steps=40, **settings) for settings in ({}, prior))
+    assert roughness(smooth.inputs).mean() < 0.8 * roughness(plain.inputs).mean()
+
+
+def test_priors_enter_the_loss_with_their_weights(teacher, metadata):
+    still = {"steps": 1, "clamp": False, "optimizer": Adam(lr=1e-9)}
+    plain = make(teacher, metadata, [0, 1], **still)
+    weighted = make(teacher, metadata, [0, 1], total_variation=2.0, l2=3.0, **still)
+    start = plain.inputs
+    expected = 2 * total_variation(start).view(2, 4).mean(1) + 3 * start.square().view(2, -1).mean(1)
+    torch.testing.assert_close(weighted.losses[0] - plain.losses[0], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_follows_its_schedule(teacher, metadata, schedule):
+    seen = []
+
+    class Watched(Sgd):
+        def build(self, pixels):
+            stepper = super().build(pixels)
+            stepper.register_step_pre_hook(lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"]))
+            return stepper
+
+    make(teacher, metadata, [0], optimizer=Watched(lr=2.0), steps=8, schedule=schedule)
+    cosine = [1 + math.cos(math.pi * step / 8) for step in range(8)]
+    assert seen == pytest.approx(cosine if schedule == "cosine" else [2.0] * 8)
+
+
+@pytest.mark.parametrize(("steps", "moments"), [(1, 2), (10, 11), (25, 14), (40, 11)])
+def test_losses_are_kept_ten_times_on_the_way_and_at_the_end(teacher, metadata, steps, moments):
+    losses = make(teacher, metadata, [0, 1], steps=steps).losses
+    assert losses.shape == (moments, 2)
+    assert losses.isfinite().all()
+
+
+def test_progress_counts_image_steps(teacher, metadata):
+    counted = []
+    settings = Moments(images_per_class=4, group_size=4, steps=7)
+    reconstruct_groups(teacher, metadata, [0, 1], settings, Adam(), 0, counted.append)
+    assert counted == [8] * 7
+
+
+def test_the_teacher_is_left_as_it_was(metadata):
+    teacher = toy_teacher()
+    before = weights_digest(teacher)
+    reconstruct(teacher, metadata, 4, steps=3)
+    assert weights_digest(teacher) == before
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert sum(len(module._forward_hooks) for module in teacher.modules()) == 0
+
+
+def test_running_statistics_of_the_teacher_are_left_as_they_were():
+    teacher = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.Linear(36, CLASSES)).train()
+    metadata = AllLayers().collect(teacher, [toy_images()], INPUTS)
+    before = weights_digest(teacher)
+    reconstruct(teacher.train(), metadata, 4, steps=3)
+    assert weights_digest(teacher) == before
+
+
+def test_images_are_of_the_class_that_they_were_made_for(teacher, metadata):
+    images = reconstruct(teacher, metadata, 20, steps=100)
+    real, labels = toy_images()
+    with torch.no_grad():
+        wanted = torch.stack([teacher(real[labels == k]).mean(0) for k in range(CLASSES)])
+        got = torch.stack([teacher(images.inputs[images.labels == k]).mean(0) for k in range(CLASSES)])
+    assert torch.cdist(got, wanted).argmin(1).tolist() == [0, 1, 2]
+    assert images.losses[-1].mean() < 0.5 * images.losses[0].mean()
+
+
+def test_metadata_of_another_teacher_is_refused(metadata):
+    with pytest.raises(DfkdError, match="belongs to another teacher"):
+        reconstruct(toy_teacher(seed=1), metadata)
+
+
+def test_an_unknown_match_or_setting_is_refused(teacher, metadata):
+    with pytest.raises(
+        DfkdError, match=r"match must be one of sample, moments, got 'moment' \(did you mean moments\?\)"
+    ):
+        reconstruct(teacher, metadata, match="moment")
+    with pytest.raises(ConfigError, match=r"reconstruction.images_per_class must be a multiple of .*=4, got 6"):
+        reconstruct(teacher, metadata, per_class=6, group_size=4)
+    with pytest.raises(ConfigError, match=r"reconstruction.group_size must be at least 2"):
+        reconstruct(teacher, metadata, per_class=1)
+
+
+@pytest.mark.parametrize(("per_class", "group_size"), [(500, 100), (64, 64), (210, 70), (7, 7), (101, 1)])
+def test_the_group_size_is_a_divisor_as_large_as_may_be(teacher, metadata, per_class, group_size):
+    groups = reconstruct(teacher, metadata, per_class, match="sample", steps=1).losses.shape[1]
+    assert groups == CLASSES * per_class / group_size

@@ -1,0 +1,149 @@
+"""Losses and priors against METHOD's formulas, written out again in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from dfkd_exp.metadata import AllLayers
+from dfkd_exp.reconstruction import Moments, Sample
+from dfkd_exp.reconstruction.losses import gaussian_blur, moment_loss, sample_loss, total_variation
+from tests.toy import INPUTS, toy_images, toy_teacher
+
+GROUPS, IMAGES, UNITS = 3, 5, (7, 4)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def layers(seed):
+    return [random(GROUPS, IMAGES, units, seed=seed + units) for units in UNITS]
+
+
+def statistics(seed):
+    return [random(GROUPS, units, seed=seed + units) for units in UNITS]
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_sample_loss_is_the_papers(relu):
+    """sum_l 1/n_l sum_i (relu(a_l,i) - relu(t_l,i))^2, mean over images."""
+    activations, targets = layers(0), layers(100)
+    expected = np.zeros(GROUPS)
+    for group in range(GROUPS):
+        for image in range(IMAGES):
+            for a, t in zip(activations, targets, strict=True):
+                a_i, t_i = a[group, image].numpy(), t[group, image].numpy()
+                if relu:
+                    a_i, t_i = np.maximum(a_i, 0), np.maximum(t_i, 0)
+                expected[group] += sum((a_i - t_i) ** 2) / len(a_i) / IMAGES
+    np.testing.assert_allclose(sample_loss(activations, targets, relu=relu), expected)
+
+
+def test_sample_loss_may_be_divided_per_layer():
+    activations, targets = layers(0), layers(100)
+    each = [sample_loss([a], [t]) for a, t in zip(activations, targets, strict=True)]
+    both = sample_loss(activations, targets, scales=[2.0, 5.0])
+    torch.testing.assert_close(both, each[0] / 2 + each[1] / 5)
+
+
+def numpy_moment_loss(activations, means, deviations, logits, weight):
+    """Per layer, (|mean_g a - mu|^2 + |std_g a - sd|^2) / |sd|^2, both norms over the layer's units; then the logits."""
+    total = np.zeros(GROUPS)
+    for group in range(GROUPS):
+        for a, mean, deviation in zip(activations, means, deviations, strict=True):
+            own, mu, sd = a[group].numpy(), mean[group].numpy(), deviation[group].numpy()
+            errors = (own.mean(0) - mu) ** 2 + (own.std(0, ddof=1) - sd) ** 2
+            total[group] += errors.mean() / (sd**2).mean()
+        drawn, sd = logits[group].numpy(), deviations[-1][group].numpy()
+        total[group] += weight * ((activations[-1][group].numpy() - drawn) ** 2).mean() / (sd**2).mean()
+    return total
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_moment_loss_is_methods(weight):
+    activations, means = layers(0), statistics(100)
+    deviations = [d.abs() + 0.1 for d in statistics(200)]
+    logits = random(GROUPS, IMAGES, UNITS[-1], seed=300)
+    expected = numpy_moment_loss(activations, means, deviations, logits, weight)
+    np.testing.assert_allclose(moment_loss(activations, means, deviations, logits, weight), expected, rtol=1e-6)
+
+
+def test_moment_loss_is_nothing_for_a_group_with_the_classs_moments():
+    activations = layers(0)
+    means, deviations = [a.mean(1) for a in activations], [a.std(1) for a in activations]
+    assert moment_loss(activations, means, deviations).max() < 1e-12
+    torch.testing.assert_close(
+        moment_loss([a[:, torch.randperm(IMAGES)] for a in activations], means, deviations).max(),
+        torch.tensor(0.0).double(),
+        atol=1e-12,
+        rtol=0,
+    )
+
+
+def test_the_gradient_of_the_moment_loss_is_right():
+    activations = [a[:, :, :3].clone().requires_grad_(True) for a in layers(0)]
+    means = [m[:, :3] for m in statistics(100)]
+    deviations = [m.abs() + 0.1 for m in means]
+    assert torch.autograd.gradcheck(lambda *a: moment_loss(list(a), means, deviations, a[-1].detach() * 0), activations)
+
+
+@pytest.mark.parametrize("loss", ["sample", "moments"])
+def test_a_groups_loss_depends_on_its_own_images_alone(loss):
+    activations = [a.requires_grad_(True) for a in layers(0)]
+    if loss == "sample":
+        losses = sample_loss(activations, layers(100))
+    else:
+        losses = moment_loss(activations, statistics(100), [d.abs() + 0.1 for d in statistics(200)])
+    losses[1].backward()
+    for values in activations:
+        assert values.grad[1].abs().sum() > 0
+        assert values.grad[[0, 2]].abs().sum() == 0
+
+
+def test_units_that_never_vary_leave_loss_and_gradient_finite():
+    """Dead in the data and in the reconstructions: a deviation of zero, whose root has no slope."""
+    activations = torch.ones(1, 4, 3, requires_grad=True)
+    loss = moment_loss([activations], [torch.zeros(1, 3)], [torch.zeros(1, 3)])
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert activations.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("settings", [Sample(normalise=True), Sample(), Moments()], ids=lambda s: repr(s)[:30])
+def test_metadata_without_spread_leaves_the_loss_finite(settings):
+    metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images(1)], INPUTS)
+    settings.group_size = 4
+    targets = [t.unsqueeze(0) for t in settings.draw_targets(metadata, 0, torch.Generator().manual_seed(0))]
+    activations = [torch.ones(1, 4, layer.num_units) for layer in metadata.layers]
+    assert settings.loss(activations, targets, metadata).isfinite().all()
+
+
+def test_normalising_divides_each_layer_by_its_mean_variance():
+    metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images()], INPUTS)
+    activations = [torch.ones(1, 4, layer.num_units) for layer in metadata.layers]
+    targets = [torch.zeros_like(a) for a in activations]
+    scales = [np.mean([np.diag(s.matrix(k).numpy()).mean() for k in range(3)]) for s in metadata.statistics]
+    loss = Sample(normalise=True, group_size=4).loss(activations, targets, metadata)
+    np.testing.assert_allclose(loss, [sum(1 / scale for scale in scales)], rtol=1e-5)
+
+
+def test_total_variation_is_the_mean_difference_of_neighbours():
+    images = random(2, 3, 4, 5)
+    pixels = images.numpy()
+    expected = abs(np.diff(pixels, axis=2)).mean((1, 2, 3)) + abs(np.diff(pixels, axis=3)).mean((1, 2, 3))
+    np.testing.assert_allclose(total_variation(images), expected)
+    assert total_variation(torch.full((1, 1, 4, 4), 0.3)).item() == 0
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 1.7])
+def test_blurring_is_a_gaussian_with_repeated_edges(sigma):
+    images = random(2, 3, 16, 13)
+    radius = max(1, round(3 * sigma))
+    expected = gaussian_filter(images.numpy(), sigma, mode="nearest", radius=radius, axes=(2, 3))
+    np.testing.assert_allclose(gaussian_blur(images, sigma), expected, atol=1e-12)
+
+
+def test_blurring_takes_images_smaller_than_the_kernel_and_keeps_a_constant():
+    blurred = gaussian_blur(torch.full((1, 2, 3, 4), 0.7), 5.0)
+    torch.testing.assert_close(blurred, torch.full((1, 2, 3, 4), 0.7))

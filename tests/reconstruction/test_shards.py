@@ -1,0 +1,106 @@
+"""Reconstruction as a phase: shards are written as they are done, and what is done is not done again."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dfkd_exp.distillation.settings import Teacher
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.logger import LoggerSettings
+from dfkd_exp.metadata import AllLayers
+from dfkd_exp.phases import make_reconstruction
+from dfkd_exp.reconstruction import Moments
+from dfkd_exp.reconstruction.loop import Images, reconstruct
+from dfkd_exp.reconstruction.module import class_mean, read_shards, shard_name
+from dfkd_exp.reconstruction.settings import Adam, Sgd
+from dfkd_exp.release import read_release, write_release
+from dfkd_exp.store import Store
+from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.workshop import Workshop
+from tests.toy import CLASSES, INPUTS, toy_images
+
+SETTINGS = Moments(images_per_class=8, group_size=4, steps=5, images_per_batch=8)
+NETWORK = Teacher(name="mlp", kwargs={"width": 8})
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """A release of an untrained teacher."""
+    network = NETWORK.build(INPUTS, CLASSES, seed=0)
+    metadata = AllLayers().collect(network, [toy_images()], INPUTS)
+    folder = tmp_path_factory.mktemp("toy") / "release"
+    write_release(folder, network, metadata, NETWORK.architecture(), ["a", "b", "c"], 0.5)
+    return read_release(folder)
+
+
+def run(release, root, settings=SETTINGS, optimizer=None, seed=0):
+    workshop = Workshop(Store(root), TrainerSettings(accelerator="cpu"), LoggerSettings())
+    return make_reconstruction(workshop, release, NETWORK, settings, optimizer or Adam(), seed)
+
+
+def test_the_phase_makes_what_the_function_makes(release, tmp_path):
+    artifact = run(release, tmp_path)
+    images = read_shards(artifact.path)
+    alone = reconstruct(release.teacher(NETWORK), release.metadata(), 8, group_size=4, steps=5, images_per_batch=8)
+    torch.testing.assert_close(images.inputs, alone.inputs)
+    assert torch.equal(images.labels, alone.labels)
+    assert artifact.info["images"] == 24
+    assert artifact.info["losses"] == pytest.approx(alone.losses.mean(1).tolist())
+
+
+def test_what_a_killed_run_had_finished_is_kept_and_the_rest_is_made(release, tmp_path):
+    whole = run(release, tmp_path / "whole")
+    names = [shard_name(groups) for groups in ([0, 1], [2, 3], [4, 5])]
+    assert sorted(path.name for path in whole.path.glob("groups-*")) == names
+    partial = tmp_path / "killed" / "reconstruction" / f"{whole.key}.partial"
+    partial.mkdir(parents=True)
+    finished = load_file(whole.path / names[1])
+    finished["inputs"] += 1  # so that making it again would show
+    save_file(finished, partial / names[1])
+    (partial / shard_name([0, 1, 2])).write_bytes(b"of another division into batches")
+    resumed = run(release, tmp_path / "killed")
+    assert resumed.manifest["resumed"]
+    assert sorted(path.name for path in resumed.path.glob("groups-*")) == names
+    for name in names:
+        expected = load_file(whole.path / name)["inputs"] + (name == names[1])
+        assert torch.equal(load_file(resumed.path / name)["inputs"], expected)
+
+
+def test_a_run_killed_after_the_last_shard_has_nothing_left_to_do(release, tmp_path):
+    whole = run(release, tmp_path)
+    whole.path.rename(whole.path.with_name(f"{whole.key}.partial"))
+    (whole.path.with_name(f"{whole.key}.partial") / "manifest.json").unlink()
+    again = run(release, tmp_path)
+    assert again.info["losses"] == whole.info["losses"]
+
+
+def test_the_division_into_batches_is_no_other_artifact(release, tmp_path):
+    one = run(release, tmp_path)
+    other = run(release, tmp_path, Moments(**{**vars(SETTINGS), "images_per_batch": 4}))
+    assert other.reused
+    assert other.key == one.key
+    assert not run(release, tmp_path, seed=1).reused
+    assert not run(release, tmp_path, optimizer=Adam(lr=0.01)).reused
+
+
+def test_a_reconstruction_that_diverges_says_what_to_lower_and_is_not_kept(release, tmp_path):
+    settings = Moments(**{**vars(SETTINGS), "clamp": False, "steps": 60})
+    with pytest.raises(DfkdError, match=r"the reconstruction diverged; lower optimizer.lr \(now 1e\+30\)"):
+        run(release, tmp_path, settings, Sgd(lr=1e30))
+    assert not [path for path in (tmp_path / "reconstruction").iterdir() if path.suffix == ""]
+
+
+def test_shards_are_read_in_the_order_of_their_groups(tmp_path):
+    for first in (20, 3, 100):
+        tensors = {
+            "inputs": torch.full((1, 1, 1, 1), float(first)),
+            "labels": torch.tensor([first]),
+            "losses": torch.ones(2, 1),
+        }
+        save_file(tensors, tmp_path / shard_name([first, first + 1]))
+    assert read_shards(tmp_path).labels.tolist() == [3, 20, 100]
+
+
+def test_the_mean_of_a_class():
+    images = Images(torch.arange(4.0).view(4, 1, 1, 1), torch.tensor([0, 1, 0, 1]), torch.zeros(1, 1))
+    assert class_mean(images, 1).item() == 2
