@@ -2,24 +2,28 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import jsonschema
 import pytest
 from safetensors.torch import load_file
 
 from dfkd_exp.config import PACKAGE
+from dfkd_exp.store import verify
 from tests.conftest import SMALL
 
-SECONDS = {"seconds", "phases"}
+PROVENANCE = {"seconds", "phases", "overrides", "code_version"}
 
 
 def figures(result: dict) -> dict:
-    """What must be the same for the same config: everything but times, and what tells runs apart."""
-    return {name: value for name, value in result.items() if name not in (*SECONDS, "overrides")}
+    """What must be the same for the same config: everything but times, and how it came about."""
+    return {name: value for name, value in result.items() if name not in PROVENANCE}
 
 
 def test_a_run_leaves_result_config_picture_and_log(dfkd):
@@ -249,47 +253,53 @@ def test_wandb_gives_each_job_of_a_sweep_its_own_run_even_after_a_failure(dfkd):
     assert len(list(ran.outputs.glob("runs/digits/*/*/wandb/offline-run-*"))) == 3
 
 
-def killed_runs(tmp_path, delays) -> list[dict]:
-    """Run the command as a process, kill it after each of ``delays`` seconds, then let it end; its results."""
-    command = [
-        sys.executable,
-        "-m",
-        "dfkd_exp",
-        *SMALL,
-        "reconstruction.images_per_class=200",
-        "reconstruction.steps=40",
-    ]
-    command += [
-        "reconstruction.images_per_batch=100",
-        "teacher.epochs=20",
-        "distillation.epochs=20",
-        f"outputs={tmp_path}/outputs",
-    ]
-    for delay in delays:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert ended.returncode == 0, ended.stderr
-    return [json.loads(path.read_text()) for path in (tmp_path / "outputs").glob("runs/*/*/result.json")]
+PHASES = ("teacher", "metadata", "release", "reconstruction", "student", "evaluation")
+LONG_ENOUGH_TO_KILL = [
+    "trainer=cpu", "teacher.epochs=20", "distillation.epochs=10", "reconstruction.images_per_class=100",
+    "reconstruction.group_size=20", "reconstruction.images_per_batch=200", "reconstruction.steps=60",
+]  # fmt: skip
+
+
+def run_process(folder: Path, kill: Callable[[str], float | None] = lambda line: None) -> int:
+    """The command as a process of its own, with its outputs in ``folder``; its exit code.
+
+    It is killed so many seconds after the first line for which ``kill(line)`` is a number.
+    """
+    command = [sys.executable, "-u", "-m", "dfkd_exp", *LONG_ENOUGH_TO_KILL, f"outputs={folder}/outputs"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if (delay := kill(line)) is not None:
+            time.sleep(delay)
+            process.send_signal(signal.SIGKILL)
+            break
+    process.communicate()
+    return process.returncode
+
+
+def only_result(folder: Path) -> dict:
+    [path] = (folder / "outputs").glob("runs/*/*/result.json")
+    return json.loads(path.read_text())
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_in_the_same_figures(tmp_path):
-    import random
-
+def test_a_run_killed_in_any_phase_and_repeated_ends_in_the_same_figures(tmp_path):
     (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    started = time.monotonic()
-    [whole] = killed_runs(tmp_path / "whole", [])
-    seconds = time.monotonic() - started
-    random.seed(0)
-    results = killed_runs(tmp_path / "killed", [random.uniform(0.3, 0.9) * seconds for _ in range(8)])
-    for result in results:
-        assert figures(result) == figures(whole)
-    for name in ("teacher", "metadata", "release", "reconstruction", "student", "evaluation"):
-        assert not list((tmp_path / "killed" / "outputs" / "store" / name).glob("*.damaged-*"))
+    assert run_process(tmp_path / "whole") == 0
+    whole = only_result(tmp_path / "whole")
+    chance = random.Random(0)
+    for kill in range(20):
+        folder, phase = tmp_path / str(kill), PHASES[kill % len(PHASES)]
+        folder.mkdir()
+        delay = chance.uniform(0, whole["phases"][phase]["seconds"])
+        killed = run_process(folder, lambda line, phase=phase, delay=delay: delay if f"▸ {phase}" in line else None)
+        assert killed == -signal.SIGKILL
+        assert run_process(folder) == 0
+        assert figures(only_result(folder)) == figures(whole), f"killed {delay:.3f} s into {phase}"
+        for manifest in (folder / "outputs" / "store").glob("*/*/manifest.json"):
+            verify(manifest.parent)
+        left = {path.suffix for path in (folder / "outputs" / "store").glob("*/*") if path.is_dir()}
+        assert left == {""}, "nothing half done, nothing damaged"
 
 
 def test_the_digits_student_learns_without_data(dfkd):

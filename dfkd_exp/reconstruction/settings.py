@@ -99,11 +99,14 @@ class Moments(Reconstruction):
 
     logits_weight: float = 1.0
     """Weight of the sampled logits."""
+    shrinkage: float = 1.0
+    """A unit's error is divided by its own variance in the class, shrunk this far towards its layer's mean: 1 is METHOD's formula."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("group_size", self.group_size >= 2, "at least 2: one image has no deviation")
         self.require("logits_weight", self.logits_weight >= 0, "at least 0")
+        self.require("shrinkage", 0 < self.shrinkage <= 1, "above 0 and at most 1")
 
     def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> list[Tensor]:
         logits = metadata.statistics[-1].sample(label, self.group_size, generator)
@@ -116,7 +119,7 @@ class Moments(Reconstruction):
 
         logits, *moments = targets
         half = len(moments) // 2
-        return moment_loss(activations, moments[:half], moments[half:], logits, self.logits_weight)
+        return moment_loss(activations, moments[:half], moments[half:], logits, self.logits_weight, self.shrinkage)
 
 
 SCHEMAS: dict[str, type[Reconstruction]] = {"sample": Sample, "moments": Moments}
