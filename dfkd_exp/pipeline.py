@@ -19,7 +19,7 @@ from dfkd_exp.phases import (
     make_teacher,
 )  # fmt: skip
 from dfkd_exp.reconstruction.module import read_shards
-from dfkd_exp.release import Release, copy_release, read_release
+from dfkd_exp.release import Release, copy_release, read_release, usage
 from dfkd_exp.report.pictures import draw_images
 from dfkd_exp.report.result import build_result
 from dfkd_exp.seeding import derive_seed
@@ -46,7 +46,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         if config.pipeline == "release":
             copied = copy_release(release, Path(config.release or folder / "release"))
             console.show(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)")
-            console.note(f"whoever has it runs: dfkd pipeline=from_release release={copied.folder} student=…")
+            console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
             return None
         shown = shown_to_student(config, workshop, release, data)
         student = make_student(

@@ -90,7 +90,7 @@ class Release:
 
 
 def write_release(
-    folder: Path,
+    folder: str | Path,
     teacher: nn.Module,
     metadata: GaussianMetadata,
     architecture: dict[str, Any],
@@ -102,6 +102,7 @@ def write_release(
 
     from dfkd_exp.models.recording import num_parameters, weights_digest
 
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise DfkdError(f"release={folder} is not empty; name a new folder")
@@ -176,9 +177,18 @@ def copy_release(release: Release, target: Path) -> Release:
     return Release(target, copied.config, copied.digest)
 
 
+def usage(config: dict[str, Any], folder: str | Path) -> str:
+    """The receiver's command, but for the choice of a student."""
+    target = config["architecture"]["target"]
+    own = f" teacher=custom teacher.target={target}" if target else ""
+    return f"dfkd pipeline=from_release release={folder}{own}"
+
+
 def model_card(config: dict[str, Any], metadata: GaussianMetadata) -> str:
     """The README.md of a release, with what the statistics hold and what they may reveal."""
-    network = config["architecture"]["target"] or config["architecture"]["name"]
+    network, own = config["architecture"]["target"] or config["architecture"]["name"], ""
+    if config["architecture"]["target"]:
+        own = f"`{network}` is its owner's own network: its code comes from them, and `teacher.target` names it.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
     channels, height, width = config["inputs"]["shape"]
     rows = "\n".join(
@@ -211,10 +221,10 @@ somebody without those images can distil a smaller network.
 ## Use
 
 ```bash
-dfkd pipeline=from_release release=THIS_FOLDER student=mlp
+{usage(config, "THIS_FOLDER")} student=mlp
 ```
 
-`metadata.safetensors` and `config.json` are read with `safetensors` and `json` alone; the format is specified in the project's
+{own}`metadata.safetensors` and `config.json` are read with `safetensors` and `json` alone; the format is specified in the project's
 `docs/metadata-format.md`. `manifest.json` holds the sha256 of every file but this one.
 
 ## What the statistics hold

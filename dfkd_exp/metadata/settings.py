@@ -54,8 +54,16 @@ class Gaussian(MetadataKind):
         self.require_choice("covariance", COVARIANCES)
         self.require("rank", self.rank >= 1, "at least 1")
         self.require("temperature", self.temperature > 0, "positive")
-        named = not isinstance(self.layers, str) and all(isinstance(name, str) for name in self.layers)
-        self.require("layers", self.layers in ("all", "top") or named, "all, top or a list of module paths")
+        if isinstance(
+            self.layers, list | tuple
+        ):  # in an nn.Sequential names are whole numbers; 1.10 would be read as 1.1
+            self.layers = [str(name) if type(name) is int else name for name in self.layers]
+        named = isinstance(self.layers, list) and all(isinstance(name, str) for name in self.layers)
+        self.require(
+            "layers",
+            self.layers in ("all", "top") or named,
+            "all, top or a list of module paths, with quotes where a path looks like a decimal number",
+        )
 
     def form_for(self, num_units: int, is_top: bool) -> str:
         """full, low_rank or diagonal, for a layer of so many units; ``is_top``: the logits."""
