@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from rich.markup import escape
 
 from dfkd_exp import console
 from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, register, typed
@@ -61,7 +63,8 @@ def _hydra_main(settings: DictConfig) -> None:
         _job(settings, folder, list(hydra_config.overrides.task))
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         _failures.append(error)
-        console.error(_in_one_line(error, folder))
+        with console.log_to(folder / "log.txt") if (folder / "log.txt").exists() else nullcontext():
+            console.error(_in_one_line(error, folder))
         if hydra_config.mode is RunMode.MULTIRUN:
             (folder / "error.txt").write_text(traceback.format_exc())
         elif folder.is_dir() and not any(folder.iterdir()):
@@ -76,7 +79,7 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
         if override.partition("=")[0].partition(".")[0] in without_effect:
             raise ConfigError(f"{override} has no effect with pipeline={config.pipeline}; leave it out")
     with console.log_to(folder / "log.txt"):
-        console.show(f"[bold]dfkd[/] {' '.join(overrides)}")
+        console.show(f"[bold]dfkd[/] {escape(' '.join(overrides))}")
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True))
 
         from dfkd_exp.pipeline import PICTURE, RESULT, run  # torch and Lightning, some seconds
@@ -85,7 +88,7 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
         result = run(config, folder, overrides)
         if result is not None:
             console.show(run_table(result))
-            console.show(f"result   {_short(folder / RESULT)}\npicture  {_short(folder / PICTURE)}")
+            console.show(escape(f"result   {_short(folder / RESULT)}\npicture  {_short(folder / PICTURE)}"))
 
 
 class SweepTable(Callback):
@@ -101,7 +104,8 @@ class SweepTable(Callback):
                 console.show(sweep_table(results))
             for job in failed:
                 console.error(f"job {job.name} failed: {_short(job / 'error.txt')}")
-            console.show(f"sweep    {_short(folder)}: {len(results)} of {len(results) + len(failed)} jobs done")
+            done = f"{len(results)} of {len(results) + len(failed)} jobs done"
+            console.show(escape(f"sweep    {_short(folder)}: {done}"))
 
 
 def _in_one_line(error: Exception, folder: Path) -> str:

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
@@ -40,12 +41,12 @@ def show(thing: Any) -> None:
 
 def heading(text: str) -> None:
     """Announce a phase."""
-    show(f"[bold cyan]▸ {text}[/]")
+    show(f"[bold cyan]▸ {escape(text)}[/]")
 
 
 def note(text: str) -> None:
     """A line under the heading."""
-    show(f"  [dim]{text}[/]")
+    show(f"  [dim]{escape(text)}[/]")
 
 
 def warn(text: str) -> None:

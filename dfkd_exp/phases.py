@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def make_release(
     def make(folder: Path) -> dict[str, Any]:
         statistics = GaussianMetadata.load(metadata.file("metadata.safetensors"))
         network = _load(settings, teacher, statistics.inputs, statistics.num_classes)
+        shutil.rmtree(folder / "release", ignore_errors=True)  # what a killed run left
         write_release(
             folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"]
         )

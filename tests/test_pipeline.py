@@ -66,6 +66,18 @@ def test_the_same_again_computes_nothing_and_finds_the_same(dfkd):
     assert second["seconds"] == first["seconds"], "the seconds of making it, not of finding it"
 
 
+def test_a_release_half_written_is_written_again(dfkd):
+    dfkd("pipeline=release")
+    [folder] = (path for path in Path("outputs/store/release").iterdir() if path.is_dir())
+    partial = folder.with_name(f"{folder.name}.partial")
+    folder.rename(partial)
+    (partial / "manifest.json").unlink()
+    (partial / "release" / "metadata.safetensors").unlink()
+    ran = dfkd("pipeline=release")
+    assert ran.code == 0, ran.err
+    assert verify(folder)["resumed"]
+
+
 def test_a_resolved_config_is_a_whole_run(dfkd, tmp_path):
     dfkd("student.kwargs.width=16", "seed=3")
     [folder] = (tmp_path / "outputs").glob("runs/digits/*")
@@ -140,6 +152,8 @@ def test_labels_for_noise_are_refused(dfkd):
     ran = dfkd("source=noise", "distillation=labels")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
     assert "noise has none" in ran.err
+    [log] = ran.outputs.glob("runs/*/*/log.txt")
+    assert "noise has none" in log.read_text()
 
 
 def test_a_training_that_diverges_says_what_to_lower(dfkd):

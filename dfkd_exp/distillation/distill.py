@@ -35,6 +35,7 @@ def fit(
     ``resume``: a file to continue from if it exists, and to save to from time to time. The result is the same, bit for
     bit, whether it was interrupted or not.
     """
+    network.train()  # it may have been evaluated before
     steps = settings.epochs * -(-len(tensors[0]) // settings.batch_size)
     with Progress(label, steps) as progress:
         module = TrainingModule(network, tensors, loss, settings, seed, progress)

@@ -27,14 +27,14 @@ class _GroupMoments(torch.autograd.Function):
     """Mean and variance over dimension 1. On a CPU ``torch.var_mean`` takes five times as long, for want of vector code."""
 
     @staticmethod
-    def forward(ctx, values: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx, values: Tensor) -> tuple[Tensor, Tensor]:
         mean = values.mean(1)
         variance = (values - mean.unsqueeze(1)).square_().sum(1) / (values.shape[1] - 1)
         ctx.save_for_backward(values, mean)
         return mean, variance
 
     @staticmethod
-    def backward(ctx, mean_grad: Tensor, variance_grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx, mean_grad: Tensor, variance_grad: Tensor) -> Tensor:
         values, mean = ctx.saved_tensors
         count = values.shape[1]
         slope = variance_grad * (2 / (count - 1))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE, SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -73,7 +74,7 @@ def sweep_table(results: list[dict[str, Any]]) -> Table:
     for setting, group in by_setting(results).items():
         held_out = any(result["agreement"] is None for result in group)
         table.add_row(
-            " ".join(setting) or group[0]["name"],
+            escape(" ".join(setting) or group[0]["name"]),
             str(len(group)),
             percent(map(teacher_accuracy, group)).split(" ")[0],
             percent(result["accuracy"] for result in group),
