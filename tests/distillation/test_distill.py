@@ -1,0 +1,162 @@
+"""Students learn, the same way every time; teachers stay as they are."""
+
+import pytest
+import torch
+from torch import nn
+
+from dfkd_exp.data.images import LabelledImages
+from dfkd_exp.distillation.distill import distill, fit, train_on_labels, train_on_teacher
+from dfkd_exp.distillation.settings import Distillation, FromNoise, Teacher, Training
+from dfkd_exp.distillation.source import held_out, images_in_bytes, noise_images
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.reconstruction.loop import Images
+from dfkd_exp.trainer import TrainerSettings
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+CPU = {"label": "toy", "trainer": TrainerSettings(accelerator="cpu")}
+
+
+def student(seed=1):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, CLASSES))
+
+
+def trained_teacher(epochs=8):
+    images, labels = toy_images(60)
+    return train_on_labels(toy_teacher(), images, labels, INPUTS, Training(epochs, batch_size=30, lr=0.01), 0, **CPU)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return trained_teacher()
+
+
+def agreed(network, teacher):
+    images, _ = toy_images(50, seed=9)
+    return agreement(predict_logits(network, images, INPUTS), predict_logits(teacher, images, INPUTS))
+
+
+def test_a_network_learns_from_labels(teacher):
+    images, labels = toy_images(50, seed=9)
+    assert accuracy(predict_logits(toy_teacher(), images, INPUTS), labels) < 0.7
+    assert accuracy(predict_logits(teacher, images, INPUTS), labels) > 0.95
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_a_student_learns_from_its_teacher(teacher, augment):
+    images, _ = toy_images(60)
+    before = agreed(student(), teacher)
+    learned = distill(student(), teacher, images, epochs=8, batch_size=30, lr=0.02, augment=augment, augment_shift=0.02)
+    assert before < 0.7
+    assert agreed(learned, teacher) > 0.9
+
+
+def test_a_student_is_trained_on_reconstructions_as_on_tensors(teacher):
+    images, labels = toy_images(20)
+    one = distill(student(), teacher, images, epochs=1)
+    two = distill(student(), teacher, Images(images, labels, torch.zeros(1, 1)), epochs=1)
+    assert weights_digest(one) == weights_digest(two)
+
+
+def test_the_teachers_word_counts_not_the_labels(teacher):
+    images, _ = toy_images(60)
+    contrary = nn.Sequential(teacher, nn.Linear(CLASSES, CLASSES, bias=False))
+    with torch.no_grad():
+        contrary[1].weight.copy_(torch.eye(CLASSES).roll(1, 0))
+    learned = distill(student(), contrary, images, epochs=8, batch_size=30, lr=0.02)
+    assert agreed(learned, contrary) > 0.9
+    assert agreed(learned, teacher) < 0.1
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_teacher_is_left_as_it_was(augment):
+    teacher = toy_teacher().train()
+    before = weights_digest(teacher)
+    distill(student(), teacher, toy_images(10)[0], epochs=1, augment=augment)
+    assert weights_digest(teacher) == before
+    assert not teacher.training
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_the_seed_decides_everything_also_with_dropout_and_augmentation(teacher):
+    def learn(seed):
+        network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, CLASSES))
+        network[2].load_state_dict(start)
+        torch.rand(seed)  # where the global generator stands must not matter
+        settings = {"epochs": 2, "batch_size": 16, "augment": True}
+        return weights_digest(distill(network, teacher, toy_images(20)[0], seed=seed, **settings))
+
+    start = nn.Linear(36, CLASSES).state_dict()
+    assert learn(3) == learn(3) != learn(4)
+
+
+def test_pixels_and_inputs_train_alike(teacher):
+    spec = InputSpec(INPUTS.shape, (-1.0,), (1.0,))
+    pixels = (toy_images(20)[0] * 255).to(torch.uint8)
+    settings = Distillation(epochs=1)
+    one = train_on_teacher(student(), teacher, pixels, spec, settings, 0, **CPU)
+    two = train_on_teacher(student(), teacher, spec.from_pixels(pixels), spec, settings, 0, **CPU)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_the_temperature_reaches_the_loss(teacher, augment):
+    cold, hot = (
+        distill(student(), teacher, toy_images(20)[0], epochs=2, temperature=t, augment=augment) for t in (1, 8)
+    )
+    assert weights_digest(cold) != weights_digest(hot)
+
+
+def test_a_network_that_was_evaluated_before_is_trained_all_the_same(teacher):
+    def learn(mode):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.Dropout(0.5), nn.Linear(36, CLASSES))
+        return weights_digest(distill(network.train(mode), teacher, toy_images(20)[0], epochs=1))
+
+    assert learn(True) == learn(False)
+
+
+def test_a_trained_network_comes_back_in_evaluation_mode():
+    assert not distill(student().train(), toy_teacher(), toy_images(4)[0], epochs=1).training
+
+
+def test_a_training_that_diverges_names_the_flag_to_lower():
+    def explosive(network, batch):
+        return network(batch[0]).sum() * float("inf")
+
+    with pytest.raises(DfkdError, match=r"toy diverged; lower teacher.lr \(now 0.5\)"):
+        fit(student(), (toy_images(4)[0],), explosive, Teacher(epochs=1, lr=0.5), 0, **CPU)
+
+
+def test_holding_out_divides_without_overlap():
+    train, held = held_out(100, 0.05, seed=0)
+    assert (len(train), len(held)) == (95, 5)
+    assert torch.cat([train, held]).sort().values.tolist() == list(range(100))
+    assert not torch.equal(held, held_out(100, 0.05, seed=1)[1])
+    assert len(held_out(100, 0.0, seed=0)[1]) == 0
+
+
+def test_noise_has_the_stated_moments_within_the_range_of_inputs():
+    spec = InputSpec((1, 6, 6), (-1.0,), (3.0,))
+    noise = noise_images(FromNoise(mean=0.4, std=0.1), spec, 500, seed=0)
+    pixels = spec.to_pixels(noise)
+    assert noise.shape == (500, 1, 6, 6)
+    assert pixels.mean().item() == pytest.approx(0.4, abs=0.005)
+    assert pixels.std().item() == pytest.approx(0.1, abs=0.005)
+    wide = spec.to_pixels(noise_images(FromNoise(std=5.0), spec, 10, seed=0))
+    assert (wide.min().item(), wide.max().item()) == (0, 1)
+
+
+def test_the_same_bytes_buy_whole_images_of_every_class():
+    labels = torch.arange(90) % 3
+    train = LabelledImages(torch.zeros(90, 1, 6, 6, dtype=torch.uint8), labels)
+    bought = images_in_bytes(train, 3, num_bytes=36 * 9 + 35, bytes_per_image=36, seed=0)
+    assert bought.labels.bincount().tolist() == [3, 3, 3]
+    assert len(images_in_bytes(train, 3, 10**9, 36, seed=0)) == 90
+    with pytest.raises(DfkdError, match=r"72 bytes hold only 2 images of 36 bytes, fewer than one per class"):
+        images_in_bytes(train, 3, 72, 36, seed=0)

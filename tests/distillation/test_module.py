@@ -1,0 +1,125 @@
+"""The thin Lightning shell: order of the images, learning rate, what is saved, and continuing after a kill."""
+
+import math
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+from dfkd_exp.console import Progress
+from dfkd_exp.distillation.distill import fit
+from dfkd_exp.distillation.module import ResumePoint, TensorBatches, TrainingModule
+from dfkd_exp.distillation.settings import Training
+from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.trainer import TrainerSettings
+from tests.toy import CLASSES, toy_images
+
+CPU = TrainerSettings(accelerator="cpu")
+
+
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(36, CLASSES))
+
+
+def cross_entropy(net, batch):
+    return nn.functional.cross_entropy(net(batch[0]), batch[1])
+
+
+def test_batches_hold_every_image_once_in_an_order_of_the_seed():
+    tensors = (torch.arange(10), 100 + torch.arange(10))
+
+    def read(seed):
+        batches = list(TensorBatches(tensors, 4, seed))
+        assert [len(one) for one, _ in batches] == [4, 4, 2]
+        assert all(torch.equal(two, one + 100) for one, two in batches)
+        return torch.cat([one for one, _ in batches]).tolist()
+
+    assert len(TensorBatches(tensors, 4, 0)) == 3
+    assert sorted(read(0)) == list(range(10))
+    assert read(0) == read(0) != read(1)
+
+
+class Watching(pl.Callback):
+    """Keeps the learning rate of every step and the images of every epoch's first batch."""
+
+    def __init__(self):
+        self.rates, self.first = [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        if batch_idx == 0:
+            self.first.append(batch[0].flatten().tolist())
+
+
+def watched(schedule):
+    settings = Training(epochs=3, batch_size=10, lr=0.2, schedule=schedule)
+    tensors = toy_images(7)  # 21 images: three steps an epoch, nine in all
+    watching = Watching()
+    with Progress("toy", 9) as progress:
+        module = TrainingModule(network(), tensors, cross_entropy, settings, 0, progress)
+        runner = CPU.build(callbacks=[watching], max_epochs=3, reload_dataloaders_every_n_epochs=1)
+        runner.fit(module)
+    return watching
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_the_learning_rate_follows_its_schedule_step_by_step(schedule):
+    cosine = [0.1 * (1 + math.cos(math.pi * step / 9)) for step in range(9)]
+    assert watched(schedule).rates == pytest.approx(cosine if schedule == "cosine" else [0.2] * 9)
+
+
+def test_every_epoch_has_an_order_of_its_own():
+    first = watched("constant").first
+    assert len({tuple(batch) for batch in first}) == 3
+
+
+def test_a_checkpoint_holds_the_network_and_no_images():
+    with Progress("toy", 1) as progress:
+        module = TrainingModule(network(), toy_images(4), cross_entropy, Training(), 0, progress)
+    assert set(module.state_dict()) == {"network.2.weight", "network.2.bias"}
+
+
+class KilledError(Exception):
+    """What stands for a kill."""
+
+
+def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tmp_path):
+    settings, tensors = Training(epochs=4, batch_size=10, schedule="cosine"), toy_images(10)
+    whole = fit(network(), tensors, cross_entropy, settings, 7, "toy", CPU)
+    steps = []
+
+    def killed_in_the_third_epoch(net, batch):
+        steps.append(1)
+        if len(steps) == 8:
+            raise KilledError
+        return cross_entropy(net, batch)
+
+    path = tmp_path / "fit.ckpt"
+    with Progress("toy", 12) as progress:
+        module = TrainingModule(network(), tensors, killed_in_the_third_epoch, settings, 7, progress)
+        runner = CPU.build(callbacks=[ResumePoint(path, seconds=0)], max_epochs=4, reload_dataloaders_every_n_epochs=1)
+        with pytest.raises(KilledError):
+            runner.fit(module)
+    assert path.is_file()
+    left = []
+
+    def counted(net, batch):
+        left.append(1)
+        return cross_entropy(net, batch)
+
+    resumed = fit(network(), tensors, counted, settings, 7, "toy", CPU, resume=path)
+    assert len(left) == 6
+    assert weights_digest(resumed) == weights_digest(whole)
+
+
+def test_nothing_is_saved_before_its_time_nor_after_the_last_epoch(tmp_path):
+    for seconds in (0, 1000):
+        path = tmp_path / f"{seconds}.ckpt"
+        with Progress("toy", 3) as progress:
+            settings = Training(epochs=1 if seconds == 0 else 3, batch_size=30)
+            module = TrainingModule(network(), toy_images(10), cross_entropy, settings, 0, progress)
+            CPU.build(callbacks=[ResumePoint(path, seconds)], max_epochs=settings.epochs).fit(module)
+        assert not path.exists()

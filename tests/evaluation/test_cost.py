@@ -1,0 +1,47 @@
+"""The peak of the memory is that of the context, also when it fails."""
+
+import sys
+
+import pytest
+import torch
+
+from dfkd_exp.evaluation.cost import peak_memory
+
+MEGABYTE = 1_000_000
+CPU = torch.device("cpu")
+
+
+def use(megabytes):
+    torch.ones(megabytes * MEGABYTE // 4).sum()
+
+
+def test_what_is_used_in_the_context_is_in_its_peak():
+    with peak_memory(CPU) as small:
+        pass
+    with peak_memory(CPU) as large:
+        use(200)
+    assert small.num_bytes > MEGABYTE
+    assert 150 * MEGABYTE < large.num_bytes - small.num_bytes < 300 * MEGABYTE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system cannot forget an earlier peak")
+def test_what_was_used_before_is_not():
+    use(200)
+    with peak_memory(CPU) as before:
+        use(200)
+    with peak_memory(CPU) as after:
+        pass
+    assert before.num_bytes - after.num_bytes > 150 * MEGABYTE
+
+
+def fail(peak_of):
+    with peak_memory(CPU) as peak:
+        peak_of.append(peak)
+        raise ValueError
+
+
+def test_a_failure_is_measured_and_passed_on():
+    kept = []
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail(kept)
+    assert kept[0].num_bytes > MEGABYTE

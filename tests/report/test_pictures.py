@@ -1,0 +1,75 @@
+"""The picture of the reconstructions."""
+
+import pytest
+import torch
+from PIL import Image
+
+from dfkd_exp.data.images import LabelledImages
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.report import pictures
+from dfkd_exp.report.pictures import draw_images
+from tests.toy import INPUTS, toy_images
+
+NAMES = ["a", "b", "c"]
+
+
+def drawn(path, *arguments):
+    """The picture's size and its levels of grey."""
+    draw_images(path, *arguments)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return image.size, image.convert("L").getextrema()
+
+
+def real():
+    images, labels = toy_images()
+    return LabelledImages((images * 255).to(torch.uint8), labels)
+
+
+def test_a_picture_is_written_and_shows_something(tmp_path):
+    images, labels = toy_images()
+    _, (dark, bright) = drawn(tmp_path / "p.png", images, labels, INPUTS, NAMES, real())
+    assert (tmp_path / "p.png").stat().st_size > 2000
+    assert dark < 50
+    assert bright == 255
+
+
+def test_the_same_images_are_the_same_bytes(tmp_path):
+    images, labels = toy_images()
+    for name in ("one", "two"):
+        draw_images(tmp_path / name, images, labels, INPUTS, NAMES, real())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_row_per_class_up_to_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "MOST_CLASSES", 4)
+    images, labels = toy_images()
+    heights = [
+        drawn(tmp_path / "p.png", images, labels, INPUTS, [str(i) for i in range(n)], None)[0][1] for n in (2, 4, 30)
+    ]
+    assert heights[0] < heights[1] == heights[2]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_colours_pixels_and_normalised_inputs_are_shown(tmp_path, dtype):
+    spec = InputSpec((3, 6, 6), (-2.0, -1.0, 0.0), (2.0, 3.0, 1.0))
+    red = torch.zeros(6, 3, 6, 6, dtype=torch.uint8)
+    red[:, 0] = 255
+    images = red if dtype == torch.uint8 else spec.from_pixels(red)
+    draw_images(tmp_path / "p.png", images, torch.arange(6) % 3, spec, NAMES, None)
+    with Image.open(tmp_path / "p.png") as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
+    assert (255, 0, 0) in colours
+
+
+def test_images_without_labels_are_one_row(tmp_path):
+    images, labels = toy_images()
+    (_, labelled), _ = drawn(tmp_path / "a.png", images, labels, INPUTS, NAMES, None)
+    (_, unlabelled), _ = drawn(tmp_path / "b.png", images, None, INPUTS, NAMES, real())
+    assert unlabelled < labelled
+
+
+def test_a_class_that_is_shown_no_images_has_an_empty_row(tmp_path):
+    images, labels = toy_images(2)
+    size, _ = drawn(tmp_path / "p.png", images[labels != 1], labels[labels != 1], INPUTS, NAMES, real())
+    assert size == drawn(tmp_path / "q.png", images, labels, INPUTS, NAMES, real())[0]

@@ -1,0 +1,154 @@
+"""Tables are made from result.json files: means and deviations over seeds, a row per setting, in a stable order."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from dfkd_exp.report.tables import by_setting, percent, read_results, run_table, shown, sweep_table
+
+
+def result(*overrides, **changes):
+    """What a run writes, as far as the tables read it."""
+    return {
+        "name": "toy",
+        "overrides": list(overrides),
+        "teacher": "lenet5",
+        "student": "lenet5_half",
+        "metadata": "AllLayers",
+        "source": "FromReconstruction",
+        "match": "moments",
+        "accuracy": 0.9,
+        "agreement": 0.95,
+        "agreement_held_out": 0.96,
+        "teacher_accuracy": 0.99,
+        "teacher_accuracy_by_owner": 0.98,
+        "teacher_parameters": 61706,
+        "student_parameters": 35820,
+        "compression": 61706 / 35820,
+        "metadata_bytes": 123456,
+        "source_bytes": 123456,
+        "images": 5000,
+        "seconds": 12.34,
+        "phases": {"teacher": {"seconds": 1.0}, "student": {"seconds": 11.34}},
+    } | changes
+
+
+def rows(results):
+    """The cells of the sweep's table, row by row."""
+    table = sweep_table(results)
+    return list(zip(*(list(column.cells) for column in table.columns), strict=True))
+
+
+def text(table):
+    console = Console(width=140)
+    with console.capture() as captured:
+        console.print(table)
+    return " ".join(captured.get().split())
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.97124], "97.12"),
+        ([0.97, 0.98, 0.99], "98.00 ± 1.00"),  # n - 1: with n it would be 0.82
+        ([0.97, None, 0.99], "98.00 ± 1.41"),
+        ([None, 0.5], "50.00"),
+        ([None], "–"),
+        ([], "–"),
+        ([0.0, 0.0], "0.00 ± 0.00"),
+    ],
+)
+def test_per_cent_over_seeds(values, expected):
+    assert percent(values) == expected
+
+
+def test_seeds_of_one_setting_are_one_row():
+    results = [
+        result(f"student={student}", f"seed={seed}", accuracy=accuracy, seconds=seconds, source_bytes=10_000)
+        for student, seed, accuracy, seconds in [
+            ("a", 0, 0.8, 10),
+            ("b", 0, 0.5, 1),
+            ("a", 1, 0.9, 21),
+            ("b", 1, 0.5, 2),
+        ]
+    ]
+    assert rows(results) == [
+        ("student=a", "2", "99.00", "85.00 ± 7.07", "95.00 ± 0.00", "10,000", "15.5"),
+        ("student=b", "2", "99.00", "50.00 ± 0.00", "95.00 ± 0.00", "10,000", "1.5"),
+    ]
+
+
+def test_rows_come_in_the_order_of_their_first_run():
+    results = [result(f"metadata={name}", f"seed={seed}") for seed in (2, 0, 1) for name in ("z", "a", "m")]
+    assert [row[0] for row in rows(results)] == ["metadata=z", "metadata=a", "metadata=m"]
+
+
+def test_a_row_is_headed_by_what_was_swept_and_not_by_what_all_share():
+    results = [result("data=mnist", f"optimizer.lr={lr}", f"match={match}") for lr in (1, 2) for match in ("x", "y")]
+    assert list(by_setting(results)) == [
+        ("optimizer.lr=1", "match=x"), ("optimizer.lr=1", "match=y"), ("optimizer.lr=2", "match=x"), ("optimizer.lr=2", "match=y"),
+    ]  # fmt: skip
+
+
+def test_a_sweep_over_seeds_alone_is_one_row_with_the_runs_name():
+    [row] = rows([result("data=mnist", f"seed={seed}") for seed in range(3)])
+    assert row[:2] == ("toy", "3")
+
+
+def test_a_list_in_a_setting_is_shown_with_its_brackets():
+    results = [result(f"metadata.layers=[{name}]") for name in ("hidden1", "/hidden2")]
+    assert "metadata.layers=[hidden1]" in text(sweep_table(results))
+    assert "metadata.layers=[/hidden2]" in text(sweep_table(results))
+
+
+def test_no_results_are_an_empty_table():
+    assert rows([]) == []
+    assert by_setting([]) == {}
+
+
+def test_without_a_test_set_the_owners_figure_and_the_held_out_agreement_stand_in():
+    [row] = rows([result(accuracy=None, agreement=None, teacher_accuracy=None)])
+    assert row[2:5] == ("98.00", "–", "96.00")
+
+
+def test_a_runs_table_says_whose_figure_and_on_what():
+    measured = text(run_table(result()))
+    assert "lenet5, 61,706 parameters" in measured
+    assert "1.72x" in measured
+    assert "5,000 images: reconstructed from AllLayers, match: moments" in measured
+    assert "90.00 %" in measured
+    assert "95.00 % on the test set, 96.00 % on held-out reconstructions" in measured
+    assert "by its owner" not in measured
+    unmeasured = text(run_table(result(accuracy=None, agreement=None, teacher_accuracy=None, agreement_held_out=None)))
+    assert "not measured: no data set (data=…)" in unmeasured
+    assert "98.00 % (measured by its owner)" in unmeasured
+    assert "agreement – seconds" in unmeasured
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("FromData", "the training set"), ("FromNoise", "noise"), ("SameBytes", "real, in the metadata's bytes")],
+)
+def test_baselines_are_called_by_their_name(source, words):
+    assert shown(result(match=None, source=source)) == words
+
+
+def test_every_source_has_words():
+    from dfkd_exp.distillation.settings import SOURCES
+
+    for name, cls in SOURCES.items():
+        assert shown(result(match="moments" if name == "reconstruction" else None, source=cls.__name__))
+
+
+def test_results_are_read_in_the_order_of_the_jobs_and_failures_are_named(tmp_path):
+    for job in range(12):
+        (tmp_path / str(job)).mkdir()
+        if job == 3:
+            (tmp_path / "3" / "error.txt").write_text("went wrong")
+        elif job != 5:  # killed
+            (tmp_path / str(job) / "result.json").write_text(json.dumps(result(f"seed={job}")))
+    (tmp_path / "logs").mkdir()
+    results, failed = read_results(tmp_path)
+    assert [r["overrides"] for r in results] == [[f"seed={job}"] for job in range(12) if job not in (3, 5)]
+    assert failed == [tmp_path / "3"]
