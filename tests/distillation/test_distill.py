@@ -94,6 +94,34 @@ def test_the_seed_decides_everything_also_with_dropout_and_augmentation(teacher)
     assert learn(3) == learn(3) != learn(4)
 
 
+class Seeing(nn.Module):
+    """Remembers what it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(36, CLASSES), []
+
+    def forward(self, images):
+        self.seen.append(images)
+        return self.layer(images.flatten(1))
+
+
+def test_the_teacher_answers_for_the_image_as_the_student_sees_it():
+    learner, teacher, images = Seeing(), Seeing(), toy_images(10)[0]
+    distill(learner, teacher, images, epochs=2, batch_size=16, augment=True)
+    assert len(learner.seen) == len(teacher.seen) == 4
+    assert all(torch.equal(one, two) for one, two in zip(learner.seen, teacher.seen, strict=True))
+    epochs = [torch.cat(learner.seen[i : i + 2]).flatten(1).sum(1).sort().values for i in (0, 2)]
+    assert not torch.allclose(*epochs)  # another map for every image in every epoch
+
+
+def test_without_augmentation_the_teacher_answers_once_for_each_image():
+    learner, teacher, images = Seeing(), Seeing(), toy_images(10)[0]
+    distill(learner, teacher, images, epochs=3, batch_size=16)
+    assert sum(map(len, teacher.seen)) == len(images)
+    assert sum(map(len, learner.seen)) == 3 * len(images)
+
+
 def test_pixels_and_inputs_train_alike(teacher):
     spec = InputSpec(INPUTS.shape, (-1.0,), (1.0,))
     pixels = (toy_images(20)[0] * 255).to(torch.uint8)

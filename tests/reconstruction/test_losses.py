@@ -47,26 +47,31 @@ def test_sample_loss_may_be_divided_per_layer():
     torch.testing.assert_close(both, each[0] / 2 + each[1] / 5)
 
 
-def numpy_moment_loss(activations, means, deviations, logits, weight):
-    """Per layer, (|mean_g a - mu|^2 + |std_g a - sd|^2) / |sd|^2, both norms over the layer's units; then the logits."""
+def numpy_moment_loss(activations, means, deviations, logits, weight, shrinkage):
+    """Per layer, (|mean_g a - mu|^2 + |std_g a - sd|^2) / |sd|^2, norms over the layer's units (METHOD); then the logits.
+
+    With a shrinkage below 1, each unit's share of |sd|^2 tends to its own variance.
+    """
     total = np.zeros(GROUPS)
     for group in range(GROUPS):
         for a, mean, deviation in zip(activations, means, deviations, strict=True):
             own, mu, sd = a[group].numpy(), mean[group].numpy(), deviation[group].numpy()
             errors = (own.mean(0) - mu) ** 2 + (own.std(0, ddof=1) - sd) ** 2
-            total[group] += errors.mean() / (sd**2).mean()
+            own_share, shared = (1 - shrinkage) * sd**2, shrinkage * (sd**2).mean()
+            total[group] += (errors / (own_share + shared)).mean()
         drawn, sd = logits[group].numpy(), deviations[-1][group].numpy()
         total[group] += weight * ((activations[-1][group].numpy() - drawn) ** 2).mean() / (sd**2).mean()
     return total
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_moment_loss_is_methods(weight):
+@pytest.mark.parametrize(("weight", "shrinkage"), [(1.0, 1.0), (0.0, 1.0), (2.5, 1.0), (1.0, 0.3)])
+def test_moment_loss_is_methods(weight, shrinkage):
     activations, means = layers(0), statistics(100)
     deviations = [d.abs() + 0.1 for d in statistics(200)]
     logits = random(GROUPS, IMAGES, UNITS[-1], seed=300)
-    expected = numpy_moment_loss(activations, means, deviations, logits, weight)
-    np.testing.assert_allclose(moment_loss(activations, means, deviations, logits, weight), expected, rtol=1e-6)
+    expected = numpy_moment_loss(activations, means, deviations, logits, weight, shrinkage)
+    loss = moment_loss(activations, means, deviations, logits, weight, shrinkage)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 def test_moment_loss_is_nothing_for_a_group_with_the_classs_moments():
