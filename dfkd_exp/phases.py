@@ -132,7 +132,8 @@ def make_reconstruction(
         with console.Progress("image-steps", total) as progress:
             progress.skip(total - sum(map(len, left)) * steps_per_group)
             module = ReconstructionModule(teacher, metadata, settings, optimizer, seed, progress)
-            runner = workshop.trainer.build(callbacks=[ShardWriter(folder)])
+            # The trainer's precision is for training; the images' is not its business.
+            runner = replace(workshop.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
             if left:
                 batches_left: Any = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
                 runner.predict(module, batches_left, return_predictions=False)

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from dfkd_exp import console
 from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
 from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
@@ -45,7 +47,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         release = release_of(config, workshop, data)
         if config.pipeline == "release":
             copied = copy_release(release, Path(config.release or folder / "release"))
-            console.show(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)")
+            console.show(escape(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)"))
             console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
             return None
         shown = shown_to_student(config, workshop, release, data)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass
@@ -25,7 +25,7 @@ class TrainerSettings(Settings):
     accelerator: str = "auto"
     """auto, cpu, cuda or mps."""
     precision: str = "32-true"
-    """Lightning's precision for the training of teacher and student: 32-true, bf16-mixed, 16-mixed or 64-true."""
+    """Lightning's precision for the training of teacher and student: 32-true, bf16-mixed or 16-mixed."""
 
     def __post_init__(self) -> None:
         self.require_choice("accelerator", ACCELERATORS)

@@ -148,6 +148,18 @@ def test_baselines_and_variants_are_values_of_the_same_config(dfkd, flags, image
     assert ("reconstruction" in ran.result["phases"]) == (ran.result["source"] == "FromReconstruction")
 
 
+def test_the_trainers_precision_leaves_the_reconstructions_alone(dfkd, release_folder):
+    from_release = ("pipeline=from_release", f"release={release_folder}")
+    shards = []
+    for precision in ("32-true", "bf16-mixed"):
+        ran = dfkd(*from_release, f"trainer.precision={precision}")
+        assert ran.code == 0, ran.err
+        [folder] = (path for path in ran.outputs.glob("store/reconstruction/*") if path.is_dir())
+        shards.append([path.read_bytes() for path in sorted(folder.glob("*.safetensors"))])
+        folder.rename(ran.outputs / precision)
+    assert shards[0] == shards[1]
+
+
 def test_labels_for_noise_are_refused(dfkd):
     ran = dfkd("source=noise", "distillation=labels")
     assert (ran.code, ran.err.count("\n")) == (1, 1)

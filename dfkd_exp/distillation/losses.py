@@ -28,10 +28,12 @@ def random_affine(images: Tensor, inputs: InputSpec, degrees: float, shift: floa
     angle = uniform[0] * math.radians(degrees)
     size = 1 + uniform[1] * scale
     cosine, sine = angle.cos() * size, angle.sin() * size
-    # Coordinates run from -1 to 1, so a share of the image's size is twice as much.
+    # Coordinates run from -1 to 1 along both sides, so a share of the image's size is twice as much, and the sides of an
+    # image that is not square have units of different length.
+    aspect = images.shape[-1] / images.shape[-2]
     rows = [
-        torch.stack([cosine, -sine, 2 * shift * uniform[2]], 1),
-        torch.stack([sine, cosine, 2 * shift * uniform[3]], 1),
+        torch.stack([cosine, -sine / aspect, 2 * shift * uniform[2]], 1),
+        torch.stack([sine * aspect, cosine, 2 * shift * uniform[3]], 1),
     ]
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     low, _ = inputs.bounds(images)

@@ -70,7 +70,7 @@ class GaussianCollector:
     """One pass over ``(images, labels)`` batches; memory does not depend on the number of images."""
 
     def __init__(self, kind: Gaussian, teacher: nn.Module, inputs: InputSpec):
-        self.kind, self.inputs = kind, inputs
+        self.kind, self.inputs, self.teacher_sha256 = kind, inputs, weights_digest(teacher)
         self.teacher = frozen(teacher)
         device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
         example = inputs.from_pixels(torch.full((2, *inputs.shape), 0.5)).to(device)
@@ -104,7 +104,9 @@ class GaussianCollector:
                 moments[label].update(values if len(rows) == len(values) else values[rows.to(values.device)])
 
     def merge(self, other: GaussianCollector) -> None:
-        """Add what another collector of the same teacher and kind has seen."""
+        """Add what another collector of the same teacher and kind has seen. Raises DfkdError if it is of another."""
+        if (self.kind, self.layers, self.teacher_sha256) != (other.kind, other.layers, other.teacher_sha256):
+            raise DfkdError("only collections of one teacher's same layers, for one kind of metadata, can be merged")
         for mine, theirs in zip(self.moments, other.moments, strict=True):
             for one, two in zip(mine, theirs, strict=True):
                 one.merge(two)
@@ -123,7 +125,7 @@ class GaussianCollector:
             temperature=self.kind.temperature,
             counts=counts,
             inputs=self.inputs,
-            teacher_sha256=weights_digest(self.teacher),
+            teacher_sha256=self.teacher_sha256,
             kind={"name": type(self.kind).__name__, **asdict(self.kind)},
         )
         metadata.check_finite("metadata")

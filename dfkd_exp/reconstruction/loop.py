@@ -144,13 +144,14 @@ def reconstruct(
     """Images from a teacher and its metadata alone.
 
     ``match``: ``moments`` or ``sample`` (METHOD has both); ``settings``: the fields of `Moments` or `Sample`, such as
-    ``steps=200``. The group size is the largest divisor of ``per_class`` up to 100 unless given. Raises DfkdError if the
-    metadata belongs to another teacher.
+    ``steps=200``. The group size, unless given, is the largest divisor of ``per_class`` up to 100, or all if that is 1.
+    Raises DfkdError if the metadata belongs to another teacher.
     """
     if match not in SCHEMAS:
         raise DfkdError(f"match must be one of {', '.join(SCHEMAS)}, got {match!r}{did_you_mean(match, SCHEMAS)}")
     metadata.check_teacher(teacher)
-    settings.setdefault("group_size", max(n for n in range(1, min(per_class, 100) + 1) if per_class % n == 0))
+    divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
+    settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = SCHEMAS[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()
     frozen(teacher)

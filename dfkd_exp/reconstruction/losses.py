@@ -81,9 +81,11 @@ def moment_loss(
 
 def total_variation(images: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels per image, ``[N, C, H, W]`` to ``[N]``."""
-    vertical = (images[..., 1:, :] - images[..., :-1, :]).abs().mean((1, 2, 3))
-    horizontal = (images[..., :, 1:] - images[..., :, :-1]).abs().mean((1, 2, 3))
-    return vertical + horizontal
+    total = images.new_zeros(len(images))
+    for axis in (-2, -1):
+        if images.shape[axis] > 1:
+            total = total + images.diff(dim=axis).abs().mean((1, 2, 3))
+    return total
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:

@@ -96,6 +96,19 @@ def test_a_shift_is_a_share_of_the_images_size():
         assert centre.mean().abs() < 1.5
 
 
+def test_an_image_that_is_not_square_is_turned_without_shear():
+    """A bar across the middle of a wide image stays as long as it was, however it is turned."""
+    images = torch.zeros(200, 1, 31, 93)
+    images[:, :, 14:17, 31:62] = 1
+    torch.manual_seed(0)
+    moved = random_affine(images, InputSpec((1, 31, 93), (0.0,), (1.0,)), 20.0, 0.0, 0.0)[:, 0]
+    weight = moved / moved.sum((1, 2), keepdim=True)
+    down, across = torch.meshgrid(torch.arange(31.0) - 15, torch.arange(93.0) - 46, indexing="ij")
+    spread = (weight * (down.square() + across.square())).sum((1, 2)).sqrt()
+    assert (spread / spread[0]).sub(1).abs().max() < 0.03
+    assert (weight * down.square()).sum((1, 2)).sqrt().max() > 2, "some are turned"
+
+
 def test_no_image_is_mirrored():
     spec = InputSpec((1, 21, 21), (0.0,), (1.0,))
     images = torch.zeros(50, 1, 21, 21)

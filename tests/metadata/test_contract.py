@@ -62,6 +62,11 @@ def test_two_halves_merged_are_the_whole(kind, tmp_path):
     assert_same(written(halves[0].finish(), tmp_path / "merged"), written(collect(kind), tmp_path / "whole"))
 
 
+def test_collections_of_two_teachers_do_not_merge(kind):
+    with pytest.raises(DfkdError, match="one teacher"):
+        kind.collector(toy_teacher(0), INPUTS).merge(kind.collector(toy_teacher(1), INPUTS))
+
+
 def test_it_reads_back_as_it_was_written(kind, tmp_path):
     metadata = collect(kind)
     metadata.save(tmp_path / "one")

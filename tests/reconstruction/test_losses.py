@@ -139,6 +139,7 @@ def test_total_variation_is_the_mean_difference_of_neighbours():
     expected = abs(np.diff(pixels, axis=2)).mean((1, 2, 3)) + abs(np.diff(pixels, axis=3)).mean((1, 2, 3))
     np.testing.assert_allclose(total_variation(images), expected)
     assert total_variation(torch.full((1, 1, 4, 4), 0.3)).item() == 0
+    assert total_variation(images[..., :1]).isfinite().all(), "a column has no neighbours beside it"
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 1.7])
