@@ -61,13 +61,15 @@ class Distillation(Training):
 
     epochs: int = 30
     """Passes over the training images."""
+    lr: float = 3e-3
+    """Learning rate of Adam."""
     schedule: str = "cosine"
     """Learning rate over the epochs: constant, or cosine (falling to zero, step by step)."""
     targets: str = "soft"
     """soft: the teacher's outputs at the temperature; labels: the images' own labels, for the baseline without a teacher."""
     temperature: float = 8.0
     """Temperature of the soft targets."""
-    augment: bool = False
+    augment: bool = True
     """Small random affine maps, new for every batch; the teacher then answers for the image as it is shown."""
     augment_degrees: float = 10.0
     """Largest rotation."""

@@ -99,7 +99,7 @@ class Moments(Reconstruction):
 
     logits_weight: float = 1.0
     """Weight of the sampled logits."""
-    shrinkage: float = 1.0
+    shrinkage: float = 0.01
     """A unit's error is divided by its own variance in the class, shrunk this far towards its layer's mean: 1 is METHOD's formula."""
 
     def __post_init__(self) -> None:
