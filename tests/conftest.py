@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: several test processes share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SMALL = ("scale=smoke", "trainer=cpu")
 REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
 
