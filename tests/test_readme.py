@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import torch
@@ -52,13 +51,3 @@ def test_the_docstring_of_the_package_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert doctest.testmod(dfkd_exp).attempted >= 7
     assert doctest.testmod(dfkd_exp).failed == 0
-
-
-@pytest.mark.parametrize(
-    "page", sorted([CONF.parent / "README.md", *(CONF.parent / "docs").rglob("*.md")]), ids=lambda p: p.name
-)
-def test_its_links_lead_somewhere(page: Path):
-    for target in re.findall(r'\]\(([^)#]+)\)|src="([^"]+)"', page.read_text()):
-        link = target[0] or target[1]
-        if not link.startswith("http"):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
