@@ -24,7 +24,7 @@ from dfkd_exp.errors import ConfigError, DfkdError
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata",),
-    "release": ("student", "reconstruction", "optimizer", "distillation", "source"),
+    "release": ("student", "reconstruction", "optimizer", "engine", "distillation", "source"),
 }
 """Per pipeline, the groups that it does not reach."""
 

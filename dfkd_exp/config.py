@@ -19,6 +19,7 @@ from dfkd_exp.distillation.settings import SOURCES, Distillation, Source, Studen
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.logger import LOGGERS, LoggerSettings
 from dfkd_exp.metadata import MetadataKind
+from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.settings import OPTIMIZERS, Optimizer, Reconstruction
 from dfkd_exp.settings import Settings, did_you_mean
 from dfkd_exp.store import canonical_json
@@ -37,6 +38,7 @@ SCHEMAS: dict[str, dict[str, type[Settings]]] = {
     "metadata": dict(metadata.SCHEMAS),
     "reconstruction": dict(reconstruction.SCHEMAS),
     "optimizer": dict(OPTIMIZERS),
+    "engine": {"engine": Engine},
     "distillation": {"distillation": Distillation},
     "source": dict(SOURCES),
     "trainer": {"trainer": TrainerSettings},
@@ -55,6 +57,7 @@ class Config(Settings):
     metadata: MetadataKind = MISSING
     reconstruction: Reconstruction = MISSING
     optimizer: Optimizer = MISSING
+    engine: Engine = MISSING
     distillation: Distillation = MISSING
     source: Source = MISSING
     trainer: TrainerSettings = MISSING

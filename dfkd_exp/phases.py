@@ -26,9 +26,11 @@ from dfkd_exp.metadata.gaussian import GaussianMetadata
 from dfkd_exp.metadata.settings import MetadataKind
 from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.models.settings import load_weights
+from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import batches_of_groups
 from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_shards, shard_name
 from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
+from dfkd_exp.reconstruction.tuning import describe, settle
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
@@ -108,20 +110,29 @@ def make_release(
 
 
 def make_reconstruction(
-    workshop: Workshop, release: Release, receiver: Teacher, settings: Reconstruction, optimizer: Optimizer, seed: int
+    workshop: Workshop,
+    release: Release,
+    receiver: Teacher,
+    settings: Reconstruction,
+    optimizer: Optimizer,
+    engine: Engine,
+    seed: int,
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
+    metadata, teacher = release.metadata(), release.teacher(receiver)
+    engine = settle(
+        engine, teacher.to(workshop.device), metadata.to(workshop.device), settings, workshop.store.root / "engine.json"
+    )
     identity = {
         "release": release.digest,
         "reconstruction": settings.identity(),
         "optimizer": optimizer.identity(),
+        "engine": engine.identity(),
         "seed": seed,
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        metadata = release.metadata()
-        teacher = release.teacher(receiver)
-        batches = batches_of_groups(settings, optimizer, metadata.num_classes)
+        batches = batches_of_groups(settings, optimizer, metadata.num_classes, engine.images_per_batch or 1000)
         expected = {shard_name(groups): groups for groups in batches}
         for path in folder.iterdir():
             if path.name not in expected and path.is_file():
@@ -131,7 +142,7 @@ def make_reconstruction(
         total = settings.groups_per_class * metadata.num_classes * steps_per_group
         with console.Progress("image-steps", total) as progress:
             progress.skip(total - sum(map(len, left)) * steps_per_group)
-            module = ReconstructionModule(teacher, metadata, settings, optimizer, seed, progress)
+            module = ReconstructionModule(teacher, metadata, settings, optimizer, engine, seed, progress)
             # The trainer's precision is for training; the images' is not its business.
             runner = replace(workshop.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
             if left:
@@ -149,7 +160,7 @@ def make_reconstruction(
         return {"images": len(images), "losses": losses}
 
     count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
-    title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"
+    title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}; {describe(engine)}"
     return workshop.phase("reconstruction", title, identity, make)
 
 

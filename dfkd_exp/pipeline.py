@@ -80,7 +80,7 @@ def shown_to_student(config: Config, workshop: Workshop, release: Release, data:
     source, num_classes = config.source, len(release.classes)
     if isinstance(source, FromReconstruction):
         artifact = make_reconstruction(
-            workshop, release, config.teacher, config.reconstruction, config.optimizer, config.seed
+            workshop, release, config.teacher, config.reconstruction, config.optimizer, config.engine, config.seed
         )
 
         def reconstructions():

@@ -282,7 +282,7 @@ def test_wandb_gives_each_job_of_a_sweep_its_own_run_even_after_a_failure(dfkd):
 PHASES = ("teacher", "metadata", "release", "reconstruction", "student", "evaluation")
 LONG_ENOUGH_TO_KILL = [
     "trainer=cpu", "teacher.epochs=20", "distillation.epochs=10", "reconstruction.images_per_class=100",
-    "reconstruction.group_size=20", "reconstruction.images_per_batch=200", "reconstruction.steps=60",
+    "reconstruction.group_size=20", "engine.images_per_batch=200", "reconstruction.steps=60",
 ]  # fmt: skip
 
 

@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Targets = list[tuple[Tensor, ...]]
+"""What groups are to match, per recorded layer: tensors ``[G, …, U]``."""
+
 
 def sample_loss(
     activations: list[Tensor], targets: list[Tensor], relu: bool = True, scales: list[float] | None = None

@@ -14,7 +14,9 @@ from torch import nn
 from dfkd_exp.console import Progress
 from dfkd_exp.metadata.gaussian import GaussianMetadata
 from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
+from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
 from dfkd_exp.store import write_atomically
 
@@ -28,21 +30,20 @@ class ReconstructionModule(pl.LightningModule):
         metadata: GaussianMetadata,
         settings: Reconstruction,
         optimizer: Optimizer,
+        engine: Engine,
         seed: int,
         progress: Progress,
     ):
         super().__init__()
         self.teacher = frozen(teacher)
-        self.metadata, self.settings, self.optimizer = metadata, settings, optimizer
+        self.metadata, self.settings, self.optimizer, self.engine = metadata, settings, optimizer, engine
         self.seed, self.progress = seed, progress
 
     def on_predict_start(self) -> None:
-        self.metadata = self.metadata.to(self.device)
+        self.objective = Objective(self.teacher, self.metadata.to(self.device), self.settings, self.engine)
 
     def predict_step(self, batch: list[int], *_: Any) -> Images:
-        return reconstruct_groups(
-            self.teacher, self.metadata, batch, self.settings, self.optimizer, self.seed, self.progress.advance
-        )
+        return reconstruct_groups(self.objective, batch, self.optimizer, self.seed, self.progress.advance)
 
 
 class ShardWriter(BasePredictionWriter):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dfkd_exp.metadata.gaussian import GaussianMetadata
+    from dfkd_exp.reconstruction.losses import Targets
 
 SCHEDULES = ("constant", "cosine")
 
@@ -22,8 +23,6 @@ class Reconstruction(Settings):
     """Images that make the teacher's activations fit its metadata, optimised in groups of one class each."""
 
     flag: ClassVar[str] = "reconstruction"
-    ephemeral: ClassVar[tuple[str, ...]] = ("images_per_batch",)
-
     images_per_class: int = 500
     """How many images of each class; a multiple of group_size."""
     group_size: int = 100
@@ -46,11 +45,9 @@ class Reconstruction(Settings):
     """Blur the images with a Gaussian of so many pixels,"""
     blur_every: int = 10
     """every so many steps."""
-    images_per_batch: int = 1000
-    """How many images are optimised side by side: speed and memory only, the images are the same."""
 
     def __post_init__(self) -> None:
-        for name in ("images_per_class", "group_size", "steps", "blur_every", "images_per_batch"):
+        for name in ("images_per_class", "group_size", "steps", "blur_every"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("init_std", "total_variation", "l2", "blur_sigma"):
             self.require(name, getattr(self, name) >= 0, "at least 0")
@@ -65,11 +62,11 @@ class Reconstruction(Settings):
     def groups_per_class(self) -> int:
         return self.images_per_class // self.group_size
 
-    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> list[Tensor]:
-        """What one group of class ``label`` is to match; the loop stacks the groups' along a new first dimension."""
+    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> Targets:
+        """What one group of class ``label`` is to match, per layer; the loop stacks the groups' along a new first dimension."""
         raise NotImplementedError
 
-    def loss(self, activations: list[Tensor], targets: list[Tensor], metadata: GaussianMetadata) -> Tensor:
+    def loss(self, activations: list[Tensor], targets: Targets, metadata: GaussianMetadata) -> Tensor:
         """Loss per group ``[G]`` of ``activations``, each ``[G, N, U]``, against the stacked targets."""
         raise NotImplementedError
 
@@ -83,14 +80,14 @@ class Sample(Reconstruction):
     normalise: bool = False
     """Divide each layer's error by its mean variance (the paper does not)."""
 
-    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> list[Tensor]:
-        return metadata.targets(label, self.group_size, generator)
+    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> Targets:
+        return [(draw,) for draw in metadata.targets(label, self.group_size, generator)]
 
-    def loss(self, activations: list[Tensor], targets: list[Tensor], metadata: GaussianMetadata) -> Tensor:
+    def loss(self, activations: list[Tensor], targets: Targets, metadata: GaussianMetadata) -> Tensor:
         from dfkd_exp.reconstruction.losses import sample_loss
 
         scales = [max(float(s.std().square().mean()), 1e-8) for s in metadata.statistics] if self.normalise else None
-        return sample_loss(activations, targets, relu=self.relu, scales=scales)
+        return sample_loss(activations, [draw for (draw,) in targets], relu=self.relu, scales=scales)
 
 
 @dataclass
@@ -108,18 +105,16 @@ class Moments(Reconstruction):
         self.require("logits_weight", self.logits_weight >= 0, "at least 0")
         self.require("shrinkage", 0 < self.shrinkage <= 1, "above 0 and at most 1")
 
-    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> list[Tensor]:
+    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> Targets:
         logits = metadata.statistics[-1].sample(label, self.group_size, generator)
-        means = [statistics.mean[label] for statistics in metadata.statistics]
-        deviations = [statistics.std()[label] for statistics in metadata.statistics]
-        return [logits, *means, *deviations]
+        moments = [(statistics.mean[label], statistics.std()[label]) for statistics in metadata.statistics]
+        return [*moments[:-1], (*moments[-1], logits)]
 
-    def loss(self, activations: list[Tensor], targets: list[Tensor], metadata: GaussianMetadata) -> Tensor:
+    def loss(self, activations: list[Tensor], targets: Targets, metadata: GaussianMetadata) -> Tensor:
         from dfkd_exp.reconstruction.losses import moment_loss
 
-        logits, *moments = targets
-        half = len(moments) // 2
-        return moment_loss(activations, moments[:half], moments[half:], logits, self.logits_weight, self.shrinkage)
+        means, deviations = [layer[0] for layer in targets], [layer[1] for layer in targets]
+        return moment_loss(activations, means, deviations, targets[-1][2], self.logits_weight, self.shrinkage)
 
 
 SCHEMAS: dict[str, type[Reconstruction]] = {"sample": Sample, "moments": Moments}

@@ -1,6 +1,7 @@
 """The inner loop: same images in any batches, their start, their bounds, their priors; the teacher is left alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,8 +12,10 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.recording import frozen, weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
+from dfkd_exp.reconstruction.engine import PLAIN
 from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, group_label, reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.losses import total_variation
+from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.settings import Adam, Lbfgs, Sgd
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
@@ -31,7 +34,7 @@ def metadata(teacher):
 
 def make(teacher, metadata, groups, match=Moments, seed=0, optimizer=None, **settings):
     chosen = match(**{"images_per_class": 8, "group_size": 4, "steps": 10} | settings)
-    return reconstruct_groups(teacher, metadata, groups, chosen, optimizer or Adam(), seed)
+    return reconstruct_groups(Objective(teacher, metadata, chosen, PLAIN), groups, optimizer or Adam(), seed)
 
 
 @pytest.mark.parametrize("match", [Moments, Sample])
@@ -49,7 +52,10 @@ def test_images_are_the_same_whatever_is_made_beside_them(teacher, metadata, mat
 
 
 def test_the_size_of_a_batch_does_not_change_the_images(teacher, metadata):
-    whole, parts = (reconstruct(teacher, metadata, 8, steps=5, group_size=2, images_per_batch=n) for n in (1000, 5))
+    whole, parts = (
+        reconstruct(teacher, metadata, 8, steps=5, group_size=2, engine=replace(PLAIN, images_per_batch=n))
+        for n in (1000, 5)
+    )
     torch.testing.assert_close(whole.inputs, parts.inputs, atol=1e-4, rtol=0)
     assert torch.equal(whole.labels, parts.labels)
 
@@ -70,11 +76,10 @@ def test_every_class_gets_its_images_in_turn(teacher, metadata):
 
 
 def test_batches_hold_every_group_once_and_no_more_images_than_allowed():
-    settings = Moments(images_per_class=40, group_size=10, images_per_batch=35)
-    assert batches_of_groups(settings, Adam(), 2) == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert batches_of_groups(settings, Lbfgs(), 2) == [[group] for group in range(8)]
-    settings.images_per_batch = 5  # a group is the atom
-    assert batches_of_groups(settings, Adam(), 1) == [[0], [1], [2], [3]]
+    settings = Moments(images_per_class=40, group_size=10)
+    assert batches_of_groups(settings, Adam(), 2, 35) == [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert batches_of_groups(settings, Lbfgs(), 2, 35) == [[group] for group in range(8)]
+    assert batches_of_groups(settings, Adam(), 1, 5) == [[0], [1], [2], [3]], "a group is the atom"
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.15, 0.1), (0.44, 0.29)])
@@ -154,7 +159,7 @@ def test_losses_are_kept_ten_times_on_the_way_and_at_the_end(teacher, metadata, 
 def test_progress_counts_image_steps(teacher, metadata):
     counted = []
     settings = Moments(images_per_class=4, group_size=4, steps=7)
-    reconstruct_groups(teacher, metadata, [0, 1], settings, Adam(), 0, counted.append)
+    reconstruct_groups(Objective(teacher, metadata, settings, PLAIN), [0, 1], Adam(), 0, counted.append)
     assert counted == [8] * 7
 
 

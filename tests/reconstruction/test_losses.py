@@ -119,7 +119,8 @@ def test_units_that_never_vary_leave_loss_and_gradient_finite():
 def test_metadata_without_spread_leaves_the_loss_finite(settings):
     metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images(1)], INPUTS)
     settings.group_size = 4
-    targets = [t.unsqueeze(0) for t in settings.draw_targets(metadata, 0, torch.Generator().manual_seed(0))]
+    drawn = settings.draw_targets(metadata, 0, torch.Generator().manual_seed(0))
+    targets = [tuple(values.unsqueeze(0) for values in layer) for layer in drawn]
     activations = [torch.ones(1, 4, layer.num_units) for layer in metadata.layers]
     assert settings.loss(activations, targets, metadata).isfinite().all()
 
@@ -127,7 +128,7 @@ def test_metadata_without_spread_leaves_the_loss_finite(settings):
 def test_normalising_divides_each_layer_by_its_mean_variance():
     metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images()], INPUTS)
     activations = [torch.ones(1, 4, layer.num_units) for layer in metadata.layers]
-    targets = [torch.zeros_like(a) for a in activations]
+    targets = [(torch.zeros_like(a),) for a in activations]
     scales = [np.mean([np.diag(s.matrix(k).numpy()).mean() for k in range(3)]) for s in metadata.statistics]
     loss = Sample(normalise=True, group_size=4).loss(activations, targets, metadata)
     np.testing.assert_allclose(loss, [sum(1 / scale for scale in scales)], rtol=1e-5)

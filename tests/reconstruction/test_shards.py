@@ -1,5 +1,7 @@
 """Reconstruction as a phase: shards are written as they are done, and what is done is not done again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -10,6 +12,7 @@ from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.phases import make_reconstruction
 from dfkd_exp.reconstruction import Moments
+from dfkd_exp.reconstruction.engine import PLAIN
 from dfkd_exp.reconstruction.loop import Images, reconstruct
 from dfkd_exp.reconstruction.module import class_mean, read_shards, shard_name
 from dfkd_exp.reconstruction.settings import Adam, Sgd
@@ -19,7 +22,8 @@ from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.workshop import Workshop
 from tests.toy import CLASSES, INPUTS, toy_images
 
-SETTINGS = Moments(images_per_class=8, group_size=4, steps=5, images_per_batch=8)
+SETTINGS = Moments(images_per_class=8, group_size=4, steps=5)
+ENGINE = replace(PLAIN, images_per_batch=8)
 NETWORK = Teacher(name="mlp", kwargs={"width": 8})
 
 
@@ -33,15 +37,15 @@ def release(tmp_path_factory):
     return read_release(folder)
 
 
-def run(release, root, settings=SETTINGS, optimizer=None, seed=0):
+def run(release, root, settings=SETTINGS, optimizer=None, engine=ENGINE, seed=0):
     workshop = Workshop(Store(root), TrainerSettings(accelerator="cpu"), LoggerSettings())
-    return make_reconstruction(workshop, release, NETWORK, settings, optimizer or Adam(), seed)
+    return make_reconstruction(workshop, release, NETWORK, settings, optimizer or Adam(), engine, seed)
 
 
 def test_the_phase_makes_what_the_function_makes(release, tmp_path):
     artifact = run(release, tmp_path)
     images = read_shards(artifact.path)
-    alone = reconstruct(release.teacher(NETWORK), release.metadata(), 8, group_size=4, steps=5, images_per_batch=8)
+    alone = reconstruct(release.teacher(NETWORK), release.metadata(), 8, group_size=4, steps=5, engine=ENGINE)
     torch.testing.assert_close(images.inputs, alone.inputs)
     assert torch.equal(images.labels, alone.labels)
     assert artifact.info["images"] == 24
@@ -76,7 +80,7 @@ def test_a_run_killed_after_the_last_shard_has_nothing_left_to_do(release, tmp_p
 
 def test_the_division_into_batches_is_no_other_artifact(release, tmp_path):
     one = run(release, tmp_path)
-    other = run(release, tmp_path, Moments(**{**vars(SETTINGS), "images_per_batch": 4}))
+    other = run(release, tmp_path, engine=replace(ENGINE, images_per_batch=4))
     assert other.reused
     assert other.key == one.key
     assert not run(release, tmp_path, seed=1).reused
@@ -84,7 +88,7 @@ def test_the_division_into_batches_is_no_other_artifact(release, tmp_path):
 
 
 def test_a_reconstruction_that_diverges_says_what_to_lower_and_is_not_kept(release, tmp_path):
-    settings = Moments(**{**vars(SETTINGS), "clamp": False, "steps": 60})
+    settings = replace(SETTINGS, clamp=False, steps=60)
     with pytest.raises(DfkdError, match=r"the reconstruction diverged; lower optimizer.lr \(now 1e\+30\)"):
         run(release, tmp_path, settings, Sgd(lr=1e30))
     assert not [path for path in (tmp_path / "reconstruction").iterdir() if path.suffix == ""]
