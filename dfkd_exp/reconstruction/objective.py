@@ -17,6 +17,7 @@ from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.losses import Targets, total_variation
 from dfkd_exp.reconstruction.rows import with_row_convolutions
 from dfkd_exp.reconstruction.settings import Reconstruction
+from dfkd_exp.reconstruction.start import around, class_means
 from dfkd_exp.seeding import derive_seed
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -34,6 +35,7 @@ class Objective:
         self.dtype = DTYPES[engine.precision]
         example = metadata.inputs.from_pixels(torch.full((2, *metadata.inputs.shape), 0.5))
         example = example.to(metadata.statistics[0].mean.device)
+        self.class_means = class_means(teacher, metadata, settings.init_mean) if settings.start == "metadata" else None
         if engine.convolutions == "rows":
             teacher = with_row_convolutions(teacher, example)
         elif self.dtype != torch.float32:
@@ -115,9 +117,13 @@ def draw_groups(objective: Objective, groups: Sequence[int], seed: int) -> tuple
     starts, targets = [], []
     for group in groups:
         generator = torch.Generator().manual_seed(derive_seed(seed, "group", group))
+        label = group_label(group, metadata.num_classes)
         noise = torch.randn(settings.group_size, *metadata.inputs.shape, generator=generator)
-        starts.append(settings.init_mean + settings.init_std * noise)
-        targets.append(settings.draw_targets(metadata, group_label(group, metadata.num_classes), generator))
+        if objective.class_means is None:
+            starts.append(settings.init_mean + settings.init_std * noise)
+        else:
+            starts.append(around(objective.class_means[label].cpu(), noise))
+        targets.append(settings.draw_targets(metadata, label, generator))
     stacked = [tuple(torch.stack(parts) for parts in zip(*layer, strict=True)) for layer in zip(*targets, strict=True)]
     pixels = torch.cat(starts).to(metadata.statistics[0].mean.device)
     return pixels, objective.arranged(stacked)

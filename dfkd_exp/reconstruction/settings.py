@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dfkd_exp.reconstruction.losses import Targets
 
 SCHEDULES = ("constant", "cosine")
+STARTS = ("noise", "metadata")
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Reconstruction(Settings):
     """Optimiser steps per group."""
     schedule: str = "cosine"
     """Learning rate over the steps: constant, or cosine (falling to zero)."""
+    start: str = "noise"
+    """noise: Gaussian, the paper's; metadata: the class's mean image, as far as the first layer's statistics give it, and noise."""
     init_mean: float = 0.15
     """Mean of the Gaussian noise that the pixels start from (paper: 0.15 for MNIST, 0.44 for CelebA),"""
     init_std: float = 0.1
@@ -57,6 +60,7 @@ class Reconstruction(Settings):
             f"a multiple of reconstruction.group_size={self.group_size}",
         )
         self.require_choice("schedule", SCHEDULES)
+        self.require_choice("start", STARTS)
 
     @property
     def groups_per_class(self) -> int:

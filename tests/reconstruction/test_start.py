@@ -1,0 +1,60 @@
+"""Starting from what a first layer's statistics say of the images."""
+
+import torch
+from torch import nn
+
+from dfkd_exp.metadata import AllLayers, TopLayer
+from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction.loop import reconstruct
+from dfkd_exp.reconstruction.start import around, class_means
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+
+def true_means():
+    images, labels = toy_images()
+    return torch.stack([images[labels == label].mean(0) for label in range(CLASSES)])
+
+
+def test_an_affine_first_layer_gives_the_class_means_away():
+    torch.manual_seed(0)
+    dense = frozen(nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES)))
+    found = class_means(dense, AllLayers().collect(dense, [toy_images()], INPUTS), prior=0.15)
+    torch.testing.assert_close(found, true_means(), atol=0.02, rtol=0)
+    convolution = frozen(toy_teacher())
+    found = class_means(convolution, AllLayers().collect(convolution, [toy_images()], INPUTS), prior=0.15)
+    assert (found - true_means()).abs().mean() < 0.1 * (0.15 - true_means()).abs().mean()
+
+
+def test_where_the_layer_does_not_see_there_is_the_prior():
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES))
+    with torch.no_grad():
+        blind[1].weight[:, :6] = 0
+    found = class_means(frozen(blind), AllLayers().collect(blind, [toy_images()], INPUTS), prior=0.15)
+    torch.testing.assert_close(found[:, 0, 0], torch.full((CLASSES, 6), 0.15))
+
+
+def test_a_first_layer_that_is_not_affine_gives_nothing():
+    late = frozen(toy_teacher())
+    assert class_means(late, TopLayer().collect(late, [toy_images()], INPUTS), prior=0.15) is None
+    images = reconstruct(late, TopLayer().collect(late, [toy_images()], INPUTS), 8, steps=1, start="metadata")
+    assert images.inputs.isfinite().all()
+
+
+def test_noise_around_a_mean_stays_in_range_and_leaves_certain_pixels_alone():
+    mean = torch.tensor([0.0, 0.5, 1.0]).view(1, 1, 3)
+    pixels = around(mean, torch.randn(5000, 1, 1, 3, generator=torch.Generator().manual_seed(0)))
+    assert (pixels[..., 0] == 0).all()
+    assert (pixels[..., 2] == 1).all()
+    assert 0.25 < pixels[..., 1].std() < 0.35
+    assert 0 <= pixels.min() <= pixels.max() <= 1
+
+
+def test_it_starts_closer_and_ends_closer():
+    teacher = frozen(toy_teacher())
+    metadata = AllLayers().collect(teacher, [toy_images()], INPUTS)
+    noise, means = (
+        reconstruct(teacher, metadata, 40, steps=10, group_size=20, start=start).losses.mean(1)
+        for start in ("noise", "metadata")
+    )
+    assert means[0] < 0.5 * noise[0]
+    assert means[-1] < noise[-1]
