@@ -132,6 +132,7 @@ def make_reconstruction(
     }
 
     def make(folder: Path) -> dict[str, Any]:
+        console.note(describe(engine))
         batches = batches_of_groups(settings, optimizer, metadata.num_classes, engine.images_per_batch or 1000)
         expected = {shard_name(groups): groups for groups in batches}
         for path in folder.iterdir():
@@ -160,7 +161,7 @@ def make_reconstruction(
         return {"images": len(images), "losses": losses}
 
     count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
-    title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}; {describe(engine)}"
+    title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"
     return workshop.phase("reconstruction", title, identity, make)
 
 
