@@ -20,50 +20,89 @@ OVERSAMPLING = 16
 """Columns of the sketch beyond the rank; Tropp et al. (2017) find that a few make the error close to the best."""
 
 
-class ClassMoments:
-    """Running count, mean ``[U]`` and sum of centred squares of one class and layer.
+IMAGES_IN_FLOAT32 = 4096
+"""So many images are summed in float32 before the sum is added to one in float64."""
 
-    Source: Chan, Golub and LeVeque (1979), the pairwise update: exact, and merging two halves gives what one pass gives.
-    ``products``: ``[U]`` squares, and either the ``[U, U]`` scatter or its product with a test matrix, ``[U, P]``.
+
+class ClassMoments:
+    """Count, mean and scatter of one class and layer, summed about a fixed point close to the mean.
+
+    The point is the mean of the first batch, so that nothing cancels, and a batch costs one matrix product: no update of
+    the mean, no correction of the scatter. Sums over some thousand images are float32, on the device; beyond, float64.
+    Merging is exact: Chan, Golub and LeVeque (1979). ``form``: full keeps the ``[U, U]`` scatter; low_rank its product with
+    ``test_matrix[U, P]``; diagonal the squares alone.
     """
 
     def __init__(self, num_units: int, form: str, test_matrix: Tensor | None):
         self.form, self.test_matrix = form, test_matrix
         self.count = 0
-        self.mean = torch.zeros(num_units, dtype=torch.float64)
-        self.squares = torch.zeros(num_units, dtype=torch.float64)
+        self._point: Tensor | None = None
         columns = {"full": num_units, "diagonal": 0}.get(form, 0 if test_matrix is None else test_matrix.shape[1])
-        self.products = torch.zeros(num_units, columns, dtype=torch.float64)
+        self._sums = torch.zeros(num_units, dtype=torch.float64)
+        self._squares = torch.zeros(num_units, dtype=torch.float64)
+        self._products = torch.zeros(num_units, columns, dtype=torch.float64)
+        self._recent: Tensor | None = None
+        self._num_recent = 0
 
     def update(self, values: Tensor) -> None:
         """Add activations ``values[N, U]``."""
-        other = ClassMoments.__new__(ClassMoments)
-        other.form, other.test_matrix, other.count = self.form, self.test_matrix, len(values)
-        mean = values.mean(0)
-        centred = values - mean
-        other.mean, other.squares = mean.cpu().double(), centred.square().sum(0).cpu().double()
-        if self.form == "full":
-            other.products = (centred.T @ centred).cpu().double()
-        elif self.form == "low_rank" and self.test_matrix is not None:
-            other.products = (centred.T @ (centred @ self.test_matrix.to(centred))).cpu().double()
-        else:
-            other.products = self.products[:, :0]
-        self.merge(other)
+        if self._point is None:
+            self._point = values.mean(0)
+        centred = values - self._point.to(values)
+        self.count += len(values)
+        self._sums += centred.sum(0).cpu().double()
+        self._squares += centred.square().sum(0).cpu().double()
+        if self.form == "diagonal":
+            return
+        right = centred if self.test_matrix is None else centred @ self.test_matrix.to(centred)
+        if self._recent is None:
+            self._recent = centred.new_zeros(self._products.shape)
+        self._recent.addmm_(centred.T, right)
+        self._num_recent += len(values)
+        if self._num_recent >= IMAGES_IN_FLOAT32:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._recent is not None:
+            self._products += self._recent.cpu()
+            self._recent, self._num_recent = None, 0
+
+    @property
+    def mean(self) -> Tensor:
+        """``[U]``, float64."""
+        point = torch.zeros_like(self._sums) if self._point is None else self._point.cpu().double()
+        return point + self._sums / max(self.count, 1)
+
+    @property
+    def squares(self) -> Tensor:
+        """Sum of squared deviations from the mean, ``[U]``, float64."""
+        return (self._squares - self._sums.square() / max(self.count, 1)).clamp_min(0)
+
+    @property
+    def products(self) -> Tensor:
+        """Scatter about the mean, or its product with the test matrix, float64."""
+        self._flush()
+        right = self._sums if self.test_matrix is None else self._sums @ self.test_matrix.double()
+        return torch.addr(self._products, self._sums, right[: self._products.shape[1]], alpha=-1 / max(self.count, 1))
 
     def merge(self, other: ClassMoments) -> None:
         """Add another's images."""
         total = self.count + other.count
-        if total == 0:
+        if other.count == 0:
             return
-        delta = other.mean - self.mean
-        weight = self.count * other.count / total
-        self.squares += other.squares + weight * delta.square()
-        if self.form == "full":
-            self.products.addr_(delta, delta, alpha=weight).add_(other.products)
-        elif self.form == "low_rank" and self.test_matrix is not None:
-            self.products.addr_(delta, delta @ self.test_matrix.double(), alpha=weight).add_(other.products)
-        self.mean += delta * (other.count / total)
-        self.count = total
+        mean = (self.mean * self.count + other.mean * other.count) / total
+        self._flush()
+        squares = products = torch.zeros(())
+        for part in (self, other):
+            delta = part.mean - mean
+            right = delta if self.test_matrix is None else delta @ self.test_matrix.double()
+            squares = squares + part.squares + part.count * delta.square()
+            products = products + torch.addr(part.products, delta, right[: self._products.shape[1]], alpha=part.count)
+        self._point, self.count = mean.float(), total
+        self._sums = (mean - self._point.double()) * total
+        self._squares = squares + self._sums.square() / total
+        right = self._sums if self.test_matrix is None else self._sums @ self.test_matrix.double()
+        self._products = torch.addr(products, self._sums, right[: self._products.shape[1]], alpha=1 / total)
 
 
 class GaussianCollector:
