@@ -35,9 +35,9 @@ def reconstruct_batch(
     temperature: float = 8.0,
 ) -> Tensor:
     """``BATCH`` images of one class. ``means[U]`` and ``factors`` per layer: ``[U, U]`` of the covariance, or ``[U]`` deviations."""
-    images = (0.15 + 0.1 * torch.randn(BATCH, *shape)).requires_grad_(True)
+    images = (0.15 + 0.1 * torch.randn(BATCH, *shape, device=means[0].device)).requires_grad_(True)
     optimizer = torch.optim.Adam([images], lr=0.07, foreach=False, fused=False)
-    noise = [torch.randn(BATCH, len(mean)) for mean in means]
+    noise = [torch.randn(BATCH, len(mean), device=mean.device) for mean in means]
     targets = [
         mean + (e @ factor.T if factor.dim() == 2 else e * factor)
         for mean, factor, e in zip(means, factors, noise, strict=True)
@@ -47,7 +47,7 @@ def reconstruct_batch(
         optimizer.zero_grad()
         recorded = hooks(teacher, images)
         activations = [*recorded[:-1], recorded[-1] / temperature]
-        loss = torch.zeros(())
+        loss = images.new_zeros(())
         if match == "sample":
             for values, target in zip(activations, targets, strict=True):
                 loss = loss + (F.relu(values) - F.relu(target)).square().sum(1).mean() / values.shape[1]

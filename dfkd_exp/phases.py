@@ -28,7 +28,7 @@ from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.models.settings import load_weights
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import batches_of_groups
-from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_shards, shard_name
+from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_losses, shard_name
 from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
 from dfkd_exp.reconstruction.tuning import describe, settle
 from dfkd_exp.release import MODEL, Release, read_release, write_release
@@ -149,16 +149,13 @@ def make_reconstruction(
             if left:
                 batches_left: Any = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
                 runner.predict(module, batches_left, return_predictions=False)
-        images = read_shards(folder)
-        if not images.inputs.isfinite().all():
-            raise DfkdError(f"the reconstruction diverged; lower optimizer.lr (now {optimizer.lr:g})")
-        losses = images.losses.mean(1).tolist()
+        losses = read_losses(folder).mean(1).tolist()
         if logger := workshop.logger.for_phase("reconstruction"):
             for index, loss in enumerate(losses):
                 logger.log_metrics({"loss": loss}, step=min(index * max(1, settings.steps // 10), settings.steps))
             logger.save()
             logger.finalize("success")
-        return {"images": len(images), "losses": losses}
+        return {"images": settings.images_per_class * metadata.num_classes, "losses": losses}
 
     count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
     title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"

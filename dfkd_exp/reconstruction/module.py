@@ -8,10 +8,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
+from safetensors import safe_open
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.gaussian import GaussianMetadata
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine import Engine
@@ -43,7 +45,10 @@ class ReconstructionModule(pl.LightningModule):
         self.objective = Objective(self.teacher, self.metadata.to(self.device), self.settings, self.engine)
 
     def predict_step(self, batch: list[int], *_: Any) -> Images:
-        return reconstruct_groups(self.objective, batch, self.optimizer, self.seed, self.progress.advance)
+        images = reconstruct_groups(self.objective, batch, self.optimizer, self.seed, self.progress.advance)
+        if not images.inputs.isfinite().all():
+            raise DfkdError(f"the reconstruction diverged; lower optimizer.lr (now {self.optimizer.lr:g})")
+        return images
 
 
 class ShardWriter(BasePredictionWriter):
@@ -70,6 +75,10 @@ def read_shards(folder: Path) -> Images:
     return concatenate([Images(**load_file(path)) for path in sorted(folder.glob("groups-*.safetensors"))])
 
 
-def class_mean(images: Images, label: int) -> torch.Tensor:
-    """The mean reconstruction of one class, ``[C, H, W]``."""
-    return images.inputs[images.labels == label].mean(0)
+def read_losses(folder: Path) -> Tensor:
+    """The losses ``[S, G]`` of all groups, without reading the images, which may be many."""
+    losses = []
+    for path in sorted(folder.glob("groups-*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            losses.append(file.get_tensor("losses"))
+    return torch.cat(losses, dim=1)

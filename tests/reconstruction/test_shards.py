@@ -13,8 +13,8 @@ from dfkd_exp.metadata import AllLayers
 from dfkd_exp.phases import make_reconstruction
 from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.engine import PLAIN
-from dfkd_exp.reconstruction.loop import Images, reconstruct
-from dfkd_exp.reconstruction.module import class_mean, read_shards, shard_name
+from dfkd_exp.reconstruction.loop import reconstruct
+from dfkd_exp.reconstruction.module import read_shards, shard_name
 from dfkd_exp.reconstruction.settings import Adam, Sgd
 from dfkd_exp.release import read_release, write_release
 from dfkd_exp.store import Store
@@ -103,8 +103,3 @@ def test_shards_are_read_in_the_order_of_their_groups(tmp_path):
         }
         save_file(tensors, tmp_path / shard_name([first, first + 1]))
     assert read_shards(tmp_path).labels.tolist() == [3, 20, 100]
-
-
-def test_the_mean_of_a_class():
-    images = Images(torch.arange(4.0).view(4, 1, 1, 1), torch.tensor([0, 1, 0, 1]), torch.zeros(1, 1))
-    assert class_mean(images, 1).item() == 2
