@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.table import Table
 
 COMMAND = [
-    "-m", "dfkd_exp", "scale=smoke", "trainer=cpu", "engine=plain", "logger=none", "reconstruction.group_size=100",
+    "-m", "dfkd_exp", "scale=smoke", "trainer=cpu", "engine=plain", "logger=none", "reconstruction.group_size=10",
     "reconstruction.steps=2", "data=digits", "data.pad=10", "teacher=hinton_net", "student=mlp",
 ]  # fmt: skip
 PER_CLASS = (640, 6400)
