@@ -25,7 +25,7 @@ from dfkd_exp.store import canonical_json, write_atomically
 
 WORTH_MEASURING = 1e12
 """Floating-point operations of a reconstruction below which measuring takes longer than it saves."""
-LARGEST_GRADIENT_ERROR, LARGEST_LOSS_ERROR = 0.1, 0.01
+LARGEST_GRADIENT_ERROR, LARGEST_LOSS_ERROR = 0.2, 0.01
 """Relative to plain fp32 at the start of the optimisation; bf16 is not used where it is further off."""
 STEPS = 3
 CHOICES = tuple(field.name for field in fields(Engine))
@@ -101,7 +101,7 @@ def _fastest(
     """The fastest candidate, its image-steps per second, and those of plain PyTorch."""
     measured: list[tuple[float, Engine]] = []
     reference = None
-    with console.Progress("candidates", 5) as progress:
+    with console.Progress("candidates", 7) as progress:
         for candidate in _candidates(engine, plain, teacher, metadata):
             rate, outcome = _measure(candidate, teacher, metadata, settings)
             reference = outcome if reference is None else reference
@@ -110,6 +110,12 @@ def _fastest(
             progress.advance()
         assert reference is not None, "there is always plain PyTorch"
         best = max(measured, key=lambda pair: pair[0])
+        for part in (2, 5) if engine.images_per_batch is None else ():
+            # Fewer images at a time may fit into the processor's cache; a device that wants more is slower with them.
+            candidate = replace(best[1], images_per_batch=max(1, (plain.images_per_batch or 0) // part))
+            rate, _ = _measure(candidate, teacher, metadata, settings)
+            best = max(best, (rate, candidate), key=lambda pair: pair[0])
+            progress.advance()
         if engine.compile is not False:
             candidate = replace(best[1], compile=True)
             try:
@@ -147,7 +153,8 @@ def _measure(
 
 
 def _close(outcome: Outcome, reference: Outcome) -> bool:
-    (losses, gradient), (true_losses, true_gradient) = outcome, reference
+    losses, gradient = outcome
+    true_losses, true_gradient = reference[0][: len(losses)], reference[1][: len(gradient)]  # groups do not mix
     loss_error = ((losses - true_losses).abs() / true_losses.abs().clamp_min(1e-12)).max()
     gradient_error = (gradient - true_gradient).norm() / true_gradient.norm().clamp_min(1e-12)
     return bool(loss_error <= LARGEST_LOSS_ERROR and gradient_error <= LARGEST_GRADIENT_ERROR)
