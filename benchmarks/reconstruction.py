@@ -18,7 +18,7 @@ from dfkd_exp.reconstruction.objective import DTYPES, Objective
 from dfkd_exp.reconstruction.settings import SCHEMAS, Adam
 from dfkd_exp.reconstruction.tuning import describe, settle
 
-STEPS = 10
+STEPS = 50
 TEACHERS = {"HintonNet": (HintonNet, (1, 28, 28)), "LeNet-5": (LeNet5, (1, 32, 32))}
 
 
