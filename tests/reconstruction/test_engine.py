@@ -9,32 +9,19 @@ import torch
 from torch import nn
 
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.networks import LeNet5
-from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample, tuning
 from dfkd_exp.reconstruction.engine import PLAIN, Engine
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.rows import RowConv2d, fits, with_row_convolutions
 from dfkd_exp.reconstruction.tuning import settle
-from tests.toy import INPUTS, toy_images, toy_teacher
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=10)
 ENGINES = [
     Engine(precision, convolutions, compile, 8)
     for precision, convolutions, compile in itertools.product(("fp32", "bf16"), ("direct", "rows"), (False,))
 ]
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    return frozen(toy_teacher())
-
-
-@pytest.fixture(scope="module")
-def metadata(teacher):
-    return AllLayers(covariance="full").collect(teacher, [toy_images()], INPUTS)
 
 
 def start(teacher, metadata, engine, settings=SETTINGS):

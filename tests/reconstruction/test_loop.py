@@ -10,7 +10,7 @@ from torch import nn
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
-from dfkd_exp.models.recording import frozen, weights_digest
+from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine import PLAIN
 from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, group_label, reconstruct, reconstruct_groups
@@ -20,16 +20,6 @@ from dfkd_exp.reconstruction.settings import Adam, Lbfgs, Sgd
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 FIRST_STEP_ONLY = {"steps": 1, "clamp": False, "optimizer": Adam(lr=1e-9)}
-
-
-@pytest.fixture(scope="module")
-def teacher():
-    return frozen(toy_teacher())
-
-
-@pytest.fixture(scope="module")
-def metadata(teacher):
-    return AllLayers(covariance="full").collect(teacher, [toy_images()], INPUTS)
 
 
 def make(teacher, metadata, groups, match=Moments, seed=0, optimizer=None, **settings):
