@@ -64,11 +64,8 @@ class Objective:
         """The loss of each group, ``[G]``: the match with the metadata, and the priors."""
         settings = self.settings
         inputs = self.metadata.inputs.from_pixels(pixels).to(self.dtype)
-        activations = [
-            _in_memory_order(output, order).float()
-            for output, order in zip(recorder(inputs), self._orders, strict=True)
-        ]
-        activations[-1] = activations[-1] / self.metadata.temperature
+        recorded = zip(recorder(inputs), self._orders, strict=True)
+        activations = self.metadata.activations([_in_memory_order(output, order).float() for output, order in recorded])
         grouped = [values.unflatten(0, (-1, settings.group_size)) for values in activations]
         losses = settings.loss(grouped, targets, self.metadata)
         if settings.total_variation:

@@ -44,6 +44,7 @@ def settle(
     """
     if engine.settled:
         return engine
+    settings = replace(settings, start="noise")  # as fast, without looking for the class means anew for each candidate
     plain = _completed(engine, replace(PLAIN, images_per_batch=_images_per_batch(metadata)))
     steps = settings.images_per_class * metadata.num_classes * settings.steps
     if steps * _operations(teacher, metadata, settings) < WORTH_MEASURING:
