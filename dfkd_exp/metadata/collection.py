@@ -54,13 +54,19 @@ class ClassMoments:
         self._squares += centred.square().sum(0).cpu().double()
         if self.form == "diagonal":
             return
-        right = centred if self.test_matrix is None else centred @ self.test_matrix.to(centred)
+        right = self._tested(centred)
         if self._recent is None:
             self._recent = centred.new_zeros(self._products.shape)
         self._recent.addmm_(centred.T, right)
         self._num_recent += len(values)
         if self._num_recent >= IMAGES_IN_FLOAT32:
             self._flush()
+
+    def _tested(self, deviations: Tensor) -> Tensor:
+        """The right factor of a product of deviations ``[…, U]``: none, themselves, or themselves times the test matrix."""
+        if self.form == "diagonal":
+            return deviations[..., :0]
+        return deviations if self.test_matrix is None else deviations @ self.test_matrix.to(deviations)
 
     def _flush(self) -> None:
         if self._recent is not None:
@@ -82,8 +88,7 @@ class ClassMoments:
     def products(self) -> Tensor:
         """Scatter about the mean, or its product with the test matrix, float64."""
         self._flush()
-        right = self._sums if self.test_matrix is None else self._sums @ self.test_matrix.double()
-        return torch.addr(self._products, self._sums, right[: self._products.shape[1]], alpha=-1 / max(self.count, 1))
+        return torch.addr(self._products, self._sums, self._tested(self._sums), alpha=-1 / max(self.count, 1))
 
     def merge(self, other: ClassMoments) -> None:
         """Add another's images."""
@@ -95,14 +100,12 @@ class ClassMoments:
         squares = products = torch.zeros(())
         for part in (self, other):
             delta = part.mean - mean
-            right = delta if self.test_matrix is None else delta @ self.test_matrix.double()
             squares = squares + part.squares + part.count * delta.square()
-            products = products + torch.addr(part.products, delta, right[: self._products.shape[1]], alpha=part.count)
+            products = products + torch.addr(part.products, delta, self._tested(delta), alpha=part.count)
         self._point, self.count = mean.float(), total
         self._sums = (mean - self._point.double()) * total
         self._squares = squares + self._sums.square() / total
-        right = self._sums if self.test_matrix is None else self._sums @ self.test_matrix.double()
-        self._products = torch.addr(products, self._sums, right[: self._products.shape[1]], alpha=1 / total)
+        self._products = torch.addr(products, self._sums, self._tested(self._sums), alpha=1 / total)
 
 
 class GaussianCollector:
