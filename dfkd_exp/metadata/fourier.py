@@ -18,8 +18,8 @@ from dfkd_exp.metadata.graph import Block
 LARGEST_BASIS = 6 * 2**30
 """Bytes that a basis may take while it is computed."""
 
-COPIES = 4
-"""So many times a basis's own bytes are in use while it is computed: its matrix, the decomposition's work, a rotation."""
+COPIES = 5
+"""So many times a basis's own bytes are in use while it is computed; measured: 4.4 (`benchmarks/spectra.py`)."""
 
 SAME = 1e-10
 """Singular values closer than this, relative to the largest, are taken as equal, and those below it as zero: rounding (1e-16)

@@ -186,7 +186,7 @@ def test_coactivation_has_as_many_frequencies_as_classes():
 def test_a_basis_that_is_too_large_is_refused_before_it_is_begun(monkeypatch):
     large = [FactorBlock(torch.zeros(1, 4096), torch.zeros(1, 200_704))]
     with pytest.raises(
-        DfkdError, match=r"204,800 units takes about 12\d\d\.\d GiB.*set metadata\.graph_rank.*fewer layers"
+        DfkdError, match=r"204,800 units takes about 1501\.\d GiB.*set metadata\.graph_rank.*fewer layers"
     ):
         GraphFourier(large)
     monkeypatch.setattr(fourier, "LARGEST_BASIS", 2**20)
