@@ -1,4 +1,4 @@
-"""``python -m benchmarks [reconstruction] [collection] [memory]``: the tables, measured now, on this machine."""
+"""``python -m benchmarks [reconstruction] [collection] [memory] [spectra]``: the tables, measured now, on this machine."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, memory, reconstruction
+from benchmarks import collection, memory, reconstruction, spectra
 from benchmarks.measure import machine
 
 PARTS = {"reconstruction": reconstruction.rows, "collection": collection.rows}
+TABLES = {"memory": memory.growth, "spectra": spectra.bases}
 
 
 def main() -> None:
     """Print what was asked for, or everything."""
-    wanted = sys.argv[1:] or [*PARTS, "memory"]
-    if unknown := set(wanted) - {*PARTS, "memory"}:
-        sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join(PARTS)}, memory")
+    wanted = sys.argv[1:] or [*PARTS, *TABLES]
+    if unknown := set(wanted) - {*PARTS, *TABLES}:
+        sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join([*PARTS, *TABLES])}")
     console = Console(width=150)
     console.print(machine())
     table = Table("work", "ours", "reference", "ratio", "of the matrix-product rate", "how")
@@ -26,8 +27,8 @@ def main() -> None:
             table.add_row(*row.cells)
     if table.rows:
         console.print(table)
-    if "memory" in wanted:
-        console.print(memory.growth())
+    for name in (name for name in wanted if name in TABLES):
+        console.print(TABLES[name]())
 
 
 if __name__ == "__main__":

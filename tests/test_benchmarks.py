@@ -2,9 +2,11 @@
 
 import torch
 
-from benchmarks import measure, reference
+from benchmarks import measure, reference, spectra
 from dfkd_exp.metadata import AllLayers
-from dfkd_exp.models.recording import frozen
+from dfkd_exp.metadata.fourier import GraphFourier
+from dfkd_exp.metadata.graph import weight_blocks
+from dfkd_exp.models.recording import find_layers, frozen
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 
@@ -41,3 +43,18 @@ def test_the_reference_fits_the_metadata():
 def test_operations_are_counted():
     left, right = torch.rand(3, 4), torch.rand(4, 5)
     assert measure.operations(lambda: left @ right) == 2 * 3 * 4 * 5
+
+
+def test_the_reference_has_the_frequencies_of_the_basis():
+    layers = find_layers(toy_teacher(), toy_images(1)[0])
+    blocks = weight_blocks(toy_teacher(), layers, INPUTS.shape)
+    whole = torch.linalg.eigvalsh(spectra.adjacency(blocks)).flip(0)
+    torch.testing.assert_close(GraphFourier(blocks).frequencies, whole)
+
+
+def test_every_basis_has_its_line(monkeypatch):
+    monkeypatch.setattr(spectra, "CASES", [("tiny", "pairs"), ("tiny", "all layers")])
+    monkeypatch.setattr(spectra, "REFERENCE", ("tiny", "adjacency"))
+    monkeypatch.setattr(spectra, "NETWORKS", {"tiny": (toy_teacher, INPUTS.shape)})
+    monkeypatch.setattr(spectra, "_apart", spectra.measure)
+    assert list(spectra.bases().columns[1].cells) == ["72 + 11", "75"]
