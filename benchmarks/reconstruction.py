@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks import reference
 from benchmarks.measure import DEVICE, Row, matmul_rate, operations, side_by_side
 from dfkd_exp import AllLayers, HintonNet, InputSpec, LeNet5
-from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import reconstruct_groups
@@ -22,7 +22,7 @@ STEPS = 50
 TEACHERS = {"HintonNet": (HintonNet, (1, 28, 28)), "LeNet-5": (LeNet5, (1, 32, 32))}
 
 
-def random_metadata(teacher: nn.Module, shape: tuple[int, int, int], num_classes: int = 10) -> GaussianMetadata:
+def random_metadata(teacher: nn.Module, shape: tuple[int, int, int], num_classes: int = 10) -> Metadata:
     """Statistics of noise: as large as real ones, and as good for measuring."""
     inputs = InputSpec.normalised(shape, [], [])
     images = torch.rand(40 * num_classes, *shape, generator=torch.Generator().manual_seed(0))

@@ -26,9 +26,14 @@ from typing import Any
 
 _HOME = {
     "AllLayers": "metadata",
-    "TopLayer": "metadata",
+    "AllLayersDropout": "metadata",
+    "Composed": "metadata",
     "Gaussian": "metadata",
-    "GaussianMetadata": "metadata.gaussian",
+    "Spatial": "metadata",
+    "SpectralAllLayers": "metadata",
+    "SpectralLayerPairs": "metadata",
+    "TopLayer": "metadata",
+    "Metadata": "metadata.metadata",
     "Moments": "reconstruction",
     "Sample": "reconstruction",
     "Images": "reconstruction.loop",

@@ -22,7 +22,7 @@ from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.settings import MetadataKind
 from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.models.settings import load_weights
@@ -97,7 +97,7 @@ def make_release(
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        statistics = GaussianMetadata.load(metadata.file("metadata.safetensors"))
+        statistics = Metadata.load(metadata.file("metadata.safetensors"))
         network = _load(settings, teacher, statistics.inputs, statistics.num_classes)
         shutil.rmtree(folder / "release", ignore_errors=True)  # what a killed run left
         write_release(
@@ -119,7 +119,8 @@ def make_reconstruction(
     seed: int,
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
-    metadata, teacher = release.metadata(), release.teacher(receiver)
+    teacher = release.teacher(receiver)
+    metadata = release.metadata().in_units(teacher)
     engine = settle(
         engine, teacher.to(workshop.device), metadata.to(workshop.device), settings, workshop.store.root / "engine.json"
     )

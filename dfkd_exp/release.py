@@ -23,7 +23,7 @@ from dfkd_exp.store import canonical_json, seal, sync_folder, verify, write_atom
 if TYPE_CHECKING:
     from torch import nn
 
-    from dfkd_exp.metadata.gaussian import GaussianMetadata
+    from dfkd_exp.metadata.metadata import Metadata
 
 FORMAT, VERSION = "dfkd-release", 1
 CONFIG, MODEL, METADATA, CARD = "config.json", "model.safetensors", "metadata.safetensors", "README.md"
@@ -50,11 +50,11 @@ class Release:
         """On the owner's test set, as the owner measured it."""
         return self.config["test_accuracy"]
 
-    def metadata(self) -> GaussianMetadata:
+    def metadata(self) -> Metadata:
         """The metadata; DfkdError if it is damaged, not finite, or not of the teacher, classes and inputs that the config names."""
-        from dfkd_exp.metadata.gaussian import GaussianMetadata
+        from dfkd_exp.metadata.metadata import Metadata
 
-        metadata = GaussianMetadata.load(self.folder / METADATA)
+        metadata = Metadata.load(self.folder / METADATA)
         if metadata.teacher_sha256 != self.config["teacher_sha256"]:
             raise DfkdError(f"{self.folder / METADATA} belongs to another teacher; use the two files of one release")
         if metadata.num_classes != len(self.classes) or metadata.inputs != self.inputs:
@@ -92,7 +92,7 @@ class Release:
 def write_release(
     folder: str | Path,
     teacher: nn.Module,
-    metadata: GaussianMetadata,
+    metadata: Metadata,
     architecture: dict[str, Any],
     classes: list[str],
     test_accuracy: float | None,
@@ -184,17 +184,20 @@ def usage(config: dict[str, Any], folder: str | Path) -> str:
     return f"dfkd pipeline=from_release release={folder}{own}"
 
 
-def model_card(config: dict[str, Any], metadata: GaussianMetadata) -> str:
+def model_card(config: dict[str, Any], metadata: Metadata) -> str:
     """The README.md of a release, with what the statistics hold and what they may reveal."""
     network, own = config["architecture"]["target"] or config["architecture"]["name"], ""
     if config["architecture"]["target"]:
         own = f"`{network}` is its owner's own network: its code comes from them, and `teacher.target` names it.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
     channels, height, width = config["inputs"]["shape"]
+    stored = metadata.tensors()
     rows = "\n".join(
-        f"| `{layer.name}` | {'x'.join(map(str, layer.shape))} | {statistics.form.replace('_', '-')} | "
-        f"{sum(t.numel() * t.element_size() for t in statistics.tensors().values()):,} |"
-        for layer, statistics in zip(metadata.layers, metadata.statistics, strict=True)
+        f"| {', '.join(f'`{metadata.layers[index].name}`' for index in block.layers)} | "
+        f"{' + '.join('x'.join(map(str, metadata.layers[index].shape)) for index in block.layers)} | "
+        f"{block.summary.form.replace('_', '-')}{', graph Fourier' if block.basis == 'graph' else ''} | "
+        f"{sum(t.numel() * t.element_size() for name, t in stored.items() if name.startswith(f'blocks.{index}.')):,} |"
+        for index, block in enumerate(metadata.blocks)
     )
     smallest = min(metadata.counts)
     fewest = min(range(len(metadata.counts)), key=metadata.counts.__getitem__)

@@ -1,117 +1,35 @@
-"""Collecting Gaussian metadata: one streaming pass that merges, in memory that does not grow with the images."""
+"""Collecting metadata: one streaming pass that merges, in memory that does not grow with the images."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.covariance import Diagonal, Full, LayerGaussian, LowRank, low_rank_factor, pack_symmetric
-from dfkd_exp.metadata.gaussian import GaussianMetadata
-from dfkd_exp.metadata.settings import Gaussian
-from dfkd_exp.models.recording import Layer, find_layers, frozen, recording, weights_digest
+from dfkd_exp.metadata.bases import Graph, graph_bases
+from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, low_rank_factor, pack_symmetric
+from dfkd_exp.metadata.metadata import Block, Metadata
+from dfkd_exp.metadata.moments import ClassMoments, Scatter
+from dfkd_exp.metadata.records import Records, Reservoir, image_hash
+from dfkd_exp.metadata.separable import Separable
+from dfkd_exp.metadata.settings import Gaussian, MetadataKind, Recorded
+from dfkd_exp.metadata.storage import rounded
+from dfkd_exp.models.recording import find_layers, frozen, recording, weights_digest
 from dfkd_exp.seeding import derive_seed
 
 OVERSAMPLING = 16
 """Columns of the sketch beyond the rank; Tropp et al. (2017) find that a few make the error close to the best."""
 
 
-IMAGES_IN_FLOAT32 = 4096
-"""So many images are summed in float32 before the sum is added to one in float64."""
-
-
-class ClassMoments:
-    """Count, mean and scatter of one class and layer, summed about a fixed point close to the mean.
-
-    The point is the mean of the first batch, so that nothing cancels, and a batch costs one matrix product: no update of
-    the mean, no correction of the scatter. Sums over some thousand images are float32, on the device; beyond, float64.
-    Merging is exact: Chan, Golub and LeVeque (1979). ``form``: full keeps the ``[U, U]`` scatter; low_rank its product with
-    ``test_matrix[U, P]``; diagonal the squares alone.
-    """
-
-    def __init__(self, num_units: int, form: str, test_matrix: Tensor | None):
-        self.form, self.test_matrix = form, test_matrix
-        self.count = 0
-        self._point: Tensor | None = None
-        columns = {"full": num_units, "diagonal": 0}.get(form, 0 if test_matrix is None else test_matrix.shape[1])
-        self._sums = torch.zeros(num_units, dtype=torch.float64)
-        self._squares = torch.zeros(num_units, dtype=torch.float64)
-        self._products = torch.zeros(num_units, columns, dtype=torch.float64)
-        self._recent: Tensor | None = None
-        self._num_recent = 0
-
-    def update(self, values: Tensor) -> None:
-        """Add activations ``values[N, U]``."""
-        if self._point is None:
-            self._point = values.mean(0)
-        centred = values - self._point.to(values)
-        self.count += len(values)
-        self._sums += centred.sum(0).cpu().double()
-        self._squares += centred.square().sum(0).cpu().double()
-        if self.form == "diagonal":
-            return
-        right = self._tested(centred)
-        if self._recent is None:
-            self._recent = centred.new_zeros(self._products.shape)
-        self._recent.addmm_(centred.T, right)
-        self._num_recent += len(values)
-        if self._num_recent >= IMAGES_IN_FLOAT32:
-            self._flush()
-
-    def _tested(self, deviations: Tensor) -> Tensor:
-        """The right factor of a product of deviations ``[…, U]``: none, themselves, or themselves times the test matrix."""
-        if self.form == "diagonal":
-            return deviations[..., :0]
-        return deviations if self.test_matrix is None else deviations @ self.test_matrix.to(deviations)
-
-    def _flush(self) -> None:
-        if self._recent is not None:
-            self._products += self._recent.cpu()
-            self._recent, self._num_recent = None, 0
-
-    @property
-    def mean(self) -> Tensor:
-        """``[U]``, float64."""
-        point = torch.zeros_like(self._sums) if self._point is None else self._point.cpu().double()
-        return point + self._sums / max(self.count, 1)
-
-    @property
-    def squares(self) -> Tensor:
-        """Sum of squared deviations from the mean, ``[U]``, float64."""
-        return (self._squares - self._sums.square() / max(self.count, 1)).clamp_min(0)
-
-    @property
-    def products(self) -> Tensor:
-        """Scatter about the mean, or its product with the test matrix, float64."""
-        self._flush()
-        return torch.addr(self._products, self._sums, self._tested(self._sums), alpha=-1 / max(self.count, 1))
-
-    def merge(self, other: ClassMoments) -> None:
-        """Add another's images."""
-        total = self.count + other.count
-        if other.count == 0:
-            return
-        mean = (self.mean * self.count + other.mean * other.count) / total
-        self._flush()
-        squares = products = torch.zeros(())
-        for part in (self, other):
-            delta = part.mean - mean
-            squares = squares + part.squares + part.count * delta.square()
-            products = products + torch.addr(part.products, delta, self._tested(delta), alpha=part.count)
-        self._point, self.count = mean.float(), total
-        self._sums = (mean - self._point.double()) * total
-        self._squares = squares + self._sums.square() / total
-        self._products = torch.addr(products, self._sums, self._tested(self._sums), alpha=1 / total)
-
-
-class GaussianCollector:
+class Collector:
     """One pass over ``(images, labels)`` batches; memory does not depend on the number of images."""
 
-    def __init__(self, kind: Gaussian, teacher: nn.Module, inputs: InputSpec):
+    def __init__(self, kind: MetadataKind, teacher: nn.Module, inputs: InputSpec):
         self.kind, self.inputs, self.teacher_sha256 = kind, inputs, weights_digest(teacher)
         self.teacher = frozen(teacher)
         device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
@@ -119,17 +37,44 @@ class GaussianCollector:
         self.layers = find_layers(teacher, example, kind.layers)
         with torch.no_grad():
             self.num_classes = teacher(example).shape[1]
-        self.moments = [[self._empty(layer) for _ in range(self.num_classes)] for layer in self.layers]
+        self.chains = self._chains()
+        self.in_graph = kind.basis in ("layer_pairs", "all_layers")
+        self.gaussians: list[_BlockMoments] = []
+        self.reservoir: Reservoir | None = None
+        self.means: list[list[ClassMoments]] = []
+        if kind.summary == "gaussian":
+            self._bases = self._graph_bases() if self.in_graph else {}
+            self.gaussians = [_BlockMoments(self, chain) for chain in self.chains]
+        else:
+            assert isinstance(kind, Recorded)
+            units = [layer.num_units for layer in self.layers]
+            self.reservoir = Reservoir(self.num_classes, kind.records_per_class, sum(units))
+            if self.in_graph and kind.graph == "coactivation":
+                self.means = [[ClassMoments(size) for _ in range(self.num_classes)] for size in units]
 
-    def _empty(self, layer: Layer) -> ClassMoments:
-        form = self.kind.form_for(layer.num_units, is_top=layer is self.layers[-1])
-        return ClassMoments(layer.num_units, form, self._test_matrix(layer) if form == "low_rank" else None)
+    def _chains(self) -> list[tuple[int, ...]]:
+        """The layers of each block."""
+        count = len(self.layers)
+        if self.kind.basis == "layer_pairs" or self.kind.basis == "all_layers":
+            if count < 2:
+                raise DfkdError(
+                    f"a graph joins at least two layers, and metadata.layers={self.kind.layers} has only {self.layers[0].name}; "
+                    "name another one, or choose metadata=top_layer"
+                )
+            if self.kind.basis == "layer_pairs":
+                return [(index, index + 1) for index in range(count - 1)]
+        elif self.kind.summary == "gaussian":
+            return [(index,) for index in range(count)]
+        return [tuple(range(count))]
 
-    def _test_matrix(self, layer: Layer) -> Tensor:
-        """Gaussian, and the same for every collector of this layer, so that sketches merge."""
-        generator = torch.Generator().manual_seed(derive_seed("sketch", layer.name, layer.num_units))
-        columns = min(self.kind.rank + OVERSAMPLING, layer.num_units)
-        return torch.randn(layer.num_units, columns, generator=generator)
+    def _graph_bases(self, graph: Graph | None = None) -> dict[tuple[int, ...], Any]:
+        graph = graph or Graph(rank=self.kind.graph_rank)  # type: ignore[attr-defined]
+        return graph_bases(graph, self.teacher, self.layers, self.inputs, self.chains)
+
+    def coefficients(self, chain: tuple[int, ...], signals: list[Tensor]) -> Tensor:
+        """What is summarised of the layers of one block: ``[N, F]``."""
+        values = torch.cat([signals[index] for index in chain], 1) if len(chain) > 1 else signals[chain[0]]
+        return self._bases[chain].transform(values) if self.in_graph else values
 
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> None:
@@ -138,58 +83,155 @@ class GaussianCollector:
         if len(unknown):
             raise DfkdError(f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(unknown[0])}")
         with recording(self.teacher, [layer.name for layer in self.layers]) as recorder:
-            recorded = [output.flatten(1).float() for output in recorder(images)]
-        recorded[-1] = recorded[-1] / self.kind.temperature
+            signals = [output.flatten(1).float() for output in recorder(images)]
+        if self.kind.signal == "after_relu":
+            signals = [*(values.relu() for values in signals[:-1]), signals[-1]]
+        signals[-1] = signals[-1] / self.kind.temperature
+        if self.reservoir:
+            # NaN would lie unseen in an image that is not chosen.
+            if not all(values.isfinite().all() for values in signals):
+                raise DfkdError("the teacher's outputs hold NaN or infinite values; check the teacher and the images")
+            everything, priorities = torch.cat(signals, 1), image_hash(images)
         for label in labels.unique().tolist():
-            rows = (labels == label).nonzero().squeeze(1)
-            for moments, values in zip(self.moments, recorded, strict=True):
-                moments[label].update(values if len(rows) == len(values) else values[rows.to(values.device)])
+            rows = (labels == label).nonzero().squeeze(1).to(images.device)
+            whole = len(rows) == len(labels)
+            if self.reservoir:
+                self.reservoir.update(label, priorities[rows], everything[rows])
+            for moments, values in zip(self.means, signals, strict=False):
+                moments[label].update(values if whole else values[rows])
+            own = signals if whole or not self.gaussians else [values[rows] for values in signals]
+            for block in self.gaussians:
+                block.classes[label].update(self.coefficients(block.chain, own))
 
-    def merge(self, other: GaussianCollector) -> None:
+    def merge(self, other: Collector) -> None:
         """Add what another collector of the same teacher and kind has seen. Raises DfkdError if it is of another."""
         if (self.kind, self.layers, self.teacher_sha256) != (other.kind, other.layers, other.teacher_sha256):
             raise DfkdError("only collections of one teacher's same layers, for one kind of metadata, can be merged")
-        for mine, theirs in zip(self.moments, other.moments, strict=True):
-            for one, two in zip(mine, theirs, strict=True):
-                one.merge(two)
+        mine = [*(block.classes for block in self.gaussians), *self.means]
+        theirs = [*(block.classes for block in other.gaussians), *other.means]
+        for one, two in zip(mine, theirs, strict=True):
+            for my_class, their_class in zip(one, two, strict=True):
+                my_class.merge(their_class)
+        if self.reservoir and other.reservoir:
+            self.reservoir.merge(other.reservoir)
 
-    def finish(self) -> GaussianMetadata:
+    def finish(self) -> Metadata:
         """The metadata. Raises DfkdError if a class has no images or a statistic is not finite."""
-        counts = [moments.count for moments in self.moments[0]]
+        counts = self.reservoir.counts if self.reservoir else [moments.count for moments in self.gaussians[0].classes]
         empty = [label for label, count in enumerate(counts) if count == 0]
         if empty:
             raise DfkdError(
                 f"class {empty[0]} has no images, so it has no statistics; remove it from the data and the teacher"
             )
-        metadata = GaussianMetadata(
+        graph = None
+        if self.in_graph:
+            means = [torch.stack([m.mean.float() for m in classes]) for classes in self.means]
+            means = [rounded("mean", mean, self.kind.storage) for mean in means]
+            graph = Graph(self.kind.graph, self.kind.graph_rank, means)  # type: ignore[attr-defined]
+        metadata = Metadata(
             layers=self.layers,
-            statistics=[self._statistics(moments) for moments in self.moments],
+            blocks=self._records(graph) if self.reservoir else [block.finish() for block in self.gaussians],
             temperature=self.kind.temperature,
             counts=counts,
             inputs=self.inputs,
             teacher_sha256=self.teacher_sha256,
             kind={"name": type(self.kind).__name__, **asdict(self.kind)},
+            signal=self.kind.signal,
+            storage=self.kind.storage,
+            dropout_masks=self.kind.dropout_masks,
+            graph=graph,
         )
         metadata.check_finite("metadata")
         return metadata
 
-    def _statistics(self, classes: list[ClassMoments]) -> LayerGaussian:
+    def _records(self, graph: Graph | None) -> list[Block]:
+        """The reservoir's signals, each block's by their largest coefficients."""
+        assert self.reservoir and isinstance(self.kind, Recorded)
+        layers = self.reservoir.signals().split([layer.num_units for layer in self.layers], 2)
+        self._bases = self._graph_bases(graph) if graph else {}
+        blocks = []
+        for chain in self.chains:
+            signals = torch.cat([layers[index] for index in chain], 2)
+            coefficients = self.coefficients(chain, [values.flatten(0, 1) for values in layers])
+            kept = max(1, round(self.kind.fraction * coefficients.shape[1]))
+            records = Records.largest(coefficients.view(*signals.shape[:2], -1), kept)
+            records.values = rounded("values", records.values, self.kind.storage)
+            blocks.append(Block(chain, "graph" if graph else "units", records))
+        return blocks
+
+
+class _BlockMoments:
+    """The moments of one block's coefficients, a class at a time."""
+
+    def __init__(self, collector: Collector, chain: tuple[int, ...]):
+        assert isinstance(collector.kind, Gaussian)
+        self.chain, self.kind, self.in_graph = chain, collector.kind, collector.in_graph
+        layers = [collector.layers[index] for index in chain]
+        is_top = layers[0] is collector.layers[-1]
+        shape = layers[0].shape
+        self.name = "+".join(layer.name for layer in layers)
+        self.size = sum(layer.num_units for layer in layers)
+        if collector.in_graph:
+            self.size = collector._bases[chain].num_frequencies
+        self.form = self.kind.form_for(self.size, is_top)
+        self.map_shape = (1, 1)
+        if self.kind.basis == "separable" and len(shape) == 3 and shape[1] * shape[2] > 1:
+            self.form, self.map_shape = "separable", (shape[0], shape[1] * shape[2])
+        self.classes = [ClassMoments(self.size, self._scatters()) for _ in range(collector.num_classes)]
+
+    def _scatters(self) -> list[Scatter]:
+        channels, locations = self.map_shape
+        if self.form == "separable":
+            self.test_matrix = self._test_matrix(locations)
+            return [
+                Scatter(channels, None, lambda deviations: _channels_last(deviations, channels)),
+                Scatter(locations, self.test_matrix, lambda deviations: deviations.reshape(-1, locations)),
+            ]
+        if self.form == "low_rank":
+            self.test_matrix = self._test_matrix(self.size)
+            return [Scatter(self.size, self.test_matrix)]
+        return [Scatter(self.size)] if self.form == "full" else []
+
+    def _test_matrix(self, size: int) -> Tensor:
+        """Gaussian, and the same for every collector of this block, so that sketches merge."""
+        generator = torch.Generator().manual_seed(derive_seed("sketch", self.name, size))
+        return torch.randn(size, min(self.kind.rank + OVERSAMPLING, size), generator=generator)
+
+    def finish(self) -> Block:
         """Unbiased estimates (divided by n - 1), K classes stacked."""
-        mean = torch.stack([m.mean.float() for m in classes])
-        scale = [1 / max(m.count - 1, 1) for m in classes]
-        variance = torch.stack([(m.squares * s).float() for m, s in zip(classes, scale, strict=True)])
-        form = classes[0].form
-        if form == "diagonal":
-            return Diagonal(mean, variance)
-        if form == "full":
-            packed = [pack_symmetric(m.products * s).float() for m, s in zip(classes, scale, strict=True)]
-            return Full(mean, torch.stack(packed))
-        factors = []
-        for m, s in zip(classes, scale, strict=True):
-            assert m.test_matrix is not None
-            factors.append(low_rank_factor(m.products * s, m.test_matrix, self.kind.rank))
-        factor = torch.stack(factors)
-        return LowRank(mean, factor, (variance - factor.square().sum(2)).clamp_min(0))
+        parts: dict[str, list[Tensor]] = {"mean": [moments.mean for moments in self.classes]}
+        for moments in self.classes:
+            for name, value in self._estimates(moments, 1 / max(moments.count - 1, 1)).items():
+                parts.setdefault(name, []).append(value)
+        stacked = {n: rounded(n, torch.stack(v).float(), self.kind.storage) for n, v in parts.items()}
+        summary: Any = {"diagonal": Diagonal, "full": Full, "low_rank": LowRank, "separable": Separable}[self.form]
+        return Block(self.chain, "graph" if self.in_graph else "units", summary(**stacked))
+
+    def _estimates(self, moments: ClassMoments, scale: float) -> dict[str, Tensor]:
+        """What is kept of one class beside the mean."""
+        variance = moments.squares * scale
+        if self.form == "diagonal":
+            return {"variance": variance}
+        if self.form == "full":
+            return {"covariance": pack_symmetric(moments.scatters[0] * scale)}
+        if self.form == "low_rank":
+            factor = low_rank_factor(moments.scatters[0] * scale, self.test_matrix, self.kind.rank).double()
+            return {"factor": factor, "variance": (variance - factor.square().sum(1)).clamp_min(0)}
+        channels, locations = self.map_shape
+        by_channel, by_location = moments.scatters
+        total = (variance.sum() / locations).clamp_min(1e-30)  # the trace of the channels' covariance
+        factor = low_rank_factor(by_location * (scale / total), self.test_matrix, self.kind.rank).double()
+        rest = variance.view(channels, locations).sum(0) / total - factor.square().sum(1)
+        return {
+            "channels": pack_symmetric(by_channel * (scale / locations)),
+            "factor": factor,
+            "variance": rest.clamp_min(0),
+        }
+
+
+def _channels_last(deviations: Tensor, channels: int) -> Tensor:
+    """``[N, C * L]`` to ``[N * L, C]``."""
+    return deviations.view(len(deviations), channels, -1).transpose(1, 2).reshape(-1, channels)
 
 
 def observed_inputs(batches: Iterable[tuple[Tensor, Tensor]]) -> InputSpec:

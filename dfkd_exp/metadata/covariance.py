@@ -24,10 +24,18 @@ class Diagonal:
         """Standard deviations ``[K, U]``."""
         return self.variance.sqrt()
 
+    def roots(self, label: int) -> Tensor:
+        """``R[P, U]`` with ``R^T R`` the covariance of one class."""
+        return self.variance[label].sqrt().diag()
+
     def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
         """``count`` draws of class ``label``: ``[count, U]``, on the statistics' device, from a CPU generator."""
         noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
         return self.mean[label] + self.variance[label].sqrt() * noise
+
+    def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
+        """The shapes that its tensors must have for ``classes`` and ``units``."""
+        return {"mean": [classes, units], "variance": [classes, units]}
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by name."""
@@ -60,9 +68,15 @@ class Full:
             self._factors[label] = covariance_factor(self.matrix(label))
         return self._factors[label]
 
+    def roots(self, label: int) -> Tensor:
+        return self.factor(label).T
+
     def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
         noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
         return self.mean[label] + noise @ self.factor(label).T
+
+    def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
+        return {"mean": [classes, units], "covariance": [classes, units * (units + 1) // 2]}
 
     def tensors(self) -> dict[str, Tensor]:
         return {"mean": self.mean, "covariance": self.covariance}
@@ -83,10 +97,20 @@ class LowRank:
     def std(self) -> Tensor:
         return (self.factor.square().sum(2) + self.variance).sqrt()
 
+    def roots(self, label: int) -> Tensor:
+        return torch.cat([self.factor[label].T, self.variance[label].sqrt().diag()])
+
     def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
         shared = torch.randn(count, self.factor.shape[2], generator=generator).to(self.mean)
         own = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
         return self.mean[label] + shared @ self.factor[label].T + own * self.variance[label].sqrt()
+
+    def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
+        return {
+            "mean": [classes, units],
+            "factor": [classes, units, self.factor.shape[-1]],
+            "variance": [classes, units],
+        }
 
     def tensors(self) -> dict[str, Tensor]:
         return {"mean": self.mean, "factor": self.factor, "variance": self.variance}

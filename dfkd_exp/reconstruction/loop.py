@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.losses import Targets, gaussian_blur
@@ -96,7 +96,7 @@ def _optimise(
 
 def reconstruct(
     teacher: nn.Module,
-    metadata: GaussianMetadata,
+    metadata: Metadata,
     per_class: int = 500,
     match: str = "moments",
     seed: int = 0,
@@ -114,6 +114,7 @@ def reconstruct(
     if match not in SCHEMAS:
         raise DfkdError(f"match must be one of {', '.join(SCHEMAS)}, got {match!r}{did_you_mean(match, SCHEMAS)}")
     metadata.check_teacher(teacher)
+    metadata = metadata.in_units(teacher)
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = SCHEMAS[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]

@@ -11,18 +11,19 @@ Targets = list[tuple[Tensor, ...]]
 
 
 def sample_loss(
-    activations: list[Tensor], targets: list[Tensor], relu: bool = True, scales: list[float] | None = None
+    activations: list[Tensor], targets: Targets, relu: bool = True, weights: list[float] | None = None
 ) -> Tensor:
-    """``sum_l 1/U_l sum_i (relu(a_l,i) - relu(t_l,i))^2``, mean over a group's images: ``[G]``.
+    """``sum_l w_l / U_l sum_i (relu(a_l,i) - relu(t_l,i))^2``, mean over a group's images: ``[G]``.
 
-    ``activations`` and ``targets``: ``[G, N, U_l]`` per layer, logits divided by the temperature.
-    ``scales``: divisor per layer. Source: METHOD, table "What the paper keeps" (top_layer, all_layers).
-    Differs from the authors' code, which divides by U_l twice.
+    ``activations``: ``[G, N, U_l]`` per layer, logits divided by the temperature; ``targets``: for each layer the draws ``[G, N, U_l]`` of
+    the blocks that hold it, whose errors add up. ``weights``: w, 1 if left out. Source: METHOD, table "What the paper keeps"; w is 1 for
+    Gaussians and U_l, so that units are summed, for records. Differs from the authors' code, which divides by U_l twice.
     """
     total = activations[0].new_zeros(activations[0].shape[0])
-    for index, (values, wanted) in enumerate(zip(activations, targets, strict=True)):
-        difference = F.relu(values) - F.relu(wanted) if relu else values - wanted
-        total = total + difference.square().mean((1, 2)) / (scales[index] if scales else 1.0)
+    for index, (values, draws) in enumerate(zip(activations, targets, strict=True)):
+        for wanted in draws:
+            difference = F.relu(values) - F.relu(wanted) if relu else values - wanted
+            total = total + difference.square().mean((1, 2)) * (weights[index] if weights else 1.0)
     return total
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
@@ -29,7 +29,7 @@ class ReconstructionModule(pl.LightningModule):
     def __init__(
         self,
         teacher: nn.Module,
-        metadata: GaussianMetadata,
+        metadata: Metadata,
         settings: Reconstruction,
         optimizer: Optimizer,
         engine: Engine,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.losses import Targets, total_variation
@@ -30,11 +30,11 @@ class Objective:
     It holds the frozen teacher in the form that the engine asks for. Images, statistics and losses are float32 always.
     """
 
-    def __init__(self, teacher: nn.Module, metadata: GaussianMetadata, settings: Reconstruction, engine: Engine):
+    def __init__(self, teacher: nn.Module, metadata: Metadata, settings: Reconstruction, engine: Engine):
         self.metadata, self.settings, self.engine = metadata, settings, engine
         self.dtype = DTYPES[engine.precision]
         example = metadata.inputs.from_pixels(torch.full((2, *metadata.inputs.shape), 0.5))
-        example = example.to(metadata.statistics[0].mean.device)
+        example = example.to(metadata.device)
         self.class_means = class_means(teacher, metadata, settings.init_mean) if settings.start == "metadata" else None
         if engine.convolutions == "rows":
             teacher = with_row_convolutions(teacher, example)
@@ -122,5 +122,5 @@ def draw_groups(objective: Objective, groups: Sequence[int], seed: int) -> tuple
             starts.append(around(objective.class_means[label].cpu(), noise))
         targets.append(settings.draw_targets(metadata, label, generator))
     stacked = [tuple(torch.stack(parts) for parts in zip(*layer, strict=True)) for layer in zip(*targets, strict=True)]
-    pixels = torch.cat(starts).to(metadata.statistics[0].mean.device)
+    pixels = torch.cat(starts).to(metadata.device)
     return pixels, objective.arranged(stacked)

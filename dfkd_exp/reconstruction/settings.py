@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dfkd_exp.metadata.gaussian import GaussianMetadata
+    from dfkd_exp.metadata.metadata import Metadata
     from dfkd_exp.reconstruction.losses import Targets
 
 SCHEDULES = ("constant", "cosine")
@@ -66,11 +66,11 @@ class Reconstruction(Settings):
     def groups_per_class(self) -> int:
         return self.images_per_class // self.group_size
 
-    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> Targets:
+    def draw_targets(self, metadata: Metadata, label: int, generator: torch.Generator) -> Targets:
         """What one group of class ``label`` is to match, per layer; the loop stacks the groups' along a new first dimension."""
         raise NotImplementedError
 
-    def loss(self, activations: list[Tensor], targets: Targets, metadata: GaussianMetadata) -> Tensor:
+    def loss(self, activations: list[Tensor], targets: Targets, metadata: Metadata) -> Tensor:
         """Loss per group ``[G]`` of ``activations``, each ``[G, N, U]``, against the stacked targets."""
         raise NotImplementedError
 
@@ -79,19 +79,27 @@ class Reconstruction(Settings):
 class Sample(Reconstruction):
     """``match: sample``, the paper's: each image fits its own random draw from the class's Gaussians."""
 
-    relu: bool = True
-    """Compare after a ReLU, as the paper does."""
+    relu: bool | None = None
+    """Compare after a ReLU; empty: as the paper does, which is with Gaussians, and not with records."""
     normalise: bool = False
     """Divide each layer's error by its mean variance (the paper does not)."""
 
-    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> Targets:
-        return [(draw,) for draw in metadata.targets(label, self.group_size, generator)]
+    def draw_targets(self, metadata: Metadata, label: int, generator: torch.Generator) -> Targets:
+        draws: list[list[Tensor]] = [[] for _ in metadata.layers]
+        for block, draw in zip(metadata.blocks, metadata.targets(label, self.group_size, generator), strict=True):
+            parts = draw.split([metadata.layers[index].num_units for index in block.layers], 1)
+            for index, part in zip(block.layers, parts, strict=True):
+                draws[index].append(part)
+        return [tuple(layer) for layer in draws]
 
-    def loss(self, activations: list[Tensor], targets: Targets, metadata: GaussianMetadata) -> Tensor:
+    def loss(self, activations: list[Tensor], targets: Targets, metadata: Metadata) -> Tensor:
         from dfkd_exp.reconstruction.losses import sample_loss
 
-        scales = [max(float(s.std().square().mean()), 1e-8) for s in metadata.statistics] if self.normalise else None
-        return sample_loss(activations, [draw for (draw,) in targets], relu=self.relu, scales=scales)
+        if self.normalise:
+            weights = [1 / max(float(std.square().mean()), 1e-8) for _, std in metadata.layer_moments()]
+        else:  # METHOD's table: the mean over a layer's units, or with records the sum
+            weights = [float(layer.num_units) if metadata.has_records else 1.0 for layer in metadata.layers]
+        return sample_loss(activations, targets, not metadata.has_records if self.relu is None else self.relu, weights)
 
 
 @dataclass
@@ -109,12 +117,12 @@ class Moments(Reconstruction):
         self.require("logits_weight", self.logits_weight >= 0, "at least 0")
         self.require("shrinkage", 0 < self.shrinkage <= 1, "above 0 and at most 1")
 
-    def draw_targets(self, metadata: GaussianMetadata, label: int, generator: torch.Generator) -> Targets:
-        logits = metadata.statistics[-1].sample(label, self.group_size, generator)
-        moments = [(statistics.mean[label], statistics.std()[label]) for statistics in metadata.statistics]
+    def draw_targets(self, metadata: Metadata, label: int, generator: torch.Generator) -> Targets:
+        logits = metadata.draw_logits(label, self.group_size, generator)
+        moments = [(mean[label], std[label]) for mean, std in metadata.layer_moments()]
         return [*moments[:-1], (*moments[-1], logits)]
 
-    def loss(self, activations: list[Tensor], targets: Targets, metadata: GaussianMetadata) -> Tensor:
+    def loss(self, activations: list[Tensor], targets: Targets, metadata: Metadata) -> Tensor:
         from dfkd_exp.reconstruction.losses import moment_loss
 
         means, deviations = [layer[0] for layer in targets], [layer[1] for layer in targets]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import recording
 
 ITERATIONS = 100
@@ -14,7 +14,7 @@ RIDGE = 1e-3
 """Pull towards the prior, relative to the mean curvature: it decides where the layer does not see."""
 
 
-def class_means(teacher: nn.Module, metadata: GaussianMetadata, prior: float) -> Tensor | None:
+def class_means(teacher: nn.Module, metadata: Metadata, prior: float) -> Tensor | None:
     """Mean pixels of each class, ``[K, C, H, W]`` in [0, 1], or None where the first recorded layer is not affine in the pixels.
 
     A mean passes through an affine map ``a_1(x) = A x + b``, so the class's mean image m solves ``A m + b = mu_1``: least
@@ -22,8 +22,10 @@ def class_means(teacher: nn.Module, metadata: GaussianMetadata, prior: float) ->
     equations. A is applied, never formed: a forward and a backward pass. The teacher must be frozen.
     """
     shape = (metadata.num_classes, *metadata.inputs.shape)
-    first = metadata.statistics[0]
-    origin = first.mean.new_zeros(shape)
+    if metadata.signal == "after_relu" and len(metadata.layers) > 1:
+        return None
+    mean, deviation = metadata.layer_moments()[0]
+    origin = mean.new_zeros(shape)
 
     def layer(pixels: Tensor) -> Tensor:
         with recording(teacher, metadata.layer_names[:1]) as recorder:
@@ -33,7 +35,7 @@ def class_means(teacher: nn.Module, metadata: GaussianMetadata, prior: float) ->
         offset = layer(origin)
         if not _affine(layer, offset, shape):
             return None
-    variance = first.std().square()
+    variance = deviation.square()
     weight = 1 / (variance + 0.01 * variance.mean(1, keepdim=True)).clamp_min(1e-8)
 
     @torch.no_grad()
@@ -47,7 +49,7 @@ def class_means(teacher: nn.Module, metadata: GaussianMetadata, prior: float) ->
 
     ridge = RIDGE * backward(forward(torch.ones_like(origin))).abs().mean()
     means = torch.full_like(origin, prior)
-    rest = backward(first.mean - offset - forward(means))
+    rest = backward(mean - offset - forward(means))
     direction, size = rest, _dot(rest, rest)
     for _ in range(ITERATIONS):
         bent = backward(forward(direction)) + ridge * direction

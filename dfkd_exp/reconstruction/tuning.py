@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_exp import console
-from dfkd_exp.metadata.gaussian import GaussianMetadata
+from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.reconstruction.engine import PLAIN, Engine
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.rows import fits
@@ -34,7 +34,7 @@ CHOICES = tuple(field.name for field in fields(Engine))
 def settle(
     engine: Engine,
     teacher: nn.Module,
-    metadata: GaussianMetadata,
+    metadata: Metadata,
     settings: Reconstruction,
     cache: Path | None = None,
 ) -> Engine:
@@ -79,15 +79,15 @@ def _completed(engine: Engine, other: Engine) -> Engine:
     )
 
 
-def _images_per_batch(metadata: GaussianMetadata) -> int:
+def _images_per_batch(metadata: Metadata) -> int:
     """As many as keep a processor busy, as long as the recorded activations stay below a quarter of a gigabyte."""
-    enough = 8_000 if metadata.statistics[0].mean.device.type == "cuda" else 1_000
+    enough = 8_000 if metadata.device.type == "cuda" else 1_000
     return max(1, min(enough, 2**28 // (4 * sum(layer.num_units for layer in metadata.layers))))
 
 
-def _candidates(engine: Engine, plain: Engine, teacher: nn.Module, metadata: GaussianMetadata) -> Iterator[Engine]:
+def _candidates(engine: Engine, plain: Engine, teacher: nn.Module, metadata: Metadata) -> Iterator[Engine]:
     """What may be fastest, uncompiled; the first is ``plain``."""
-    on_cpu = metadata.statistics[0].mean.device.type == "cpu"
+    on_cpu = metadata.device.type == "cpu"
     size = metadata.inputs.shape[1:]
     rows = ["rows"] if on_cpu and any(fits(module, size) for module in teacher.modules()) else []
     open_precisions = ["fp32", "bf16"] if engine.precision == "auto" else [engine.precision]
@@ -97,7 +97,7 @@ def _candidates(engine: Engine, plain: Engine, teacher: nn.Module, metadata: Gau
 
 
 def _fastest(
-    engine: Engine, plain: Engine, teacher: nn.Module, metadata: GaussianMetadata, settings: Reconstruction
+    engine: Engine, plain: Engine, teacher: nn.Module, metadata: Metadata, settings: Reconstruction
 ) -> tuple[Engine, float, float]:
     """The fastest candidate, its image-steps per second, and those of plain PyTorch."""
     measured: list[tuple[float, Engine]] = []
@@ -135,9 +135,7 @@ def _fastest(
 Outcome = tuple[torch.Tensor, torch.Tensor]
 
 
-def _measure(
-    engine: Engine, teacher: nn.Module, metadata: GaussianMetadata, settings: Reconstruction
-) -> tuple[float, Outcome]:
+def _measure(engine: Engine, teacher: nn.Module, metadata: Metadata, settings: Reconstruction) -> tuple[float, Outcome]:
     """Image-steps per second, the median of a few, and losses and gradient at the start."""
     groups = range(
         min(max(1, (engine.images_per_batch or 1000) // settings.group_size), 10 * settings.groups_per_class)
@@ -161,7 +159,7 @@ def _close(outcome: Outcome, reference: Outcome) -> bool:
     return bool(loss_error <= LARGEST_LOSS_ERROR and gradient_error <= LARGEST_GRADIENT_ERROR)
 
 
-def _operations(teacher: nn.Module, metadata: GaussianMetadata, settings: Reconstruction) -> float:
+def _operations(teacher: nn.Module, metadata: Metadata, settings: Reconstruction) -> float:
     """Floating-point operations of the matrix products and convolutions in one image-step."""
     two = replace(settings, images_per_class=2, group_size=2)
     objective = Objective(teacher, metadata, two, PLAIN)
@@ -171,9 +169,9 @@ def _operations(teacher: nn.Module, metadata: GaussianMetadata, settings: Recons
     return counter.get_total_flops() / 2
 
 
-def _circumstances(engine: Engine, metadata: GaussianMetadata, settings: Reconstruction) -> dict[str, Any]:
+def _circumstances(engine: Engine, metadata: Metadata, settings: Reconstruction) -> dict[str, Any]:
     """What the choice depends on."""
-    device = metadata.statistics[0].mean.device
+    device = metadata.device
     on_gpu = device.type == "cuda"
     return {
         "machine": torch.cuda.get_device_name(device) if on_gpu else f"{platform.node()} {platform.machine()}",

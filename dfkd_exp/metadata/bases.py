@@ -1,0 +1,93 @@
+"""The basis in which a block's coefficients are: found again from the teacher, so that it need not be published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_exp import console
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.covariance import LayerGaussian
+from dfkd_exp.metadata.fourier import GraphFourier
+from dfkd_exp.metadata.graph import coactivation_blocks, weight_blocks
+from dfkd_exp.metadata.storage import decode
+from dfkd_exp.models.recording import Layer
+
+Basis = GraphFourier
+
+
+@dataclass
+class Graph:
+    """Of what the edges are: the teacher's ``weights``, or the ``coactivation`` of units, for which the class ``means`` ``[K, U]`` of every
+    layer are published too. ``rank``: of the basis, None for the whole one. Source: METHOD, "Graph Fourier transform"."""
+
+    edges: str = "weights"
+    rank: int | None = None
+    means: list[Tensor] = field(default_factory=list)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is stored, by the names that it has in the file."""
+        return {f"graph.{index}.mean": mean for index, mean in enumerate(self.means)}
+
+    def to_json(self) -> dict[str, Any]:
+        return {"edges": self.edges, "rank": self.rank}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], tensors: dict[str, Tensor]) -> Graph:
+        names = [name for name in tensors if name.startswith("graph.") and name.endswith(".mean")]
+        means = [decode(f"graph.{index}.mean", tensors) for index in range(len(names))]
+        if (value["edges"] == "coactivation") != bool(means) or value["edges"] not in ("weights", "coactivation"):
+            raise ValueError(f"a graph of {value['edges']!r} with {len(means)} means")
+        return cls(value["edges"], value["rank"], means)
+
+
+def graph_bases(
+    graph: Graph | None,
+    teacher: nn.Module,
+    layers: Sequence[Layer],
+    inputs: InputSpec,
+    chains: Sequence[tuple[int, ...]],
+) -> dict[tuple[int, ...], Basis]:
+    """The bases of ``chains`` of consecutive layers, by index. It may take minutes where there are thousands of units."""
+    assert graph is not None, "blocks in a graph's basis have a graph"
+    if graph.edges == "weights":
+        edges = weight_blocks(teacher, layers, inputs.shape)
+    else:
+        edges = coactivation_blocks([mean.cpu().double() for mean in graph.means])
+    bases: dict[tuple[int, ...], Basis] = {}
+    with console.Progress("graph Fourier bases", len(chains)) as progress:
+        for chain in chains:
+            if chain not in bases:
+                bases[chain] = GraphFourier(edges[chain[0] : chain[-1]], graph.rank)
+            progress.advance()
+    return bases
+
+
+@dataclass
+class InBasis:
+    """A Gaussian of coefficients as one of units: ``mean[K, U]``, ``deviation[K, U]``, and draws through the basis."""
+
+    form: ClassVar[str] = "in_basis"
+    mean: Tensor
+    deviation: Tensor
+    summary: LayerGaussian
+    basis: Basis
+
+    @classmethod
+    def of(cls, summary: Any, basis: Basis) -> InBasis:
+        mean = basis.inverse(summary.mean)
+        deviation = [basis.inverse(summary.roots(label)).square().sum(0).sqrt() for label in range(len(mean))]
+        return cls(mean, torch.stack(deviation), summary, basis)
+
+    def std(self) -> Tensor:
+        return self.deviation
+
+    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+        return self.basis.inverse(self.summary.sample(label, count, generator).cpu()).to(self.mean)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "deviation": self.deviation}
