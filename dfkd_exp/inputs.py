@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+Shape = tuple[int, int, int]
+"""Of an image: channels, height, width."""
+
 
 @dataclass(frozen=True)
 class InputSpec:
@@ -16,12 +19,12 @@ class InputSpec:
     With the usual normalisation ``(p - mean) / std``: ``low = -mean / std`` and ``high = (1 - mean) / std``.
     """
 
-    shape: tuple[int, int, int]
+    shape: Shape
     low: tuple[float, ...]
     high: tuple[float, ...]
 
     @classmethod
-    def normalised(cls, shape: tuple[int, int, int], mean: list[float], std: list[float]) -> InputSpec:
+    def normalised(cls, shape: Shape, mean: list[float], std: list[float]) -> InputSpec:
         """From the field's ``mean`` and ``std`` per channel; empty lists mean pixels as they are, in [0, 1]."""
         channels = shape[0]
         means, stds = mean or [0.0] * channels, std or [1.0] * channels
