@@ -39,9 +39,12 @@ class InputSpec:
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels, uint8 or floating in [0, 1], ``[N, C, H, W]`` to the network's inputs (float32)."""
-        values = pixels.float() / 255 if not pixels.is_floating_point() else pixels
+        if pixels.is_floating_point():
+            low, high = self.bounds(pixels)
+            return low + (high - low) * pixels
+        values = pixels.float()
         low, high = self.bounds(values)
-        return low + (high - low) * values
+        return values.div_(255).mul_(high - low).add_(low)  # in place: of large images, memory is most of the time
 
     def to_pixels(self, inputs: Tensor) -> Tensor:
         """The inverse: inputs ``[N, C, H, W]`` to pixels, floating, in [0, 1] where the inputs are in range."""
