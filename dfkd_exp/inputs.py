@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ class InputSpec:
         low = tuple((0 - m) / s for m, s in zip(means, stds, strict=True))
         high = tuple((1 - m) / s for m, s in zip(means, stds, strict=True))
         return cls(shape, low, high)
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images go through a network at once where no gradient is needed: 1,000, or fewer large ones."""
+        return max(1, min(1000, 2**24 // math.prod(self.shape)))
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """``low`` and ``high`` as ``[C, 1, 1]`` tensors of the device and dtype of ``like``."""
