@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Shape = tuple[int, int, int]
+"""Of an image: channels, height, width."""
 
 
 @dataclass(frozen=True)
@@ -16,18 +20,23 @@ class InputSpec:
     With the usual normalisation ``(p - mean) / std``: ``low = -mean / std`` and ``high = (1 - mean) / std``.
     """
 
-    shape: tuple[int, int, int]
+    shape: Shape
     low: tuple[float, ...]
     high: tuple[float, ...]
 
     @classmethod
-    def normalised(cls, shape: tuple[int, int, int], mean: list[float], std: list[float]) -> InputSpec:
+    def normalised(cls, shape: Shape, mean: list[float], std: list[float]) -> InputSpec:
         """From the field's ``mean`` and ``std`` per channel; empty lists mean pixels as they are, in [0, 1]."""
         channels = shape[0]
         means, stds = mean or [0.0] * channels, std or [1.0] * channels
         low = tuple((0 - m) / s for m, s in zip(means, stds, strict=True))
         high = tuple((1 - m) / s for m, s in zip(means, stds, strict=True))
         return cls(shape, low, high)
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images go through a network at once where no gradient is needed: 1,000, or fewer large ones."""
+        return max(1, min(1000, 2**24 // math.prod(self.shape)))
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """``low`` and ``high`` as ``[C, 1, 1]`` tensors of the device and dtype of ``like``."""
@@ -36,9 +45,12 @@ class InputSpec:
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
         """Pixels, uint8 or floating in [0, 1], ``[N, C, H, W]`` to the network's inputs (float32)."""
-        values = pixels.float() / 255 if not pixels.is_floating_point() else pixels
+        if pixels.is_floating_point():
+            low, high = self.bounds(pixels)
+            return low + (high - low) * pixels
+        values = pixels.float()
         low, high = self.bounds(values)
-        return low + (high - low) * values
+        return values.div_(255).mul_(high - low).add_(low)  # in place: of large images, memory is most of the time
 
     def to_pixels(self, inputs: Tensor) -> Tensor:
         """The inverse: inputs ``[N, C, H, W]`` to pixels, floating, in [0, 1] where the inputs are in range."""

@@ -72,11 +72,10 @@ def make_metadata(
         inputs = data.settings.inputs(images.shape)
         network = _load(settings, teacher, inputs, len(images.classes)).to(workshop.device)
         collector = kind.collector(network, inputs)
-        train = images.train.by_class()
-        with console.Progress("collecting metadata", len(train)) as progress:
-            for shown, labels in zip(train.images.split(1000), train.labels.split(1000), strict=True):
-                collector.update(inputs.from_pixels(shown.to(workshop.device)), labels)
-                progress.advance(len(labels))
+        with console.Progress("collecting metadata", len(images.train)) as progress:
+            for batch in images.train.by_class(inputs.images_at_once):
+                collector.update(inputs.from_pixels(batch.images.to(workshop.device)), batch.labels)
+                progress.advance(len(batch))
         metadata = collector.finish()
         metadata.save(folder / "metadata.safetensors")
         return {"metadata_bytes": metadata.num_bytes}
@@ -184,6 +183,8 @@ def make_student(
         network = settings.build(inputs, num_classes, derive_seed(seed, "student"))
         images, labels = shown.load()
         train, rest = held_out(len(images), distillation.holdout if shown.free else 0.0, derive_seed(seed, "holdout"))
+        if len(rest):  # else all of them, uncopied: they may be more than memory holds
+            held, images, labels = images[rest], images[train], None if labels is None else labels[train]
         options: dict[str, Any] = {
             "label": "training the student", "trainer": workshop.trainer,
             "logger": workshop.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
@@ -193,13 +194,13 @@ def make_student(
         if distillation.targets == "labels":
             if labels is None:
                 raise DfkdError("distillation.targets=labels needs images that have labels; noise has none")
-            train_on_labels(network, images[train], labels[train], inputs, distillation, fit_seed, **options)
+            train_on_labels(network, images, labels, inputs, distillation, fit_seed, **options)
         else:
-            train_on_teacher(network, teacher, images[train], inputs, distillation, fit_seed, **options)
+            train_on_teacher(network, teacher, images, inputs, distillation, fit_seed, **options)
         write_atomically(folder / MODEL, _weights(network))
         agreed = None
         if len(rest):
-            both = [predict_logits(net.to(workshop.device), images[rest], inputs) for net in (network, teacher)]
+            both = [predict_logits(net.to(workshop.device), held, inputs) for net in (network, teacher)]
             agreed = agreement(*both)
         return {"images": len(train), "agreement_held_out": agreed, "num_parameters": num_parameters(network)}
 

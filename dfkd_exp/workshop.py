@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
 
 from dfkd_exp import console
 from dfkd_exp.data import Data
-from dfkd_exp.data.images import ImageData, LabelledImages
+from dfkd_exp.data.decoded import DecodedData
+from dfkd_exp.data.images import ImageData
+from dfkd_exp.data.mapped import map_images
 from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.logger import LoggerSettings
-from dfkd_exp.store import Artifact, Store, write_atomically
+from dfkd_exp.store import Artifact, Store
 from dfkd_exp.trainer import TrainerSettings
 
-VERSIONS = {"images": 1, "teacher": 1, "metadata": 1, "release": 1, "reconstruction": 1, "student": 1, "evaluation": 1}
+VERSIONS = {"images": 2, "teacher": 1, "metadata": 1, "release": 1, "reconstruction": 1, "student": 1, "evaluation": 1}
 """Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
 
 
@@ -67,22 +68,14 @@ class LazyData:
 
     @cached_property
     def images(self) -> ImageData:
-        if not self.settings.decode_once:
-            return self.settings.load()
+        settings = self.settings
+        if not isinstance(settings, DecodedData):
+            return settings.load()
 
         def make(folder: Path) -> dict[str, Any]:
-            data = self.settings.load()
-            tensors = {
-                f"{part}.{what}": getattr(getattr(data, part), what)
-                for part in ("train", "test")
-                for what in ("images", "labels")
-            }
-            write_atomically(folder / "images.safetensors", save(tensors))
+            data = settings.load(folder)
             return {"classes": data.classes, "bytes_per_image": data.bytes_per_image}
 
         artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make)
-        tensors = load_file(artifact.file("images.safetensors"))
-        parts = {
-            part: LabelledImages(tensors[f"{part}.images"], tensors[f"{part}.labels"]) for part in ("train", "test")
-        }
-        return ImageData(**parts, classes=artifact.info["classes"], bytes_per_image=artifact.info["bytes_per_image"])
+        train, test = (map_images(artifact.file(f"{part}.safetensors")) for part in ("train", "test"))
+        return ImageData(train, test, **{name: artifact.info[name] for name in ("classes", "bytes_per_image")})

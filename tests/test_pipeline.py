@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from dfkd_exp.config import PACKAGE
 from dfkd_exp.store import verify
+from tests.celeba import TEST, make_celeba
 from tests.conftest import SMALL
 
 PROVENANCE = {"seconds", "phases", "overrides", "code_version"}
@@ -280,3 +281,14 @@ def test_the_digits_student_learns_without_data(dfkd):
     assert ran.result["accuracy"] > 0.88
     assert ran.result["accuracy"] != ran.result["agreement"]
     assert os.environ.get("WANDB_MODE") is None
+
+
+def test_faces_of_celeba_and_alexnet(dfkd, tmp_path):
+    flags = [f"data.root={make_celeba(tmp_path / 'celeba')}", "data.size=63", "teacher=alexnet", "student=alexnet_half"]
+    ran = dfkd("data=celeba", *flags, "metadata=top_layer")
+    assert ran.code == 0, ran.err
+    assert ran.out.count("attribute Smiling: 50.0% of the training part have it") == 1
+    assert (ran.result["teacher"], ran.result["student"]) == ("alexnet", "alexnet_half")
+    assert ran.result["test_images"] == TEST
+    again = dfkd("data=celeba", *flags, "metadata=top_layer", "data.attribute=Smiling")
+    assert all(phase["reused"] for phase in again.result["phases"].values()), "it is the attribute that was chosen"

@@ -1,6 +1,7 @@
 """Images and labels. A data set is a file here, a line below and a yaml in ``conf/data/``."""
 
 from dfkd_exp.data.base import Data, NoData
+from dfkd_exp.data.celeba import CelebA
 from dfkd_exp.data.digits import Digits
 from dfkd_exp.data.hub import Hub
 from dfkd_exp.data.idx import FashionMnist, IdxData, Mnist
@@ -10,9 +11,10 @@ SCHEMAS: dict[str, type[Data]] = {
     "digits": Digits,
     "mnist": Mnist,
     "fashion_mnist": FashionMnist,
+    "celeba": CelebA,
     "image_folder": ImageFolder,
     "hub": Hub,
     "none": NoData,
 }
 
-__all__ = ["SCHEMAS", "Data", "Digits", "FashionMnist", "Hub", "IdxData", "ImageFolder", "Mnist", "NoData"]
+__all__ = ["SCHEMAS", "CelebA", "Data", "Digits", "FashionMnist", "Hub", "IdxData", "ImageFolder", "Mnist", "NoData"]

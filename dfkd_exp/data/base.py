@@ -19,8 +19,6 @@ class Data(Settings):
 
     flag: ClassVar[str] = "data"
     available: ClassVar[bool] = True
-    decode_once: ClassVar[bool] = False
-    """Whether decoding takes long enough for the result to be kept in the store."""
 
     pad: int = 0
     """Zero pixels added on each side (2 turns MNIST's 28x28 into LeNet-5's 32x32)."""

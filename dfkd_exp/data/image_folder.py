@@ -7,25 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.data.base import Data
+from dfkd_exp.data.decoded import MODES, DecodedData, Part, read_image, to_tensor
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
-    from dfkd_exp.data.images import ImageData, LabelledImages
-
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass
-class ImageFolder(Data):
+class ImageFolder(DecodedData):
     """``path/CLASS/*.png`` (a share is held out for testing) or ``path/train/CLASS/*`` and ``path/test/CLASS/*``."""
 
     ephemeral: ClassVar[tuple[str, ...]] = ("path",)
-    decode_once: ClassVar[bool] = True
 
     path: str = ""
     """The folder."""
@@ -49,15 +44,14 @@ class ImageFolder(Data):
         rows = [f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
         return {**self.identity(), "files": hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()}
 
-    def load(self) -> ImageData:
-        from dfkd_exp.data.images import ImageData
+    def find(self) -> tuple[list[str], dict[str, Part]]:
+        return self._classes(), {part: self._part(files) for part, files in self._files().items()}
 
-        classes = self._classes()
-        parts = {part: self._decode(part, group) for part, group in self._files().items()}
-        channels, height, width = parts["train"].images.shape[1:]
-        return ImageData(
-            parts["train"].padded(self.pad), parts["test"].padded(self.pad), classes, channels * height * width
-        )
+    def _part(self, files: list[tuple[int, Path]]) -> Part:
+        def read(index: int) -> Tensor:
+            return read_image(files[index][1], lambda image: to_tensor(image, self.channels, self.size))
+
+        return Part([label for label, _ in files], read, lambda index: str(files[index][1]))
 
     def _roots(self) -> dict[str, Path]:
         root = Path(self.path)
@@ -105,48 +99,6 @@ class ImageFolder(Data):
                 found["train"] += [(label, path) for path in sorted(ranked[held_out:])]
         return found
 
-    def _decode(self, part: str, files: list[tuple[int, Path]]) -> LabelledImages:
-        import torch
-        from PIL import Image, UnidentifiedImageError
-
-        from dfkd_exp.console import Progress
-        from dfkd_exp.data.images import LabelledImages
-
-        images: list[Tensor] = []
-        with Progress(f"decoding {part} images", len(files)) as progress:
-            for _, path in files:
-                try:
-                    with Image.open(path) as image:
-                        pixels = to_tensor(image, self.channels, self.size)
-                except (UnidentifiedImageError, OSError) as error:
-                    raise DfkdError(f"{path} is not a readable image; repair or remove it") from error
-                if images and pixels.shape != images[0].shape:
-                    raise DfkdError(
-                        f"{path} is {pixels.shape[2]}x{pixels.shape[1]} pixels but the first image is "
-                        f"{images[0].shape[2]}x{images[0].shape[1]}; set data.size=N to resize all to NxN"
-                    )
-                images.append(pixels)
-                progress.advance()
-        return LabelledImages(torch.stack(images), torch.tensor([label for label, _ in files]))
-
 
 def _subfolders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def to_tensor(image: Image, channels: int, size: int | None) -> Tensor:
-    """A PIL image as uint8 ``[C, H, W]``, converted and resized. Raises DfkdError for pixels of unknown range."""
-    import numpy
-    import torch
-    from PIL.Image import Resampling, fromarray
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))  # Pillow would clip 16 bits at 255
-    if image.mode in ("I", "F"):
-        name = getattr(image, "filename", "") or "an image"
-        raise DfkdError(f"{name} has pixels of unknown range (mode {image.mode}); convert it to 8 bits")
-    image = image.convert(MODES[channels])
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Resampling.BILINEAR)
-    pixels = torch.from_numpy(numpy.array(image))
-    return pixels.unsqueeze(0) if channels == 1 else pixels.permute(2, 0, 1).contiguous()

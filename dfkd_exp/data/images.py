@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,8 @@ from dfkd_exp.errors import DfkdError
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """``images[N, C, H, W]`` uint8 and ``labels[N]`` int64."""
+    """``images[N, C, H, W]`` uint8 and ``labels[N]`` int64. The images may be views of a file and larger than memory:
+    whoever uses them takes some at a time."""
 
     images: Tensor
     labels: Tensor
@@ -25,11 +27,14 @@ class LabelledImages:
         return LabelledImages(self.images.to(device), self.labels.to(device))
 
     def select(self, index: Tensor) -> LabelledImages:
-        return LabelledImages(self.images[index], self.labels[index])
+        """Those of ``index``: numbers, or a mask."""
+        index = index.nonzero().squeeze(1) if index.dtype == torch.bool else index
+        return LabelledImages(self.images.index_select(0, index), self.labels.index_select(0, index))
 
-    def by_class(self) -> LabelledImages:
-        """The same, ordered by class (stable): most batches then hold one class, which statistics per class like."""
-        return self.select(torch.argsort(self.labels, stable=True))
+    def by_class(self, batch_size: int) -> Iterator[LabelledImages]:
+        """Batches, ordered by class (stable): most of them hold one class, which statistics per class like."""
+        for index in torch.argsort(self.labels, stable=True).split(batch_size):
+            yield self.select(index)
 
     def padded(self, pixels: int) -> LabelledImages:
         return LabelledImages(F.pad(self.images, [pixels] * 4), self.labels) if pixels else self

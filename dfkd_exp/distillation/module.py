@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
 
 
 class TensorBatches:
-    """Shuffled slices of tensors that lie on the device already; the order depends on (seed, epoch) alone."""
+    """Shuffled slices of tensors, on the device that these lie on; the order depends on the seed alone."""
 
     def __init__(self, tensors: tuple[Tensor, ...], batch_size: int, seed: int):
         self.tensors, self.batch_size, self.seed = tensors, batch_size, seed
@@ -32,7 +33,25 @@ class TensorBatches:
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(self.tensors[0]), generator=generator).to(self.tensors[0].device)
         for index in order.split(self.batch_size):
-            yield tuple(tensor[index] for tensor in self.tensors)
+            # Of large images on a CPU, 25 times as fast as tensor[index].
+            yield tuple(tensor.index_select(0, index) for tensor in self.tensors)
+
+
+def near(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """``tensors`` on ``device`` if they fill at most half of its free memory; else as they are, and Lightning takes each batch
+    there."""
+    if sum(tensor.nbytes for tensor in tensors) > free_bytes(device) / 2:
+        return tensors
+    return tuple(tensor.to(device) for tensor in tensors)
+
+
+def free_bytes(device: torch.device) -> float:
+    """Free memory of an accelerator. A CPU has no end of it: what is not in memory is mapped into it."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return math.inf
 
 
 class TrainingModule(pl.LightningModule):
@@ -57,8 +76,10 @@ class TrainingModule(pl.LightningModule):
         return self._batches(self.current_epoch)
 
     def _batches(self, epoch: int) -> TensorBatches:
-        tensors = tuple(tensor.to(self.device) for tensor in self.tensors)
-        return TensorBatches(tensors, self.settings.batch_size, derive_seed(self.seed, "order", epoch))
+        return TensorBatches(self.tensors, self.settings.batch_size, derive_seed(self.seed, "order", epoch))
+
+    def on_fit_start(self) -> None:
+        self.tensors = near(self.tensors, self.device)
 
     def on_train_start(self) -> None:
         self.progress.skip(self.trainer.global_step)

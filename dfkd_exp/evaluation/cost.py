@@ -13,7 +13,8 @@ import torch
 
 @dataclass
 class PeakMemory:
-    """``num_bytes``: the most that was in use at once; of the GPU where one is used, else of the process."""
+    """``num_bytes``: the most that was in use at once; of the GPU where one is used, else of the process, where pages of
+    mapped image files count while the system keeps them."""
 
     num_bytes: int = 0
 

@@ -9,15 +9,16 @@ from dfkd_exp.inputs import InputSpec
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, images: Tensor, inputs: InputSpec, batch_size: int = 1000) -> Tensor:
+def predict_logits(network: nn.Module, images: Tensor, inputs: InputSpec, batch_size: int | None = None) -> Tensor:
     """Logits ``[N, K]`` of a network in evaluation mode for ``images[N, C, H, W]``: uint8 pixels, or floating inputs.
 
-    The images go to the network's device a batch at a time; the logits come back to the CPU.
+    The images go to the network's device a batch at a time (left out: as many as `InputSpec.images_at_once` says); the logits
+    come back to the CPU.
     """
     network.eval()
     device = next((parameter.device for parameter in network.parameters()), images.device)
     logits = []
-    for part in images.split(batch_size):
+    for part in images.split(batch_size or inputs.images_at_once):
         shown = part.to(device)
         logits.append(network(shown if shown.is_floating_point() else inputs.from_pixels(shown)).float().cpu())
     return torch.cat(logits)

@@ -1,5 +1,5 @@
-"""The networks that come with the project. ``METHOD`` numbers: HintonNet 2,395,210 and 1,276,810 parameters, LeNet-5
-61,706, its halves 35,820 (the paper's) and 15,738 (DAFL's and DFAD's)."""
+"""The networks that come with the project; those for photographs are in large.py. ``METHOD`` numbers: HintonNet 2,395,210 and
+1,276,810 parameters, LeNet-5 61,706, its halves 35,820 (the paper's) and 15,738 (DAFL's and DFAD's)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
-
-Shape = tuple[int, int, int]
+from dfkd_exp.inputs import Shape
+from dfkd_exp.models.large import AlexNet, AlexNetHalf, ResNet18, ResNet18Half
 
 
 class Mlp(nn.Sequential):
@@ -141,4 +141,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "lenet5_half_dafl": LeNet5HalfDafl,
     "mlp": mlp,
     "cnn": Cnn,
+    "alexnet": AlexNet,
+    "alexnet_half": AlexNetHalf,
+    "resnet18": ResNet18,
+    "resnet18_half": ResNet18Half,
 }

@@ -13,7 +13,10 @@ from dfkd_exp.settings import Settings, import_by_path
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-NAMES = ("mlp", "cnn", "hinton_net", "hinton_net_800", "lenet5", "lenet5_half", "lenet5_half_dafl", "custom")
+NAMES = (
+    "mlp", "cnn", "hinton_net", "hinton_net_800", "lenet5", "lenet5_half", "lenet5_half_dafl",
+    "alexnet", "alexnet_half", "resnet18", "resnet18_half", "custom",
+)  # fmt: skip
 
 
 @dataclass

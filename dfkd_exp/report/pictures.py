@@ -12,6 +12,8 @@ from dfkd_exp.inputs import InputSpec
 
 MOST_CLASSES = 20
 SAMPLES = 8
+MEAN_OF = 10_000
+"""Images; that of more looks the same."""
 
 
 def draw_images(
@@ -32,17 +34,17 @@ def draw_images(
     figure = Figure(figsize=(0.8 * (len(headings) + SAMPLES) + 1.6, 0.8 * len(names) + 0.7), facecolor="white")
     axes = figure.subplots(len(names), len(headings) + SAMPLES, squeeze=False)
     for label, (name, row) in enumerate(zip(names, axes, strict=True)):
-        shown = images if labels is None else images[labels == label]
-        pixels = _pixels(shown, inputs)
-        means = [pixels.mean(0)] if len(pixels) else [torch.zeros(inputs.shape)]
+        chosen = _numbers(len(images), labels, label)
+        means = [_mean(images, chosen, inputs)]
         if real is not None:
-            chosen = real.images if labels is None else real.images[real.labels == label]
-            means.insert(0, chosen.float().mean(0) / 255)
+            of_class = _numbers(len(real), real.labels if labels is not None else None, label)
+            means.insert(0, _mean(real.images, of_class, inputs))
+        pixels = _pixels(images[chosen[:SAMPLES]], inputs)
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
-        for axis, picture in zip(row, [*means, *pixels[:SAMPLES]], strict=False):
+        for axis, picture in zip(row, [*means, *pixels], strict=False):
             _show(axis, picture)
         row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for axis, text in zip(axes[0], headings, strict=False):
@@ -52,6 +54,19 @@ def draw_images(
         left=0.13, right=0.99, top=1 - 0.6 / (0.8 * len(names) + 0.7), bottom=0.01, wspace=0.08, hspace=0.08
     )
     FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+
+
+def _numbers(count: int, labels: Tensor | None, label: int) -> Tensor:
+    """Which of ``count`` images have the label; without ``labels``, all."""
+    return torch.arange(count) if labels is None else (labels == label).nonzero().squeeze(1)
+
+
+def _mean(images: Tensor, chosen: Tensor, inputs: InputSpec) -> Tensor:
+    """The mean picture ``[C, H, W]`` of the first of the ``chosen``, in pixels; taken batch by batch."""
+    chosen, total = chosen[:MEAN_OF], torch.zeros(inputs.shape, dtype=torch.float64)
+    for index in chosen.split(inputs.images_at_once):
+        total += _pixels(images.index_select(0, index), inputs).sum(0, dtype=torch.float64)
+    return (total / max(len(chosen), 1)).float()
 
 
 def _pixels(images: Tensor, inputs: InputSpec) -> Tensor:

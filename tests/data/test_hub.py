@@ -19,8 +19,10 @@ class Table:
         self.column_names = list(self.columns)
         self.features = {"label": types.SimpleNamespace(names=list(names)) if names else types.SimpleNamespace()}
 
-    def __getitem__(self, column):
-        return self.columns[column]
+    def __getitem__(self, key):
+        return (
+            self.columns[key] if isinstance(key, str) else {name: values[key] for name, values in self.columns.items()}
+        )
 
     def __len__(self):
         return len(next(iter(self.columns.values())))
@@ -89,7 +91,7 @@ def test_images_of_different_sizes_need_a_size(hub):
     mixed = Table(4)
     mixed.columns["image"][2] = Image.new("RGB", (9, 9))
     hub({"train": mixed, "test": Table(4)})
-    with pytest.raises(DfkdError, match=r"differ in size; set data.size=N"):
+    with pytest.raises(DfkdError, match=r"image 2 of x, split 'train', is 9x9 pixels but .* 5x4; set data.size=N"):
         Hub(name="x").load()
     assert Hub(name="x", size=4).load().shape == (3, 4, 4)
 

@@ -33,9 +33,21 @@ def test_no_data_is_refused_with_a_way_out():
 
 
 def test_ordering_by_class_is_stable_and_keeps_pairs_together():
-    ordered = numbered([1, 0, 1, 0, 2]).by_class()
-    assert ordered.labels.tolist() == [0, 0, 1, 1, 2]
-    assert ordered.images.flatten().tolist() == [1, 3, 0, 2, 4]
+    batches = list(numbered([1, 0, 1, 0, 2]).by_class(2))
+    assert [batch.labels.tolist() for batch in batches] == [[0, 0], [1, 1], [2]]
+    assert [batch.images.flatten().tolist() for batch in batches] == [[1, 3], [0, 2], [4]]
+
+
+def test_numbers_and_masks_select():
+    images = numbered([1, 0, 1])
+    for index in (torch.tensor([0, 2]), torch.tensor([True, False, True])):
+        selected = images.select(index)
+        assert (selected.images.flatten().tolist(), selected.labels.tolist()) == ([0, 2], [1, 1])
+
+
+@pytest.mark.parametrize(("shape", "count"), [((1, 28, 28), 1000), ((3, 224, 224), 111), ((3, 5000, 5000), 1)])
+def test_large_images_go_through_a_network_in_smaller_batches(shape, count):
+    assert InputSpec.normalised(shape, [], []).images_at_once == count
 
 
 def test_a_balanced_choice_differs_by_at_most_one_and_is_random():

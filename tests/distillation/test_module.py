@@ -9,7 +9,7 @@ from torch import nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.distillation.distill import fit
-from dfkd_exp.distillation.module import ResumePoint, TensorBatches, TrainingModule
+from dfkd_exp.distillation.module import ResumePoint, TensorBatches, TrainingModule, near
 from dfkd_exp.distillation.settings import Training
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.trainer import TrainerSettings
@@ -40,6 +40,18 @@ def test_batches_hold_every_image_once_in_an_order_of_the_seed():
     assert len(TensorBatches(tensors, 4, 0)) == 3
     assert sorted(read(0)) == list(range(10))
     assert read(0) == read(0) != read(1)
+
+
+@pytest.mark.parametrize(("free", "place"), [(160, "meta"), (159, "cpu")])
+def test_images_are_brought_to_the_device_if_they_fill_at_most_half_of_it(monkeypatch, free, place):
+    monkeypatch.setattr("dfkd_exp.distillation.module.free_bytes", lambda _: free)
+    images = torch.zeros(4, 18, dtype=torch.uint8), torch.zeros(2, dtype=torch.float32)
+    assert [tensor.device.type for tensor in near(images, torch.device("meta"))] == [place, place]
+
+
+def test_on_a_cpu_nothing_is_moved():
+    images = toy_images(2)
+    assert all(one is two for one, two in zip(near(images, torch.device("cpu")), images, strict=True))
 
 
 class Watching(pl.Callback):

@@ -62,6 +62,18 @@ def test_colours_pixels_and_normalised_inputs_are_shown(tmp_path, dtype):
     assert (255, 0, 0) in colours
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_means_are_those_of_the_chosen_up_to_a_limit_batch_by_batch(dtype, monkeypatch):
+    monkeypatch.setattr(InputSpec, "images_at_once", 7)
+    monkeypatch.setattr(pictures, "MEAN_OF", 30)
+    images = (toy_images()[0] * 255).to(torch.uint8)
+    chosen = torch.arange(3, 100, 3)
+    expected = images[chosen[:30]].float().mean(0) / 255
+    shown = images if dtype == torch.uint8 else INPUTS.from_pixels(images)
+    torch.testing.assert_close(pictures._mean(shown, chosen, INPUTS), expected)
+    assert not pictures._mean(shown, chosen[:0], INPUTS).any()
+
+
 def test_images_without_labels_are_one_row(tmp_path):
     images, labels = toy_images()
     (_, labelled), _ = drawn(tmp_path / "a.png", images, labels, INPUTS, NAMES, None)

@@ -1,0 +1,116 @@
+"""Data sets of image files: decoded once, several at a time, and kept in the store as files that are mapped into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfkd_exp.data.base import Data
+from dfkd_exp.errors import DfkdError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from dfkd_exp.data.images import ImageData
+
+MODES = {1: "L", 3: "RGB"}
+WINDOW = 256
+"""How many decoded images may wait for the disk."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images before they are decoded: ``read(i)`` gives the i-th as uint8 ``[C, H, W]``, from any thread; ``name(i)`` is what a
+    message calls it."""
+
+    labels: list[int]
+    read: Callable[[int], Tensor]
+    name: Callable[[int], str]
+
+
+@dataclass
+class DecodedData(Data):
+    """A data set whose images take long enough to decode, or room enough, for the result to be kept in the store."""
+
+    def find(self) -> tuple[list[str], dict[str, Part]]:
+        """The names of the classes, and the parts ``train`` and ``test``. Opens no image."""
+        raise NotImplementedError
+
+    def load(self, folder: Path | None = None) -> ImageData:
+        """Decode the images, into memory, or into files in ``folder`` that are mapped."""
+        import torch
+
+        from dfkd_exp.data.images import ImageData, LabelledImages
+        from dfkd_exp.data.mapped import map_images, write_images
+
+        classes, parts = self.find()
+        decoded = {}
+        for name, part in parts.items():
+            images, labels = _decode(part, self.pad, f"decoding {name} images"), torch.tensor(part.labels)
+            if folder is None:
+                decoded[name] = LabelledImages(torch.stack(list(images)), labels)
+            else:
+                write_images(folder / f"{name}.safetensors", images, labels)
+                decoded[name] = map_images(folder / f"{name}.safetensors")
+        channels, height, width = decoded["train"].images.shape[1:]
+        num_bytes = channels * (height - 2 * self.pad) * (width - 2 * self.pad)
+        return ImageData(decoded["train"], decoded["test"], classes, bytes_per_image=num_bytes)
+
+
+def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
+    """The images in order, padded. Raises DfkdError if there are none, or two that differ in size."""
+    from multiprocessing.pool import ThreadPool
+
+    import torch
+    import torch.nn.functional as F
+
+    from dfkd_exp.console import Progress
+
+    count, shape = len(part.labels), None
+    if not count:
+        raise DfkdError(f"{label}: there are none; choose data with images to train and to test")
+    # Pillow decodes and resizes without holding the interpreter's lock.
+    with Progress(label, count) as progress, ThreadPool(torch.get_num_threads()) as pool:
+        for start in range(0, count, WINDOW):
+            window = range(start, min(start + WINDOW, count))
+            for index, pixels in zip(window, pool.imap(part.read, window), strict=True):
+                shape = shape or pixels.shape
+                if pixels.shape != shape:
+                    raise DfkdError(
+                        f"{part.name(index)} is {pixels.shape[2]}x{pixels.shape[1]} pixels but the first image is "
+                        f"{shape[2]}x{shape[1]}; set data.size=N to resize all to NxN"
+                    )
+                yield F.pad(pixels, [pad] * 4) if pad else pixels
+                progress.advance()
+
+
+def read_image(path: Path, prepare: Callable[[Image], Tensor]) -> Tensor:
+    """``prepare(image)`` of the image in a file. Raises DfkdError, with its name, if it cannot be read."""
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as image:
+            return prepare(image)
+    except (PIL.UnidentifiedImageError, OSError) as error:
+        raise DfkdError(f"{path} is not a readable image; repair or remove it") from error
+
+
+def to_tensor(image: Image, channels: int, size: int | None) -> Tensor:
+    """A PIL image as uint8 ``[C, H, W]``, converted and resized. Raises DfkdError for pixels of unknown range."""
+    import numpy
+    import torch
+    from PIL.Image import Resampling, fromarray
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        image = fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))  # Pillow would clip 16 bits at 255
+    if image.mode in ("I", "F"):
+        name = getattr(image, "filename", "") or "an image"
+        raise DfkdError(f"{name} has pixels of unknown range (mode {image.mode}); convert it to 8 bits")
+    image = image.convert(MODES[channels])
+    if size is not None and image.size != (size, size):
+        image = image.resize((size, size), Resampling.BILINEAR)
+    pixels = numpy.array(image).reshape(image.height, image.width, channels)
+    return torch.from_numpy(numpy.ascontiguousarray(pixels.transpose(2, 0, 1)))
