@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 BATCH = 64
+TEMPERATURE = 8.0
 
 
 class Hooks:
-    """The outputs of all layers with weights, before their non-linearity."""
+    """The outputs of all layers with weights, batch normalisation included, before their non-linearity."""
 
     def __init__(self, teacher: nn.Module):
         self.outputs: list[Tensor] = []
+        in_place = any(getattr(module, "inplace", False) for module in teacher.modules())
+
+        def record(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            self.outputs.append((output.clone() if in_place else output).flatten(1))
+
         for module in teacher.modules():
-            if isinstance(module, nn.Linear | nn.Conv2d):
-                module.register_forward_hook(lambda _module, _inputs, output: self.outputs.append(output.flatten(1)))
+            if isinstance(getattr(module, "weight", None), nn.Parameter):
+                module.register_forward_hook(record)
 
     def __call__(self, teacher: nn.Module, images: Tensor) -> list[Tensor]:
         self.outputs = []
@@ -32,7 +40,7 @@ def reconstruct_batch(
     factors: list[Tensor],
     match: str,
     steps: int,
-    temperature: float = 8.0,
+    on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """``BATCH`` images of one class. ``means[U]`` and ``factors`` per layer: ``[U, U]`` of the covariance, or ``[U]`` deviations."""
     images = (0.15 + 0.1 * torch.randn(BATCH, *shape, device=means[0].device)).requires_grad_(True)
@@ -46,7 +54,7 @@ def reconstruct_batch(
     for _ in range(steps):
         optimizer.zero_grad()
         recorded = hooks(teacher, images)
-        activations = [*recorded[:-1], recorded[-1] / temperature]
+        activations = [*recorded[:-1], recorded[-1] / TEMPERATURE]
         loss = images.new_zeros(())
         if match == "sample":
             for values, target in zip(activations, targets, strict=True):
@@ -61,17 +69,19 @@ def reconstruct_batch(
         if match == "moments":
             with torch.no_grad():
                 images.clamp_(0, 1)
+        on_step()
     return images.detach()
 
 
 def collect_per_example(teacher: nn.Module, hooks: Hooks, images: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Means and second moments of every layer, an image at a time, as the original collects them."""
+    """Sums and second moments of every layer, an image at a time."""
     sums: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():
         for image in images:
-            for index, values in enumerate(hooks(teacher, image[None])):
-                if len(sums) <= index:
-                    sums.append((torch.zeros(values.shape[1]), torch.zeros(values.shape[1], values.shape[1])))
-                sums[index][0].add_(values[0])
-                sums[index][1].add_(torch.outer(values[0], values[0]))
+            recorded = [values[0] for values in hooks(teacher, image[None])]
+            if not sums:
+                sums = [(torch.zeros_like(values), values.new_zeros(len(values), len(values))) for values in recorded]
+            for (total, products), values in zip(sums, recorded, strict=True):
+                total.add_(values)
+                products.add_(torch.outer(values, values))
     return sums

@@ -1,24 +1,57 @@
 """The loops that the benchmarks compare with compute what ours do."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
+from torch import nn
 
 from benchmarks import measure, reference
 from dfkd_exp.metadata import AllLayers
-from dfkd_exp.models.recording import frozen
-from tests.toy import INPUTS, toy_images, toy_teacher
+from dfkd_exp.models.recording import find_layers, frozen, recording
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 
-def test_the_reference_collects_what_we_collect():
+def residual_teacher():
+    """What `Hooks` could get wrong: normalised layers, activations in place, a branch."""
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4 * 36, CLASSES)
+            self.convolution, self.norm, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(True)
+            self.shortcut = nn.Conv2d(1, 4, 1, bias=False)
+
+        def forward(self, images):
+            return self.head((self.relu(self.norm(self.convolution(images))) + self.shortcut(images)).flatten(1))
+
+    return frozen(Residual())
+
+
+def test_the_reference_records_the_layers_that_we_record():
+    teacher, (images, _) = residual_teacher(), toy_images(4)
+    names = [layer.name for layer in find_layers(teacher, images)]
+    assert len(names) == 4
+    with recording(teacher, names) as recorder:
+        ours = recorder(images)
+    theirs = reference.Hooks(teacher)(teacher, images)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.flatten(1), other)
+
+
+@pytest.mark.parametrize("collect", [reference.collect_per_example])
+def test_the_reference_collects_what_we_collect(collect):
     teacher = frozen(toy_teacher())
     images, labels = toy_images(20)
     chosen = images[labels == 1]
-    sums = reference.collect_per_example(teacher, reference.Hooks(teacher), chosen)
-    metadata = AllLayers(covariance="full").collect(toy_teacher(), [(images, labels)], INPUTS)
-    for (total, products), statistics in list(zip(sums, metadata.statistics, strict=True))[:-1]:
+    sums = collect(teacher, reference.Hooks(teacher), chosen)
+    metadata = AllLayers(covariance="full", temperature=1.0).collect(toy_teacher(), [(images, labels)], INPUTS)
+    for (total, products), statistics in zip(sums, metadata.statistics, strict=True):
+        total, products = torch.as_tensor(total).double(), torch.as_tensor(products).double()
         mean = total / len(chosen)
-        torch.testing.assert_close(mean, statistics.mean[1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mean.float(), statistics.mean[1], rtol=1e-4, atol=1e-4)
         covariance = (products - len(chosen) * torch.outer(mean, mean)) / (len(chosen) - 1)
-        torch.testing.assert_close(covariance, statistics.matrix(1), rtol=1e-2, atol=1e-4)
+        torch.testing.assert_close(covariance.float(), statistics.matrix(1), rtol=1e-2, atol=1e-4)
 
 
 def test_the_reference_fits_the_metadata():
@@ -41,3 +74,9 @@ def test_the_reference_fits_the_metadata():
 def test_operations_are_counted():
     left, right = torch.rand(3, 4), torch.rand(4, 5)
     assert measure.operations(lambda: left @ right) == 2 * 3 * 4 * 5
+
+
+def test_a_step_is_timed_without_what_surrounds_the_loop(monkeypatch):
+    readings = iter([10.0, 16.0])
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+    assert measure.seconds_per_step(lambda on_step: [on_step(64) for _ in range(4)], steps=4) == 2.0
