@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -84,4 +85,18 @@ def collect_per_example(teacher: nn.Module, hooks: Hooks, images: Tensor) -> lis
             for (total, products), values in zip(sums, recorded, strict=True):
                 total.add_(values)
                 products.add_(torch.outer(values, values))
+    return sums
+
+
+def collect_per_example_numpy(teacher: nn.Module, hooks: Hooks, images: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same as a script of TensorFlow 1's days does it: an image's outputs are fetched as arrays, NumPy adds them up."""
+    sums: list[tuple[np.ndarray, np.ndarray]] = []
+    for image in images:
+        with torch.no_grad():
+            fetched = [values[0].cpu().numpy() for values in hooks(teacher, image[None])]
+        if not sums:
+            sums = [(np.zeros(len(values)), np.zeros((len(values), len(values)))) for values in fetched]
+        for (total, products), values in zip(sums, fetched, strict=True):
+            total += values
+            products += np.outer(values, values)
     return sums

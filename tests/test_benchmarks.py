@@ -39,7 +39,7 @@ def test_the_reference_records_the_layers_that_we_record():
         torch.testing.assert_close(mine.flatten(1), other)
 
 
-@pytest.mark.parametrize("collect", [reference.collect_per_example])
+@pytest.mark.parametrize("collect", [reference.collect_per_example, reference.collect_per_example_numpy])
 def test_the_reference_collects_what_we_collect(collect):
     teacher = frozen(toy_teacher())
     images, labels = toy_images(20)
