@@ -1,4 +1,4 @@
-"""``python -m benchmarks [reconstruction] [collection] [memory]``: the tables, measured now, on this machine."""
+"""``python -m benchmarks [reconstruction] [collection] [distillation] [memory]``: the tables, measured now, on this machine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, memory, reconstruction
+from benchmarks import collection, distillation, memory, reconstruction
 from benchmarks.measure import machine
 
-PARTS = {"reconstruction": reconstruction.rows, "collection": collection.rows}
+PARTS = {"reconstruction": reconstruction.rows, "collection": collection.rows, "distillation": distillation.rows}
 
 
 def main() -> None:

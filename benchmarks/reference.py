@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 BATCH = 64
 TEMPERATURE = 8.0
@@ -100,3 +102,47 @@ def collect_per_example_numpy(teacher: nn.Module, hooks: Hooks, images: Tensor) 
             total += values
             products += np.outer(values, values)
     return sums
+
+
+def distill(
+    student: nn.Module, teacher: nn.Module, images: Tensor, epochs: int, augment: bool, lr: float = 3e-3
+) -> nn.Module:
+    """The student, trained in place on the teacher's soft targets for ``images[N, C, H, W]``; the teacher answers for each batch."""
+    device = next(student.parameters()).device
+    optimizer = torch.optim.Adam(student.parameters(), lr=lr, foreach=False, fused=False)
+    batches = DataLoader(TensorDataset(images), batch_size=BATCH, shuffle=True)
+    for _ in range(epochs):
+        for (shown,) in batches:
+            shown = shown.to(device)
+            if augment:
+                shown = random_affine(shown)
+            with torch.no_grad():
+                wanted = teacher(shown)
+            optimizer.zero_grad()
+            soft_targets_loss(student(shown), wanted).backward()
+            optimizer.step()
+    return student
+
+
+def soft_targets_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """Cross-entropy of the two softmaxes at the temperature, times its square."""
+    wanted = F.softmax(teacher_logits / TEMPERATURE, dim=1)
+    return TEMPERATURE**2 * F.cross_entropy(student_logits / TEMPERATURE, wanted)
+
+
+def random_affine(images: Tensor, degrees: float = 10.0, shift: float = 0.08, scale: float = 0.1) -> Tensor:
+    """Each of the square ``images[N, C, S, S]`` turned, shifted and scaled at random; black is 0."""
+    turn, size, across, down = torch.rand(4, len(images), device=images.device) * 2 - 1
+    angle, size = turn * math.radians(degrees), 1 + scale * size
+    cosine, sine = size * angle.cos(), size * angle.sin()
+    first = torch.stack([cosine, -sine, 2 * shift * across], dim=1)
+    second = torch.stack([sine, cosine, 2 * shift * down], dim=1)
+    grid = F.affine_grid(torch.stack([first, second], dim=1), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def predict(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits ``[N, K]`` for uint8 pixels ``images[N, C, H, W]``."""
+    device = next(network.parameters()).device
+    with torch.no_grad():
+        return torch.cat([network(part.to(device).float() / 255).cpu() for part in images.split(BATCH)])

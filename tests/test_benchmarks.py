@@ -7,9 +7,17 @@ import torch
 from torch import nn
 
 from benchmarks import measure, reference
+from dfkd_exp.distillation.distill import train_on_teacher
+from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
+from dfkd_exp.distillation.settings import Distillation
+from dfkd_exp.evaluation.metrics import predict_logits
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.recording import find_layers, frozen, recording
+from dfkd_exp.trainer import TrainerSettings
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+CPU = TrainerSettings(accelerator="cpu")
 
 
 def residual_teacher():
@@ -69,6 +77,41 @@ def test_the_reference_fits_the_metadata():
         )
         off = [(teacher(images).mean(0) / 8 - means[-1]).norm() for images in (few, many)]
         assert off[1] < off[0]
+
+
+def test_the_reference_loss_is_the_soft_cross_entropy():
+    student, teacher = torch.randn(5, 4), 10 * torch.randn(5, 4)
+    expected = soft_cross_entropy(student, teacher, reference.TEMPERATURE)
+    torch.testing.assert_close(reference.soft_targets_loss(student, teacher), expected)
+
+
+def test_the_reference_moves_images_as_we_do():
+    images = torch.rand(7, 2, 9, 9)
+    settings = Distillation()
+    torch.manual_seed(0)
+    expected = random_affine(
+        images, InputSpec.normalised((2, 9, 9), [], []),
+        settings.augment_degrees, settings.augment_shift, settings.augment_scale,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    torch.testing.assert_close(reference.random_affine(images), expected)
+
+
+def test_the_reference_trains_the_student_that_we_train():
+    teacher, (images, _) = frozen(toy_teacher()), toy_images(20)
+    settings = Distillation(
+        epochs=3, schedule="constant", augment=False
+    )  # one batch an epoch: its order does not matter
+    assert len(images) <= reference.BATCH == settings.batch_size
+    ours = train_on_teacher(toy_teacher(1), teacher, images, INPUTS, settings, 0, label="student", trainer=CPU)
+    theirs = reference.distill(toy_teacher(1), teacher, images, settings.epochs, augment=False, lr=settings.lr)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
+
+
+def test_the_reference_predicts_what_we_predict():
+    teacher, images = frozen(toy_teacher()), torch.randint(0, 256, (100, *INPUTS.shape), dtype=torch.uint8)
+    torch.testing.assert_close(reference.predict(teacher, images), predict_logits(teacher, images, INPUTS))
 
 
 def test_operations_are_counted():
