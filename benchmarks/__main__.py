@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, distillation, growth, reconstruction
+from benchmarks import collection, distillation, growth, lightning, reconstruction
 from benchmarks.measure import Row, machine
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -17,6 +17,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "distillation": distillation.rows,
 }
 TABLES: dict[str, Callable[[], Iterator[Table | str]]] = {
+    "lightning": lightning.tables,
     "growth": growth.tables,
 }
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import measure, reference
-from dfkd_exp.distillation.distill import train_on_teacher
+from benchmarks import lightning, measure, reference
+from dfkd_exp.distillation.distill import fit, train_on_teacher
 from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
-from dfkd_exp.distillation.settings import Distillation
+from dfkd_exp.distillation.settings import Distillation, Training
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
@@ -112,6 +112,15 @@ def test_the_reference_trains_the_student_that_we_train():
 def test_the_reference_predicts_what_we_predict():
     teacher, images = frozen(toy_teacher()), torch.randint(0, 256, (100, *INPUTS.shape), dtype=torch.uint8)
     torch.testing.assert_close(reference.predict(teacher, images), predict_logits(teacher, images, INPUTS))
+
+
+def test_the_loop_without_lightning_trains_the_same_network():
+    tensors = torch.rand(100, *INPUTS.shape), torch.randn(100, CLASSES)
+    settings = Training(epochs=2)
+    ours = fit(toy_teacher(), tensors, lightning.soft_loss, settings, 3, label="training", trainer=CPU)
+    theirs = lightning.loop(toy_teacher(), tensors, lightning.soft_loss, settings, 3)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
 
 
 def test_operations_are_counted():
