@@ -1,4 +1,4 @@
-"""``python -m benchmarks [PART …]``: the tables, measured now, on this machine. All parts, unless some are named."""
+"""``python -m benchmarks [PART …]``: the tables, measured now, on this machine. All parts but the experiments, unless named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, distillation, growth, lightning, reconstruction
+from benchmarks import collection, distillation, experiments, growth, lightning, reconstruction
 from benchmarks.measure import Row, machine
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -19,13 +19,14 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
 TABLES: dict[str, Callable[[], Iterator[Table | str]]] = {
     "lightning": lightning.tables,
     "growth": growth.tables,
+    "experiments": experiments.tables,
 }
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print what was asked for; everything, if nothing was."""
+    """Print what was asked for; everything but the experiments, which take many minutes, if nothing was."""
     parts = [*ROWS, *TABLES]
-    wanted = arguments or parts
+    wanted = arguments or [part for part in parts if part != "experiments"]
     if unknown := set(wanted) - {*parts}:
         sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join(parts)}")
     console = Console(width=150)
