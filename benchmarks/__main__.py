@@ -1,35 +1,47 @@
-"""``python -m benchmarks [reconstruction] [collection] [memory] [spectra]``: the tables, measured now, on this machine."""
+"""``python -m benchmarks [PART …]``: the tables, measured now, on this machine. All parts but the experiments, unless named."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, memory, reconstruction, spectra
-from benchmarks.measure import machine
+from benchmarks import collection, distillation, experiments, growth, lightning, reconstruction, spectra
+from benchmarks.measure import Row, machine
 
-PARTS = {"reconstruction": reconstruction.rows, "collection": collection.rows}
-TABLES = {"memory": memory.growth, "spectra": spectra.bases}
+ROWS: dict[str, Callable[[], Iterator[Row]]] = {
+    "reconstruction": reconstruction.rows,
+    "collection": collection.rows,
+    "distillation": distillation.rows,
+}
+TABLES: dict[str, Callable[[], Iterator[Table | str]]] = {
+    "lightning": lightning.tables,
+    "growth": growth.tables,
+    "spectra": spectra.tables,
+    "experiments": experiments.tables,
+}
 
 
-def main() -> None:
-    """Print what was asked for, or everything."""
-    wanted = sys.argv[1:] or [*PARTS, *TABLES]
-    if unknown := set(wanted) - {*PARTS, *TABLES}:
-        sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join([*PARTS, *TABLES])}")
+def main(arguments: Sequence[str]) -> None:
+    """Print what was asked for; everything but the experiments, which take many minutes, if nothing was."""
+    parts = [*ROWS, *TABLES]
+    wanted = arguments or [part for part in parts if part != "experiments"]
+    if unknown := set(wanted) - {*parts}:
+        sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join(parts)}")
     console = Console(width=150)
     console.print(machine())
     table = Table("work", "ours", "reference", "ratio", "of the matrix-product rate", "how")
-    for name in (name for name in wanted if name in PARTS):
-        for row in PARTS[name]():
+    for part in ROWS:
+        for row in ROWS[part]() if part in wanted else ():
             table.add_row(*row.cells)
     if table.rows:
         console.print(table)
-    for name in (name for name in wanted if name in TABLES):
-        console.print(TABLES[name]())
+    for part in TABLES:
+        for shown in TABLES[part]() if part in wanted else ():
+            console.print(shown)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

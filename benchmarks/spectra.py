@@ -6,7 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -64,7 +64,7 @@ def measure(name: str, kind: str) -> dict[str, Any]:
     return {"units": units, "seconds": taken, "num_bytes": peak.num_bytes - before.num_bytes}
 
 
-def bases() -> Table:
+def tables() -> Iterator[Table]:
     """The reference's seconds grow with the cube of the units, and its bytes with their square."""
     table = Table("graph", "units", "seconds", "eigh of the adjacency, s", "ratio", "peak memory, MB", "eigh's, MB")
     reference = _apart(*REFERENCE)
@@ -79,7 +79,7 @@ def bases() -> Table:
             f"{expected:,.1f}{scaled}", f"{expected / ours['seconds']:.1f}x", f"{ours['num_bytes'] / 1e6:,.0f}",
             f"{num_bytes / 1e6:,.0f}{scaled}",
         )  # fmt: skip
-    return table
+    yield table
 
 
 def _apart(name: str, kind: str) -> dict[str, Any]:

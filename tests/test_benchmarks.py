@@ -1,26 +1,67 @@
 """The loops that the benchmarks compare with compute what ours do."""
 
-import torch
+from types import SimpleNamespace
 
-from benchmarks import measure, reference, spectra
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import lightning, measure, reference, spectra
+from dfkd_exp.distillation.distill import fit, train_on_teacher
+from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
+from dfkd_exp.distillation.settings import Distillation, Training
+from dfkd_exp.evaluation.metrics import predict_logits
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.graph import weight_blocks
-from dfkd_exp.models.recording import find_layers, frozen
-from tests.toy import INPUTS, toy_images, toy_teacher
+from dfkd_exp.models.recording import find_layers, frozen, recording
+from dfkd_exp.trainer import TrainerSettings
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+CPU = TrainerSettings(accelerator="cpu")
 
 
-def test_the_reference_collects_what_we_collect():
+def residual_teacher():
+    """What `Hooks` could get wrong: normalised layers, activations in place, a branch."""
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4 * 36, CLASSES)
+            self.convolution, self.norm, self.relu = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(True)
+            self.shortcut = nn.Conv2d(1, 4, 1, bias=False)
+
+        def forward(self, images):
+            return self.head((self.relu(self.norm(self.convolution(images))) + self.shortcut(images)).flatten(1))
+
+    return frozen(Residual())
+
+
+def test_the_reference_records_the_layers_that_we_record():
+    teacher, (images, _) = residual_teacher(), toy_images(4)
+    names = [layer.name for layer in find_layers(teacher, images)]
+    assert len(names) == 4
+    with recording(teacher, names) as recorder:
+        ours = recorder(images)
+    theirs = reference.Hooks(teacher)(teacher, images)
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.flatten(1), other)
+
+
+@pytest.mark.parametrize("collect", [reference.collect_per_example, reference.collect_per_example_numpy])
+def test_the_reference_collects_what_we_collect(collect):
     teacher = frozen(toy_teacher())
     images, labels = toy_images(20)
     chosen = images[labels == 1]
-    sums = reference.collect_per_example(teacher, reference.Hooks(teacher), chosen)
-    metadata = AllLayers(covariance="full").collect(toy_teacher(), [(images, labels)], INPUTS)
-    for (total, products), statistics in list(zip(sums, metadata.statistics, strict=True))[:-1]:
+    sums = collect(teacher, reference.Hooks(teacher), chosen)
+    metadata = AllLayers(covariance="full", temperature=1.0).collect(toy_teacher(), [(images, labels)], INPUTS)
+    for (total, products), statistics in zip(sums, metadata.statistics, strict=True):
+        total, products = torch.as_tensor(total).double(), torch.as_tensor(products).double()
         mean = total / len(chosen)
-        torch.testing.assert_close(mean, statistics.mean[1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mean.float(), statistics.mean[1], rtol=1e-4, atol=1e-4)
         covariance = (products - len(chosen) * torch.outer(mean, mean)) / (len(chosen) - 1)
-        torch.testing.assert_close(covariance, statistics.matrix(1), rtol=1e-2, atol=1e-4)
+        torch.testing.assert_close(covariance.float(), statistics.matrix(1), rtol=1e-2, atol=1e-4)
 
 
 def test_the_reference_fits_the_metadata():
@@ -40,6 +81,50 @@ def test_the_reference_fits_the_metadata():
         assert off[1] < off[0]
 
 
+def test_the_reference_loss_is_the_soft_cross_entropy():
+    student, teacher = torch.randn(5, 4), 10 * torch.randn(5, 4)
+    expected = soft_cross_entropy(student, teacher, reference.TEMPERATURE)
+    torch.testing.assert_close(reference.soft_targets_loss(student, teacher), expected)
+
+
+def test_the_reference_moves_images_as_we_do():
+    images = torch.rand(7, 2, 9, 9)
+    settings = Distillation()
+    torch.manual_seed(0)
+    expected = random_affine(
+        images, InputSpec.normalised((2, 9, 9), [], []),
+        settings.augment_degrees, settings.augment_shift, settings.augment_scale,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    torch.testing.assert_close(reference.random_affine(images), expected)
+
+
+def test_the_reference_trains_the_student_that_we_train():
+    teacher, (images, _) = frozen(toy_teacher()), toy_images(20)
+    settings = Distillation(
+        epochs=3, schedule="constant", augment=False
+    )  # one batch an epoch: its order does not matter
+    assert len(images) <= reference.BATCH == settings.batch_size
+    ours = train_on_teacher(toy_teacher(1), teacher, images, INPUTS, settings, 0, label="student", trainer=CPU)
+    theirs = reference.distill(toy_teacher(1), teacher, images, settings.epochs, augment=False, lr=settings.lr)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
+
+
+def test_the_reference_predicts_what_we_predict():
+    teacher, images = frozen(toy_teacher()), torch.randint(0, 256, (100, *INPUTS.shape), dtype=torch.uint8)
+    torch.testing.assert_close(reference.predict(teacher, images), predict_logits(teacher, images, INPUTS))
+
+
+def test_the_loop_without_lightning_trains_the_same_network():
+    tensors = torch.rand(100, *INPUTS.shape), torch.randn(100, CLASSES)
+    settings = Training(epochs=2)
+    ours = fit(toy_teacher(), tensors, lightning.soft_loss, settings, 3, label="training", trainer=CPU)
+    theirs = lightning.loop(toy_teacher(), tensors, lightning.soft_loss, settings, 3)
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
 def test_operations_are_counted():
     left, right = torch.rand(3, 4), torch.rand(4, 5)
     assert measure.operations(lambda: left @ right) == 2 * 3 * 4 * 5
@@ -57,4 +142,10 @@ def test_every_basis_has_its_line(monkeypatch):
     monkeypatch.setattr(spectra, "REFERENCE", ("tiny", "adjacency"))
     monkeypatch.setattr(spectra, "NETWORKS", {"tiny": (toy_teacher, INPUTS.shape)})
     monkeypatch.setattr(spectra, "_apart", spectra.measure)
-    assert list(spectra.bases().columns[1].cells) == ["72 + 11", "75"]
+    assert list(next(spectra.tables()).columns[1].cells) == ["72 + 11", "75"]
+
+
+def test_a_step_is_timed_without_what_surrounds_the_loop(monkeypatch):
+    readings = iter([10.0, 16.0])
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
+    assert measure.seconds_per_step(lambda on_step: [on_step(64) for _ in range(4)], steps=4) == 2.0
