@@ -95,12 +95,18 @@ class SweepTable(Callback):
     """Prints the table of a sweep at its end, and names the jobs that failed."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from dfkd_exp.report.paper import paper_rows, show, write_tables
         from dfkd_exp.report.tables import read_results, sweep_table
 
         folder = Path(config.hydra.sweep.dir)
         results, failed = read_results(folder)
         with console.log_to(folder / "log.txt"):
-            if results:
+            if results and config.table:
+                rows = paper_rows(results, config.table)
+                console.show(show(rows))
+                for path in write_tables(folder, rows):
+                    console.show(escape(f"table    {_short(path)}"))
+            elif results:
                 console.show(sweep_table(results))
             for job in failed:
                 console.error(f"job {job.name} failed: {_short(job / 'error.txt')}")
@@ -143,6 +149,7 @@ def help_page() -> str:
         "  dfkd experiment=mnist_lenet_quick        a named question; conf/experiment/ says what to expect of each",
         "  dfkd data=mnist teacher=hinton_net student=hinton_net_800 distillation.epochs=10",
         "  dfkd -m student=mlp,cnn seed=0,1,2       a sweep: every combination, one table; nothing is computed twice",
+        "  dfkd experiment=paper/table2             a table of the paper, every row, three seeds; resumable",
         "  dfkd pipeline=release release=FOLDER     the owner's side: write what is published, and stop",
         "  dfkd pipeline=from_release release=FOLDER student=mlp      the other side, without the data",
         "  dfkd --cfg job                           every setting, as it would be used",

@@ -68,6 +68,8 @@ class Config(Settings):
     """The release folder: which to write, with pipeline=release (empty: in the run's folder); which to read, with from_release."""
     name: str = ""
     """The runs' folder: outputs/runs/NAME. An experiment has its own; empty: the name of the data."""
+    table: str = ""
+    """Which of the paper's tables a sweep's rows are laid out as: table1, table2, table3, or none."""
     seed: int = 0
     """Of everything random."""
     outputs: str = "outputs"
@@ -78,6 +80,7 @@ class Config(Settings):
         self.require(
             "name", bool(re.fullmatch(r"[\w.-]{0,100}", self.name)), "a plain folder name of up to 100 characters"
         )
+        self.require_choice("table", ("", "table1", "table2", "table3"))
         self.require("seed", self.seed >= 0, "at least 0")
         if self.pipeline == "from_release":
             self.require(
@@ -100,7 +103,7 @@ class Config(Settings):
         """Of everything that decides the figures; where they are kept and how they are logged does not."""
         parts: dict[str, Any] = {}
         for field in fields(self):
-            if field.name not in ("outputs", "logger", "name", "release"):
+            if field.name not in ("outputs", "logger", "name", "release", "table"):
                 value = getattr(self, field.name)
                 parts[field.name] = value.identity() if isinstance(value, Settings) else value
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
@@ -142,7 +145,7 @@ def choices(group: str) -> list[str]:
 def groups() -> list[str]:
     """The config groups, in the order of the pipeline, then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))}
-    ordered = [*SCHEMAS, *("pipeline", "experiment", "recipe", "scale")]
+    ordered = [*SCHEMAS, *("pipeline", "experiment", "row", "recipe", "scale")]
     return [name for name in ordered if name in found] + sorted(found - set(ordered))
 
 

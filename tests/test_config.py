@@ -39,7 +39,7 @@ def test_every_choice_composes_into_objects(choice):
     if group == "pipeline":
         assert config.pipeline == name
     if group == "experiment":
-        assert config.name == name
+        assert config.name == name.replace("/", "_")
     config.hash()
     config.plain()
 
