@@ -120,20 +120,20 @@ def make_reconstruction(
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     metadata, teacher = release.metadata(), release.teacher(receiver)
-    engine = settle(
+    settled = settle(
         engine, teacher.to(workshop.device), metadata.to(workshop.device), settings, workshop.store.root / "engine.json"
     )
     identity = {
         "release": release.digest,
         "reconstruction": settings.identity(),
         "optimizer": optimizer.identity(),
-        "engine": engine.identity(),
+        "engine": settled.identity(),
         "seed": seed,
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        console.note(describe(engine))
-        batches = batches_of_groups(settings, optimizer, metadata.num_classes, engine.images_per_batch or 1000)
+        console.note(describe(settled))
+        batches = batches_of_groups(settings, optimizer, metadata.num_classes, settled.images_per_batch)
         expected = {shard_name(groups): groups for groups in batches}
         for path in folder.iterdir():
             if path.name not in expected and path.is_file():
@@ -143,7 +143,7 @@ def make_reconstruction(
         total = settings.groups_per_class * metadata.num_classes * steps_per_group
         with console.Progress("image-steps", total) as progress:
             progress.skip(total - sum(map(len, left)) * steps_per_group)
-            module = ReconstructionModule(teacher, metadata, settings, optimizer, engine, seed, progress)
+            module = ReconstructionModule(teacher, metadata, settings, optimizer, settled, seed, progress)
             # The trainer's precision is for training; the images' is not its business.
             runner = replace(workshop.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
             if left:

@@ -118,9 +118,9 @@ def reconstruct(
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = SCHEMAS[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()
-    engine = settle(engine or Engine(), frozen(teacher), metadata, chosen)
-    objective = Objective(teacher, metadata, chosen, engine)
-    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, engine.images_per_batch or 1000)
+    settled = settle(engine or Engine(), frozen(teacher), metadata, chosen)
+    objective = Objective(teacher, metadata, chosen, settled)
+    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, settled.images_per_batch)
 
     with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
         parts = [reconstruct_groups(objective, groups, optimizer, seed, progress.advance) for groups in batches]

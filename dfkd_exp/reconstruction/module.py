@@ -16,7 +16,7 @@ from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.gaussian import GaussianMetadata
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.reconstruction.engine import Engine
+from dfkd_exp.reconstruction.engine import Settled
 from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
@@ -32,7 +32,7 @@ class ReconstructionModule(pl.LightningModule):
         metadata: GaussianMetadata,
         settings: Reconstruction,
         optimizer: Optimizer,
-        engine: Engine,
+        engine: Settled,
         seed: int,
         progress: Progress,
     ):

@@ -71,7 +71,7 @@ class Reconstruction(Settings):
         raise NotImplementedError
 
     def loss(self, activations: list[Tensor], targets: Targets, metadata: GaussianMetadata) -> Tensor:
-        """Loss per group ``[G]`` of ``activations``, each ``[G, N, U]``, against the stacked targets."""
+        """Loss per group ``[G]`` of ``activations``, each ``[G, N, *U]``, against the stacked targets."""
         raise NotImplementedError
 
 
