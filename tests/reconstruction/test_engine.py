@@ -91,6 +91,84 @@ def test_what_was_measured_is_kept_and_believed(teacher, metadata, tmp_path, mon
     assert settle(chosen, teacher, metadata, SETTINGS, cache) == chosen
 
 
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b""], ids=["cut off", "a list", "bytes", "empty"])
+def test_a_file_of_engines_that_cannot_be_read_is_a_warning_and_written_anew(
+    teacher, metadata, tmp_path, monkeypatch, capsys, content
+):
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    cache = tmp_path / "engine.json"
+    cache.write_bytes(content)
+    chosen = settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    assert capsys.readouterr().err.count("warning") == 1
+    monkeypatch.setattr(tuning, "fastest", None)  # calling it would fail
+    assert settle(Engine(compile=False), teacher, metadata, SETTINGS, cache) == chosen
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "entry", [None, [], {}, {"precision": "fp8"}, {"convolutions": "rows"}, {"images_per_batch": "many"}], ids=str
+)
+def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
+    teacher, metadata, tmp_path, monkeypatch, capsys, entry
+):
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    cache = tmp_path / "engine.json"
+    settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    [(key, good)] = json.loads(cache.read_text()).items()
+    cache.write_text(json.dumps({key: {**good, **entry} if entry else entry, "another": 1}))
+    capsys.readouterr()
+    chosen = settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    assert capsys.readouterr().err.count("warning") == 1
+    known = json.loads(cache.read_text())
+    assert known["another"] == 1
+    assert Settled(**{name: known[key][name] for name in tuning.CHOICES}) == chosen
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": replace(SETTINGS, group_size=8)},
+        {"settings": replace(SETTINGS, total_variation=0.1)},
+        {"settings": Sample(images_per_class=8, group_size=4, steps=10)},
+        {"engine": Engine(precision="fp32", compile=False)},
+        {"threads": 7},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_what_the_choice_depends_on_is_asked_for_anew(teacher, metadata, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    cache = tmp_path / "engine.json"
+    settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    if "threads" in change:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: change["threads"])
+    settle(change.get("engine", Engine(compile=False)), teacher, metadata, change.get("settings", SETTINGS), cache)
+    assert len(json.loads(cache.read_text())) == 2
+
+
+def test_the_two_best_are_compiled_and_the_best_of_all_is_taken(teacher, metadata, tmp_path, monkeypatch):
+    """Compiling may turn the order round."""
+    rates = {("bf16", "direct"): 4.0, ("bf16", "blocks"): 3.0, ("fp32", "direct"): 1.0, ("fp32", "blocks"): 2.0}
+    compiled = []
+
+    def measured(work, engine):
+        form = (engine.precision, engine.convolutions)
+        compiled.extend([form] if engine.compile else [])
+        rate = rates[form] * (10 if engine.compile and form == ("bf16", "blocks") else 1) / engine.images_per_batch
+        return rate, measuring._first_step(work, replace(engine, compile=False, images_per_batch=1))
+
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(measuring, "_measure", measured)
+    chosen = settle(Engine(), teacher, metadata, SETTINGS)
+    assert compiled == [("bf16", "direct"), ("bf16", "blocks")]
+    assert chosen == Settled("bf16", "blocks", True, 200)
+
+
+def test_a_settled_engine_leaves_nothing_open():
+    with pytest.raises(ConfigError, match=r"engine\.compile must be chosen, got None"):
+        Settled(compile=None)
+    assert Settled().identity() == Engine(precision="fp32", convolutions="direct").identity()
+
+
 def test_what_the_user_says_is_not_changed(teacher, metadata, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     said = Engine(precision="bf16", convolutions="direct", compile=False)
