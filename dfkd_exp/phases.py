@@ -149,13 +149,15 @@ def make_reconstruction(
             if left:
                 batches_left: Any = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
                 runner.predict(module, batches_left, return_predictions=False)
-        losses = read_losses(folder).mean(1).tolist()
+        all_losses, steps = read_losses(folder)
+        losses = all_losses.mean(1).tolist()
         if logger := workshop.logger.for_phase("reconstruction"):
             for index, loss in enumerate(losses):
                 logger.log_metrics({"loss": loss}, step=min(index * max(1, settings.steps // 10), settings.steps))
             logger.save()
             logger.finalize("success")
-        return {"images": settings.images_per_class * metadata.num_classes, "losses": losses}
+        images = settings.images_per_class * metadata.num_classes
+        return {"images": images, "losses": losses, "steps": steps.double().mean().item()}
 
     count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
     title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"
