@@ -120,20 +120,20 @@ def make_reconstruction(
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     teacher = release.teacher(receiver)
     metadata = release.metadata().in_units(teacher)
-    engine = settle(
+    settled = settle(
         engine, teacher.to(workshop.device), metadata.to(workshop.device), settings, workshop.store.root / "engine.json"
     )
     identity = {
         "release": release.digest,
         "reconstruction": settings.identity(),
         "optimizer": optimizer.identity(),
-        "engine": engine.identity(),
+        "engine": settled.identity(),
         "seed": seed,
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        console.note(describe(engine))
-        batches = batches_of_groups(settings, optimizer, metadata.num_classes, engine.images_per_batch or 1000)
+        console.note(describe(settled))
+        batches = batches_of_groups(settings, optimizer, metadata.num_classes, settled.images_per_batch)
         expected = {shard_name(groups): groups for groups in batches}
         for path in folder.iterdir():
             if path.name not in expected and path.is_file():
@@ -143,19 +143,21 @@ def make_reconstruction(
         total = settings.groups_per_class * metadata.num_classes * steps_per_group
         with console.Progress("image-steps", total) as progress:
             progress.skip(total - sum(map(len, left)) * steps_per_group)
-            module = ReconstructionModule(teacher, metadata, settings, optimizer, engine, seed, progress)
+            module = ReconstructionModule(teacher, metadata, settings, optimizer, settled, seed, progress)
             # The trainer's precision is for training; the images' is not its business.
             runner = replace(workshop.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
             if left:
                 batches_left: Any = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
                 runner.predict(module, batches_left, return_predictions=False)
-        losses = read_losses(folder).mean(1).tolist()
+        all_losses, steps = read_losses(folder)
+        losses = all_losses.mean(1).tolist()
         if logger := workshop.logger.for_phase("reconstruction"):
             for index, loss in enumerate(losses):
                 logger.log_metrics({"loss": loss}, step=min(index * max(1, settings.steps // 10), settings.steps))
             logger.save()
             logger.finalize("success")
-        return {"images": settings.images_per_class * metadata.num_classes, "losses": losses}
+        images = settings.images_per_class * metadata.num_classes
+        return {"images": images, "losses": losses, "steps": steps.double().mean().item()}
 
     count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
     title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"

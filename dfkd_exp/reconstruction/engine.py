@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from dfkd_exp.settings import Settings
 
 PRECISIONS = ("auto", "fp32", "bf16")
-CONVOLUTIONS = ("auto", "direct", "rows")
+CONVOLUTIONS = ("auto", "direct", "blocks")
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Engine(Settings):
     precision: str = "auto"
     """Of the teacher's forward and backward pass: fp32, bf16, or auto. Images, statistics and losses are fp32 always."""
     convolutions: str = "auto"
-    """direct: PyTorch's; rows: as matrix products, faster on a CPU for small images; or auto."""
+    """direct: PyTorch's; blocks: as matrix products over blocks of pixels, with the pooling; or auto."""
     compile: bool | None = None
     """Compile loss and gradient into one kernel sequence (torch.compile); empty: where there is a compiler and it pays."""
     images_per_batch: int | None = None
@@ -34,11 +34,28 @@ class Engine(Settings):
             "images_per_batch", self.images_per_batch is None or self.images_per_batch >= 1, "at least 1, or empty"
         )
 
-    @property
-    def settled(self) -> bool:
-        """Whether nothing is left to be measured."""
-        return "auto" not in (self.precision, self.convolutions) and None not in (self.compile, self.images_per_batch)
+
+@dataclass
+class Settled(Engine):
+    """An engine that leaves nothing open; by default PyTorch as it is, the reference for all others."""
+
+    precision: str = "fp32"
+    """fp32 or bf16."""
+    convolutions: str = "direct"
+    """direct or blocks."""
+    compile: bool = False
+    """Whether."""
+    images_per_batch: int = 1000
+    """How many."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in fields(Engine):
+            self.require(field.name, getattr(self, field.name) not in ("auto", None), "chosen")
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "kind": Engine.__name__}  # whether it was said or measured is all the same
 
 
-PLAIN = Engine(precision="fp32", convolutions="direct", compile=False, images_per_batch=1000)
-"""PyTorch as it is: the reference for all others."""
+PLAIN = Settled()
+"""PyTorch as it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,20 @@ from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.losses import Targets, gaussian_blur
 from dfkd_exp.reconstruction.objective import Objective, draw_groups, group_label
 from dfkd_exp.reconstruction.settings import SCHEMAS, Adam, Optimizer, Reconstruction
+from dfkd_exp.reconstruction.stopping import Stopping
 from dfkd_exp.reconstruction.tuning import settle
 from dfkd_exp.settings import did_you_mean
 
 
 @dataclass(frozen=True)
 class Images:
-    """Reconstructions: ``inputs[N, C, H, W]`` as the teacher takes them, the class ``labels[N]`` they were made for, and
-    the ``losses[S, G]`` of their groups at S moments on the way."""
+    """Reconstructions: ``inputs[N, C, H, W]`` as the teacher takes them, the class ``labels[N]`` they were made for, the
+    ``losses[S, G]`` of their groups at S moments on the way, and the ``steps[G]`` that each took, if known."""
 
     inputs: Tensor
     labels: Tensor
     losses: Tensor
+    steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -50,23 +52,25 @@ def reconstruct_groups(
     seed: int,
     on_step: Callable[[int], None] = lambda images: None,
 ) -> Images:
-    """The images of ``groups``, made side by side. ``on_step(number of images)`` is called after each step.
+    """The images of ``groups``, made side by side. ``on_step(number of image-steps)`` is called after each
+    step, and once for those that were not needed.
 
     Every group's noise and targets come from a generator of its own, and its loss from its own images, so its images
     do not depend on the groups beside it.
     """
     settings, metadata = objective.settings, objective.metadata
     pixels, targets = draw_groups(objective, groups, seed)
-    losses = _optimise(pixels, objective, targets, optimizer, on_step)
+    losses, steps = _optimise(pixels, objective, targets, optimizer, on_step)
     labels = torch.tensor([group_label(g, metadata.num_classes) for g in groups]).repeat_interleave(settings.group_size)
-    return Images(metadata.inputs.from_pixels(pixels).cpu().contiguous(), labels, losses)
+    return Images(metadata.inputs.from_pixels(pixels).cpu().contiguous(), labels, losses, steps)
 
 
 def _optimise(
     pixels: Tensor, objective: Objective, targets: Targets, optimizer: Optimizer, on_step: Callable[[int], None]
-) -> Tensor:
-    """Change ``pixels[G * N, C, H, W]`` in place; the groups' losses ``[S, G]`` every tenth of the way."""
+) -> tuple[Tensor, Tensor]:
+    """Change ``pixels[G * N, C, H, W]`` in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``."""
     settings = objective.settings
+    stopping = Stopping(settings, len(pixels) // settings.group_size)
     stepper = optimizer.build(pixels)
     base_lr = stepper.param_groups[0]["lr"]
     keep_every = max(1, settings.steps // 10)
@@ -90,8 +94,11 @@ def _optimise(
         if settings.clamp:
             pixels.clamp_(0, 1)
         on_step(len(pixels))
-    history.append(objective(pixels, targets)[0])
-    return torch.stack(history).cpu()
+        if stopping.all_converged(step, seen[0], pixels):
+            on_step(len(pixels) * (settings.steps - step - 1))
+            break
+    stopping.restore(pixels)
+    return stopping.history(history, keep_every, final=objective(pixels, targets)[0]), stopping.steps
 
 
 def reconstruct(
@@ -119,9 +126,9 @@ def reconstruct(
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = SCHEMAS[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()
-    engine = settle(engine or Engine(), frozen(teacher), metadata, chosen)
-    objective = Objective(teacher, metadata, chosen, engine)
-    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, engine.images_per_batch or 1000)
+    settled = settle(engine or Engine(), frozen(teacher), metadata, chosen)
+    objective = Objective(teacher, metadata, chosen, settled)
+    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, settled.images_per_batch)
 
     with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
         parts = [reconstruct_groups(objective, groups, optimizer, seed, progress.advance) for groups in batches]
@@ -134,4 +141,5 @@ def concatenate(parts: Sequence[Images]) -> Images:
         torch.cat([part.inputs for part in parts]),
         torch.cat([part.labels for part in parts]),
         torch.cat([part.losses for part in parts], dim=1),
+        torch.cat([part.steps for part in parts]),
     )

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Targets = list[tuple[Tensor, ...]]
-"""What groups are to match, per recorded layer: tensors ``[G, …, U]``."""
+"""What groups are to match, per recorded layer: tensors ``[G, …, *U]``, the units in any shape, that of the activations."""
 
 
 def sample_loss(
@@ -15,15 +15,16 @@ def sample_loss(
 ) -> Tensor:
     """``sum_l w_l / U_l sum_i (relu(a_l,i) - relu(t_l,i))^2``, mean over a group's images: ``[G]``.
 
-    ``activations``: ``[G, N, U_l]`` per layer, logits divided by the temperature; ``targets``: for each layer the draws ``[G, N, U_l]`` of
-    the blocks that hold it, whose errors add up. ``weights``: w, 1 if left out. Source: METHOD, table "What the paper keeps"; w is 1 for
-    Gaussians and U_l, so that units are summed, for records. Differs from the authors' code, which divides by U_l twice.
+    ``activations``: ``[G, N, *U_l]`` per layer, units in any shape, logits divided by the temperature; ``targets``: for each layer the
+    draws, of the same shape, of the blocks that hold it, whose errors add up. ``weights``: w, 1 if left out.
+    Source: METHOD, table "What the paper keeps"; w is 1 for Gaussians and U_l, so that units are summed, for records.
+    Differs from the authors' code, which divides by U_l twice.
     """
     total = activations[0].new_zeros(activations[0].shape[0])
     for index, (values, draws) in enumerate(zip(activations, targets, strict=True)):
         for wanted in draws:
             difference = F.relu(values) - F.relu(wanted) if relu else values - wanted
-            total = total + difference.square().mean((1, 2)) * (weights[index] if weights else 1.0)
+            total = total + _mean(difference.square()) * (weights[index] if weights else 1.0)
     return total
 
 
@@ -47,7 +48,7 @@ class _GroupMoments(torch.autograd.Function):
 
 
 def group_moments(activations: Tensor) -> tuple[Tensor, Tensor]:
-    """Means and unbiased variances of groups: ``[G, N, U]`` to ``[G, U]`` each. Can be differentiated once."""
+    """Means and unbiased variances of groups: ``[G, N, *U]`` to ``[G, *U]`` each. Can be differentiated once."""
     return _GroupMoments.apply(activations)
 
 
@@ -64,7 +65,7 @@ def moment_loss(
     ``v_i = (1 - shrinkage) sd_i^2 + shrinkage mean_i sd^2``: METHOD's formula at 1; below it, a unit that hardly varies in
     the data, such as a pixel of the background, is held the more tightly.
 
-    ``activations``: ``[G, N, U_l]``, each group N images of one class; ``means`` and ``deviations``: ``[G, U_l]``;
+    ``activations``: ``[G, N, *U_l]``, each group N images of one class; ``means`` and ``deviations``: ``[G, *U_l]``;
     ``logits``: draws ``[G, N, K]``, compared image by image with the last layer, divided by its mean variance too.
     Source: METHOD, "Beyond the paper". Differs from DeepInversion (Yin et al. 2020, eq. 4): per class, for any layer.
     """
@@ -75,12 +76,18 @@ def moment_loss(
         own_std = (own_variance + 1e-8).sqrt()
         error = (own_mean - mean).square() + (own_std - std).square()
         variance = std.square()
-        scale = (variance + shrinkage * (variance.mean(1, keepdim=True) - variance)).clamp_min(1e-8)
-        total = total + (error / scale).mean(1)
+        shared = _mean(variance).view(-1, *[1] * (variance.dim() - 1))
+        scale = (variance + shrinkage * (shared - variance)).clamp_min(1e-8)
+        total = total + _mean(error / scale)
     if logits is not None and logits_weight:
-        scale = deviations[-1].square().mean(1).clamp_min(1e-8)
-        total = total + logits_weight * (activations[-1] - logits).square().mean((1, 2)) / scale
+        scale = _mean(deviations[-1].square()).clamp_min(1e-8)
+        total = total + logits_weight * _mean((activations[-1] - logits).square()) / scale
     return total
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Over all but groups: ``[G, …]`` to ``[G]``. Not flattened first, which would cost the compiler its vector code."""
+    return values.mean(tuple(range(1, values.dim())))
 
 
 def total_variation(images: Tensor) -> Tensor:

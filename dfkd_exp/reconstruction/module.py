@@ -16,7 +16,7 @@ from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.reconstruction.engine import Engine
+from dfkd_exp.reconstruction.engine import Settled
 from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
@@ -32,7 +32,7 @@ class ReconstructionModule(pl.LightningModule):
         metadata: Metadata,
         settings: Reconstruction,
         optimizer: Optimizer,
-        engine: Engine,
+        engine: Settled,
         seed: int,
         progress: Progress,
     ):
@@ -61,8 +61,7 @@ class ShardWriter(BasePredictionWriter):
     def write_on_batch_end(
         self, trainer: Any, pl_module: Any, prediction: Images, batch_indices: Any, batch: Any, *_: Any
     ) -> None:
-        tensors = {"inputs": prediction.inputs, "labels": prediction.labels, "losses": prediction.losses}
-        write_atomically(self.folder / shard_name(batch), save(tensors))
+        write_atomically(self.folder / shard_name(batch), save(dict(vars(prediction))))
 
 
 def shard_name(groups: list[int]) -> str:
@@ -75,10 +74,11 @@ def read_shards(folder: Path) -> Images:
     return concatenate([Images(**load_file(path)) for path in sorted(folder.glob("groups-*.safetensors"))])
 
 
-def read_losses(folder: Path) -> Tensor:
-    """The losses ``[S, G]`` of all groups, without reading the images, which may be many."""
-    losses = []
+def read_losses(folder: Path) -> tuple[Tensor, Tensor]:
+    """The losses ``[S, G]`` and steps ``[G]`` of all groups, without reading the images, which may be many."""
+    losses, steps = [], []
     for path in sorted(folder.glob("groups-*.safetensors")):
         with safe_open(path, framework="pt") as file:
             losses.append(file.get_tensor("losses"))
-    return torch.cat(losses, dim=1)
+            steps.append(file.get_tensor("steps"))
+    return torch.cat(losses, dim=1), torch.cat(steps)

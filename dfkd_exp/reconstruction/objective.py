@@ -6,6 +6,7 @@ import copy
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import Recorder, recording
-from dfkd_exp.reconstruction.engine import Engine
+from dfkd_exp.reconstruction.engine import Settled
 from dfkd_exp.reconstruction.losses import Targets, total_variation
-from dfkd_exp.reconstruction.rows import with_row_convolutions
+from dfkd_exp.reconstruction.runs import with_blocks
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.start import around, class_means
 from dfkd_exp.seeding import derive_seed
@@ -24,32 +25,56 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[..., tuple[Tensor, Tensor]]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a layer's outputs for one image lie in memory: the index of each unit in the order of the metadata, ``[*U]``."""
+
+    order: Tensor
+    channels_last: bool = False
+
+    @classmethod
+    def of(cls, output: Tensor) -> Layout:
+        """That of outputs ``[N, …]`` in the metadata's order, whichever way their strides are."""
+        order = torch.arange(output[0].numel(), device=output.device).view(output.shape[1:])
+        channels_last = output.dim() == 4 and output.is_contiguous(memory_format=torch.channels_last)
+        if channels_last and not output.is_contiguous():
+            return cls(order.permute(1, 2, 0), channels_last=True)
+        return cls(order)
+
+    def __call__(self, output: Tensor) -> Tensor:
+        """Outputs ``[N, …]`` as ``[N, *U]``, without moving anything."""
+        return output.permute(0, 2, 3, 1) if self.channels_last else output
+
+
 class Objective:
     """``objective(pixels, targets)``: losses ``[G]``, and the gradient of their sum, for ``pixels[G * N, C, H, W]``.
 
     It holds the frozen teacher in the form that the engine asks for. Images, statistics and losses are float32 always.
     """
 
-    def __init__(self, teacher: nn.Module, metadata: Metadata, settings: Reconstruction, engine: Engine):
+    def __init__(self, teacher: nn.Module, metadata: Metadata, settings: Reconstruction, engine: Settled):
         self.metadata, self.settings, self.engine = metadata, settings, engine
         self.dtype = DTYPES[engine.precision]
         example = metadata.inputs.from_pixels(torch.full((2, *metadata.inputs.shape), 0.5))
         example = example.to(metadata.device)
         self.class_means = class_means(teacher, metadata, settings.init_mean) if settings.start == "metadata" else None
-        if engine.convolutions == "rows":
-            teacher = with_row_convolutions(teacher, example)
+        orders: dict[str, Tensor] = {}
+        if engine.convolutions == "blocks":
+            teacher, orders = with_blocks(teacher, example)
         elif self.dtype != torch.float32:
             teacher = copy.deepcopy(teacher)
         self.teacher = teacher.to(self.dtype)
         with torch.no_grad(), recording(self.teacher, metadata.layer_names) as recorder:
-            self._orders = [_memory_order(output) for output in recorder(example.to(self.dtype))]
+            outputs = recorder(example.to(self.dtype))
+        named = zip(metadata.layer_names, outputs, strict=True)
+        self._layouts = [Layout(orders[name]) if name in orders else Layout.of(output) for name, output in named]
         self._steps: dict[tuple[int, ...], Step] = {}
 
     def arranged(self, targets: Targets) -> Targets:
-        """``targets`` with their units in the order in which the teacher's outputs lie in memory. Do this once per batch."""
+        """``targets`` ``[G, …, U]`` as the teacher's outputs lie in memory: ``[G, …, *U]``. Do this once per batch."""
         return [
-            tuple(values if order is None else values[..., order.to(values.device)].contiguous() for values in layer)
-            for layer, order in zip(targets, self._orders, strict=True)
+            tuple(values[..., layout.order.to(values.device)].contiguous() for values in layer)
+            for layer, layout in zip(targets, self._layouts, strict=True)
         ]
 
     def __call__(self, pixels: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
@@ -64,9 +89,11 @@ class Objective:
         """The loss of each group, ``[G]``: the match with the metadata, and the priors."""
         settings = self.settings
         inputs = self.metadata.inputs.from_pixels(pixels).to(self.dtype)
-        recorded = zip(recorder(inputs), self._orders, strict=True)
-        activations = self.metadata.activations([_in_memory_order(output, order).float() for output, order in recorded])
-        grouped = [values.unflatten(0, (-1, settings.group_size)) for values in activations]
+        recorded = zip(recorder(inputs), self._layouts, strict=True)
+        activations = self.metadata.activations([layout(output).float() for output, layout in recorded])
+        # Not [G, N, U]: with one index per axis of the memory's the compiler makes vector code, with remainders it does not.
+        shapes = [(-1, settings.group_size, *layout.order.shape) for layout in self._layouts]
+        grouped = [values.reshape(shape) for values, shape in zip(activations, shapes, strict=True)]
         losses = settings.loss(grouped, targets, self.metadata)
         if settings.total_variation:
             losses = losses + settings.total_variation * total_variation(pixels).view(len(losses), -1).mean(1)
@@ -90,17 +117,6 @@ class Objective:
         graph = make_fx(step)(pixels.detach(), *flat)
         warnings.filterwarnings("ignore", module="torch._(inductor|dynamo|functorch).*")
         return torch.compile(graph, dynamic=False)
-
-
-def _memory_order(output: Tensor) -> Tensor | None:
-    """Where outputs ``[N, C, H, W]`` lie with channels last, the index of each unit in memory order; else None."""
-    if output.dim() != 4 or output.is_contiguous() or not output.is_contiguous(memory_format=torch.channels_last):
-        return None
-    return torch.arange(output[0].numel(), device=output.device).view(output.shape[1:]).permute(1, 2, 0).flatten()
-
-
-def _in_memory_order(output: Tensor, order: Tensor | None) -> Tensor:
-    return (output if order is None else output.permute(0, 2, 3, 1)).flatten(1)
 
 
 def group_label(group: int, num_classes: int) -> int:

@@ -29,7 +29,12 @@ class Reconstruction(Settings):
     group_size: int = 100
     """Images per group: the atom of reconstruction, whose result depends on nothing but the seed and its index."""
     steps: int = 200
-    """Optimiser steps per group."""
+    """Optimiser steps per group, at most."""
+    tolerance: float = 0.0
+    """A group is done when its loss has fallen by no more than this share; 0: after all steps. For schedule=constant: a rate
+    that falls is converging by itself."""
+    patience: int = 20
+    """within so many steps, looked at as often."""
     schedule: str = "cosine"
     """Learning rate over the steps: constant, or cosine (falling to zero)."""
     start: str = "noise"
@@ -50,7 +55,7 @@ class Reconstruction(Settings):
     """every so many steps."""
 
     def __post_init__(self) -> None:
-        for name in ("images_per_class", "group_size", "steps", "blur_every"):
+        for name in ("images_per_class", "group_size", "steps", "patience", "blur_every"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("init_std", "total_variation", "l2", "blur_sigma"):
             self.require(name, getattr(self, name) >= 0, "at least 0")
@@ -59,6 +64,7 @@ class Reconstruction(Settings):
             self.images_per_class % self.group_size == 0,
             f"a multiple of reconstruction.group_size={self.group_size}",
         )
+        self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require_choice("schedule", SCHEDULES)
         self.require_choice("start", STARTS)
 
@@ -71,7 +77,7 @@ class Reconstruction(Settings):
         raise NotImplementedError
 
     def loss(self, activations: list[Tensor], targets: Targets, metadata: Metadata) -> Tensor:
-        """Loss per group ``[G]`` of ``activations``, each ``[G, N, U]``, against the stacked targets."""
+        """Loss per group ``[G]`` of ``activations``, each ``[G, N, *U]``, against the stacked targets."""
         raise NotImplementedError
 
 

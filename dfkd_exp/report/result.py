@@ -50,7 +50,7 @@ def build_result(
         "metadata_bytes": metadata.num_bytes,
         "source_bytes": shown.num_bytes,
         "images": student["images"],
-        "steps": config.reconstruction.steps if reconstruction else None,
+        "steps": reconstruction.info["steps"] if reconstruction else None,
         "reconstruction_loss": reconstruction.info["losses"][-1] if reconstruction else None,
         # Decoding is timed within the phase that first asked for the images.
         "seconds": sum(artifact.seconds for name, artifact in artifacts.items() if name != "images" or artifact.reused),

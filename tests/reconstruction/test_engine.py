@@ -9,18 +9,16 @@ import torch
 from torch import nn
 
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.models.networks import LeNet5
-from dfkd_exp.reconstruction import Moments, Sample, tuning
-from dfkd_exp.reconstruction.engine import PLAIN, Engine
+from dfkd_exp.reconstruction import Moments, Sample, measuring, tuning
+from dfkd_exp.reconstruction.engine import PLAIN, Engine, Settled
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
-from dfkd_exp.reconstruction.rows import RowConv2d, fits, with_row_convolutions
 from dfkd_exp.reconstruction.tuning import settle
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=10)
 ENGINES = [
-    Engine(precision, convolutions, compile, 8)
-    for precision, convolutions, compile in itertools.product(("fp32", "bf16"), ("direct", "rows"), (False,))
+    Settled(precision, convolutions, compile, 8)
+    for precision, convolutions, compile in itertools.product(("fp32", "bf16"), ("direct", "blocks"), (False,))
 ]
 
 
@@ -47,9 +45,9 @@ def test_every_engine_computes_the_same_loss_and_gradient(teacher, metadata, eng
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_compiled_it_computes_the_same(teacher, metadata, precision):
-    engine = Engine(precision, "direct", False, 8)
+@pytest.mark.parametrize(("precision", "convolutions"), [("fp32", "direct"), ("fp32", "blocks"), ("bf16", "blocks")])
+def test_compiled_it_computes_the_same(teacher, metadata, precision, convolutions):
+    engine = Settled(precision, convolutions, False, 8)
     losses, gradient = start(teacher, metadata, replace(engine, compile=True))
     plain_losses, plain_gradient = start(teacher, metadata, engine)
     error = (gradient - plain_gradient).norm() / plain_gradient.norm()
@@ -68,63 +66,9 @@ def test_its_images_fit_the_metadata_as_well_and_whatever_is_made_beside_them(te
 
 
 def test_the_teacher_itself_stays_as_it_was(teacher, metadata):
-    start(teacher, metadata, Engine("bf16", "rows", False, 8))
+    start(teacher, metadata, Settled("bf16", "blocks", False, 8))
     assert {parameter.dtype for parameter in teacher.parameters()} == {torch.float32}
     assert any(isinstance(module, nn.Conv2d) for module in teacher.modules())
-
-
-@pytest.mark.parametrize(
-    ("convolution", "size"),
-    [
-        (nn.Conv2d(1, 6, 5), (32, 32)),
-        (nn.Conv2d(3, 4, 3, padding=1, bias=False), (7, 9)),
-        (nn.Conv2d(2, 3, (1, 3), padding=(0, 2)), (4, 5)),
-        (nn.Conv2d(2, 3, 3, padding="same"), (6, 5)),
-        (nn.Conv2d(2, 3, 2, padding="valid"), (6, 5)),
-    ],
-)
-def test_a_convolution_by_rows_is_the_convolution(convolution, size):
-    images = torch.randn(3, convolution.in_channels, *size, requires_grad=True)
-    assert fits(convolution, size)
-    direct, rows = convolution(images), RowConv2d(convolution, size)(images)
-    torch.testing.assert_close(rows, direct, rtol=1e-5, atol=1e-5)
-    weights = torch.randn_like(direct)
-    (expected,) = torch.autograd.grad((direct * weights).sum(), images)
-    (found,) = torch.autograd.grad((rows * weights).sum(), images)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        nn.Conv2d(4, 4, 3, stride=2),
-        nn.Conv2d(4, 4, 3, dilation=2),
-        nn.Conv2d(4, 4, 3, groups=2),
-        nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(4, 4, 2, padding="same"),
-        nn.Conv2d(256, 256, 3),
-        nn.Linear(4, 4),
-    ],
-    ids=str,
-)
-def test_other_layers_are_left_alone(module):
-    assert not fits(module, (32, 32))
-
-
-def test_layers_keep_their_names_and_a_layer_used_at_two_sizes_its_form():
-    class Twice(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.shared, self.once = nn.Conv2d(1, 1, 3), nn.Conv2d(1, 2, 3)
-
-        def forward(self, x):
-            return self.once(self.shared(self.shared(x)))
-
-    network, images = Twice(), torch.rand(2, 1, 9, 9)
-    changed = with_row_convolutions(network, images)
-    assert isinstance(changed.once, RowConv2d)
-    assert isinstance(changed.shared, nn.Conv2d)
-    torch.testing.assert_close(changed(images), network(images))
 
 
 def test_little_work_is_done_plainly_without_measuring(teacher, metadata, tmp_path):
@@ -138,13 +82,91 @@ def test_what_was_measured_is_kept_and_believed(teacher, metadata, tmp_path, mon
     cache = tmp_path / "store" / "engine.json"
     open_choice = Engine(compile=False)
     chosen = settle(open_choice, teacher, metadata, SETTINGS, cache)
-    assert chosen.settled
+    assert isinstance(chosen, Settled)
     [found] = json.loads(cache.read_text()).values()
     assert found["image_steps_per_second"] > 0
     assert "times plain PyTorch" in capsys.readouterr().out
-    monkeypatch.setattr(tuning, "_measure", None)  # calling it would fail
+    monkeypatch.setattr(tuning, "fastest", None)  # calling it would fail
     assert settle(open_choice, teacher, metadata, SETTINGS, cache) == chosen
     assert settle(chosen, teacher, metadata, SETTINGS, cache) == chosen
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b""], ids=["cut off", "a list", "bytes", "empty"])
+def test_a_file_of_engines_that_cannot_be_read_is_a_warning_and_written_anew(
+    teacher, metadata, tmp_path, monkeypatch, capsys, content
+):
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    cache = tmp_path / "engine.json"
+    cache.write_bytes(content)
+    chosen = settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    assert capsys.readouterr().err.count("warning") == 1
+    monkeypatch.setattr(tuning, "fastest", None)  # calling it would fail
+    assert settle(Engine(compile=False), teacher, metadata, SETTINGS, cache) == chosen
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "entry", [None, [], {}, {"precision": "fp8"}, {"convolutions": "rows"}, {"images_per_batch": "many"}], ids=str
+)
+def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
+    teacher, metadata, tmp_path, monkeypatch, capsys, entry
+):
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    cache = tmp_path / "engine.json"
+    settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    [(key, good)] = json.loads(cache.read_text()).items()
+    cache.write_text(json.dumps({key: {**good, **entry} if entry else entry, "another": 1}))
+    capsys.readouterr()
+    chosen = settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    assert capsys.readouterr().err.count("warning") == 1
+    known = json.loads(cache.read_text())
+    assert known["another"] == 1
+    assert Settled(**{name: known[key][name] for name in tuning.CHOICES}) == chosen
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": replace(SETTINGS, group_size=8)},
+        {"settings": replace(SETTINGS, total_variation=0.1)},
+        {"settings": Sample(images_per_class=8, group_size=4, steps=10)},
+        {"engine": Engine(precision="fp32", compile=False)},
+        {"threads": 7},
+    ],
+    ids=lambda change: str(change)[:60],
+)
+def test_what_the_choice_depends_on_is_asked_for_anew(teacher, metadata, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    cache = tmp_path / "engine.json"
+    settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    if "threads" in change:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: change["threads"])
+    settle(change.get("engine", Engine(compile=False)), teacher, metadata, change.get("settings", SETTINGS), cache)
+    assert len(json.loads(cache.read_text())) == 2
+
+
+def test_the_two_best_are_compiled_and_the_best_of_all_is_taken(teacher, metadata, tmp_path, monkeypatch):
+    """Compiling may turn the order round."""
+    rates = {("bf16", "direct"): 4.0, ("bf16", "blocks"): 3.0, ("fp32", "direct"): 1.0, ("fp32", "blocks"): 2.0}
+    compiled = []
+
+    def measured(work, engine):
+        form = (engine.precision, engine.convolutions)
+        compiled.extend([form] if engine.compile else [])
+        rate = rates[form] * (10 if engine.compile and form == ("bf16", "blocks") else 1) / engine.images_per_batch
+        return rate, measuring._first_step(work, replace(engine, compile=False, images_per_batch=1))
+
+    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(measuring, "_measure", measured)
+    chosen = settle(Engine(), teacher, metadata, SETTINGS)
+    assert compiled == [("bf16", "direct"), ("bf16", "blocks")]
+    assert chosen == Settled("bf16", "blocks", True, 200)
+
+
+def test_a_settled_engine_leaves_nothing_open():
+    with pytest.raises(ConfigError, match=r"engine\.compile must be chosen, got None"):
+        Settled(compile=None)
+    assert Settled().identity() == Engine(precision="fp32", convolutions="direct").identity()
 
 
 def test_what_the_user_says_is_not_changed(teacher, metadata, tmp_path, monkeypatch):
@@ -167,13 +189,8 @@ def test_where_nothing_can_be_compiled_the_work_is_done_uncompiled(teacher, meta
 
 def test_a_precision_that_is_too_far_off_is_not_taken(teacher, metadata, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
-    monkeypatch.setattr(tuning, "LARGEST_GRADIENT_ERROR", 1e-4)
+    monkeypatch.setattr(measuring, "LARGEST_GRADIENT_ERROR", 1e-4)
     assert settle(Engine(compile=False), teacher, metadata, SETTINGS, tmp_path / "engine.json").precision == "fp32"
-
-
-def test_lenets_convolutions_fit():
-    network = with_row_convolutions(LeNet5(), torch.rand(2, 1, 32, 32))
-    assert sum(isinstance(module, RowConv2d) for module in network.modules()) == 2
 
 
 @pytest.mark.parametrize(
