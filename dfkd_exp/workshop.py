@@ -19,7 +19,7 @@ from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.store import Artifact, Store, write_atomically
 from dfkd_exp.trainer import TrainerSettings
 
-VERSIONS = {"images": 1, "teacher": 1, "metadata": 1, "release": 1, "reconstruction": 1, "student": 1, "evaluation": 1}
+VERSIONS = {"images": 1, "teacher": 1, "metadata": 1, "release": 1, "reconstruction": 1, "student": 2, "evaluation": 1}
 """Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
 
 
