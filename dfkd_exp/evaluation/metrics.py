@@ -9,7 +9,7 @@ from dfkd_exp.inputs import InputSpec
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, images: Tensor, inputs: InputSpec, batch_size: int = 1000) -> Tensor:
+def predict_logits(network: nn.Module, images: Tensor, inputs: InputSpec, batch_size: int = 500) -> Tensor:
     """Logits ``[N, K]`` of a network in evaluation mode for ``images[N, C, H, W]``: uint8 pixels, or floating inputs.
 
     The images go to the network's device a batch at a time; the logits come back to the CPU.
