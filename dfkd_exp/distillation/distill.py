@@ -9,14 +9,19 @@ from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
-from dfkd_exp.distillation.module import Loss, ResumePoint, TrainingModule
+from dfkd_exp.distillation.module import Loss, Prepare, ResumePoint, TrainingModule
 from dfkd_exp.distillation.settings import Distillation, Training
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.models.recording import frozen
+from dfkd_exp.models.recording import find_layers, frozen
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
+
+CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
+"""Of images and the teacher's activations that are made for several batches at once: what a processor has in its cache, or
+what keeps a GPU busy."""
+MOST_BATCHES_PER_CHUNK = 64
 
 
 def fit(
@@ -29,16 +34,17 @@ def fit(
     trainer: TrainerSettings | None = None,
     logger: object = False,
     resume: Path | None = None,
+    prepare: Prepare = lambda chunk, _: chunk,
+    batches_per_chunk: int = 1,
 ) -> nn.Module:
     """Train ``network`` in place on slices of ``tensors`` (all ``[N, ...]``) and return it, on the CPU, after the last epoch.
 
-    ``resume``: a file to continue from if it exists, and to save to from time to time. The result is the same, bit for
-    bit, whether it was interrupted or not.
+    ``prepare`` makes batches of them, ``batches_per_chunk`` at a time. ``resume``: a file to continue from if it exists, and
+    to save to from time to time. The result is the same, bit for bit, whether it was interrupted or not.
     """
     network.train()  # it may have been evaluated before
-    steps = settings.epochs * -(-len(tensors[0]) // settings.batch_size)
-    with Progress(label, steps) as progress:
-        module = TrainingModule(network, tensors, loss, settings, seed, progress)
+    with Progress(label, settings.num_steps(len(tensors[0]))) as progress:
+        module = TrainingModule(network, tensors, loss, settings, seed, progress, prepare, batches_per_chunk)
         callbacks = [ResumePoint(resume)] if resume else []
         runner = (trainer or TrainerSettings()).build(
             logger=logger, callbacks=callbacks, max_epochs=settings.epochs, reload_dataloaders_every_n_epochs=1
@@ -55,11 +61,17 @@ def train_on_labels(
 ) -> nn.Module:
     """Cross-entropy with the labels. ``images[N, C, H, W]``: uint8 pixels, or floating inputs as they are."""
 
+    def prepare(chunk: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        shown, wanted = chunk
+        return _shown(shown, inputs, settings, generator), wanted
+
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch
-        return nn.functional.cross_entropy(net(_as_inputs(_augmented(shown, inputs, settings), inputs)), wanted)
+        return nn.functional.cross_entropy(net(shown), wanted)
 
-    return fit(network, (images, labels), loss, settings, seed, **options)
+    device = (options.get("trainer") or TrainerSettings()).device()
+    size = _batches_per_chunk(settings, images[:1].numel(), device)
+    return fit(network, (images, labels), loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
 
 
 def train_on_teacher(
@@ -72,24 +84,26 @@ def train_on_teacher(
     **options,
 ) -> nn.Module:
     """Soft cross-entropy with the teacher. Without augmentation the teacher answers once for each image."""
-    trainer: TrainerSettings = options.get("trainer") or TrainerSettings()
-    frozen(teacher).to(trainer.device())
-    temperature = settings.temperature
+    device = (options.get("trainer") or TrainerSettings()).device()
+    frozen(teacher).to(device)
+
+    def prepare(chunk: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+        shown = _shown(chunk[0], inputs, settings, generator)
+        return shown, teacher(shown) if settings.augment else chunk[1]
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch
-        return soft_cross_entropy(net(_as_inputs(shown, inputs)), wanted, temperature)
+        return soft_cross_entropy(net(shown), wanted, settings.temperature)
 
-    def augmented_loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        shown = _augmented(batch[0], inputs, settings)
-        with torch.no_grad():
-            wanted = teacher(shown)
-        return soft_cross_entropy(net(shown), wanted, temperature)
-
+    tensors: tuple[Tensor, ...] = (images,)
+    units = images[:1].numel()
     if settings.augment:
-        fit(network, (images,), augmented_loss, settings, seed, **options)
+        example = _as_inputs(images[:1].to(device), inputs)
+        units += sum(layer.num_units for layer in find_layers(teacher, example))
     else:
-        fit(network, (images, predict_logits(teacher, images, inputs)), loss, settings, seed, **options)
+        tensors = (images, predict_logits(teacher, images, inputs))
+    size = _batches_per_chunk(settings, units, device)
+    fit(network, tensors, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
     teacher.cpu()
     return network
 
@@ -119,8 +133,17 @@ def _as_inputs(images: Tensor, inputs: InputSpec) -> Tensor:
     return images if images.is_floating_point() else inputs.from_pixels(images)
 
 
-def _augmented(images: Tensor, inputs: InputSpec, settings: Training) -> Tensor:
-    if not (isinstance(settings, Distillation) and settings.augment):
-        return images
+def _shown(images: Tensor, inputs: InputSpec, settings: Training, generator: torch.Generator) -> Tensor:
+    """What the network in training sees of ``images``."""
     shown = _as_inputs(images, inputs)
-    return random_affine(shown, inputs, settings.augment_degrees, settings.augment_shift, settings.augment_scale)
+    if not (isinstance(settings, Distillation) and settings.augment):
+        return shown
+    return random_affine(
+        shown, inputs, settings.augment_degrees, settings.augment_shift, settings.augment_scale, generator
+    )
+
+
+def _batches_per_chunk(settings: Training, units_per_image: int, device: torch.device) -> int:
+    """As many batches as are worth preparing at once."""
+    batch_bytes = 4 * units_per_image * settings.batch_size
+    return max(1, min(MOST_BATCHES_PER_CHUNK, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"]) // batch_bytes))

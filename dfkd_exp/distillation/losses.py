@@ -21,20 +21,36 @@ def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperatu
     return -(temperature**2) * (probabilities * log_probabilities).sum(1).mean()
 
 
-def random_affine(images: Tensor, inputs: InputSpec, degrees: float, shift: float, scale: float) -> Tensor:
-    """Each of ``images[N, C, H, W]`` turned, shifted and scaled by its own small random amounts; outside is pixel 0."""
-    count = len(images)
-    uniform = torch.rand(4, count, device=images.device) * 2 - 1
-    angle = uniform[0] * math.radians(degrees)
-    size = 1 + uniform[1] * scale
+def random_affine(
+    images: Tensor,
+    inputs: InputSpec,
+    degrees: float,
+    shift: float,
+    scale: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Each of ``images[N, C, H, W]`` turned, shifted and scaled by its own small random amounts; outside is pixel 0.
+
+    The amounts come from a ``generator`` of the CPU, image by image: all at once or in parts, they are the same.
+    """
+    height, width = images.shape[-2:]
+    uniform = (torch.rand(len(images), 4, generator=generator) * 2 - 1).to(images.device)
+    angle = uniform[:, 0] * math.radians(degrees)
+    size = 1 + uniform[:, 1] * scale
     cosine, sine = angle.cos() * size, angle.sin() * size
     # Coordinates run from -1 to 1 along both sides, so a share of the image's size is twice as much, and the sides of an
     # image that is not square have units of different length.
-    aspect = images.shape[-1] / images.shape[-2]
-    rows = [
-        torch.stack([cosine, -sine / aspect, 2 * shift * uniform[2]], 1),
-        torch.stack([sine * aspect, cosine, 2 * shift * uniform[3]], 1),
-    ]
-    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    aspect = width / height
+    by_column, by_row, moved = (
+        torch.stack(pair, 1)[..., None, None]
+        for pair in ((cosine, sine * aspect), (-sine / aspect, cosine), (2 * shift * uniform[:, 2:]).unbind(1))
+    )
+    # What affine_grid computes, by products of numbers in the place of one small product of matrices per image.
+    grid = torch.addcmul(by_row * _centres(height, images)[:, None] + moved, by_column, _centres(width, images))
     low, _ = inputs.bounds(images)
-    return F.grid_sample(images - low, grid, align_corners=False) + low
+    return F.grid_sample(images - low, grid.permute(0, 2, 3, 1), align_corners=False).add_(low)
+
+
+def _centres(count: int, like: Tensor) -> Tensor:
+    """The centres of ``count`` pixels along a side that runs from -1 to 1."""
+    return (2 * torch.arange(count, device=like.device) + 1) / count - 1

@@ -19,22 +19,25 @@ from dfkd_exp.seeding import derive_seed
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
 """The loss of a network on a batch: a scalar."""
 
+Prepare = Callable[[tuple[Tensor, ...], torch.Generator], tuple[Tensor, ...]]
+"""What the network is shown and asked for, from a chunk of the tensors: made for many batches at once, without gradients."""
 
-class TensorBatches:
-    """Shuffled slices of tensors, on the device that these lie on; the order depends on the seed alone."""
 
-    def __init__(self, tensors: tuple[Tensor, ...], batch_size: int, seed: int):
-        self.tensors, self.batch_size, self.seed = tensors, batch_size, seed
+class TensorChunks:
+    """Shuffled slices of tensors, ``size`` rows at a time; the order depends on the seed alone."""
+
+    def __init__(self, tensors: tuple[Tensor, ...], size: int, seed: int):
+        self.tensors, self.size, self.seed = tensors, size, seed
 
     def __len__(self) -> int:
-        return -(-len(self.tensors[0]) // self.batch_size)
+        return -(-len(self.tensors[0]) // self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(self.tensors[0]), generator=generator).to(self.tensors[0].device)
-        for index in order.split(self.batch_size):
+        order = torch.randperm(len(self.tensors[0]), generator=generator)
+        for index in order.split(self.size):
             # Of large images on a CPU, 25 times as fast as tensor[index].
-            yield tuple(tensor.index_select(0, index) for tensor in self.tensors)
+            yield tuple(tensor.index_select(0, index.to(tensor.device)) for tensor in self.tensors)
 
 
 def near(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
@@ -55,7 +58,11 @@ def free_bytes(device: torch.device) -> float:
 
 
 class TrainingModule(pl.LightningModule):
-    """``network`` trained on ``tensors`` by ``loss(network, batch)``. The state_dict is the network's and nothing else."""
+    """``network`` trained on ``tensors`` by ``loss(network, batch)``. The state_dict is the network's and nothing else.
+
+    What Lightning takes for a batch is a chunk of ``batches_per_chunk`` of ours, since each of its steps costs more than a
+    step of a small network. How many they are changes nothing but rounding.
+    """
 
     def __init__(
         self,
@@ -65,18 +72,20 @@ class TrainingModule(pl.LightningModule):
         settings: Training,
         seed: int,
         progress: Progress,
+        prepare: Prepare = lambda chunk, _: chunk,
+        batches_per_chunk: int = 1,
     ):
         super().__init__()
+        self.automatic_optimization = False
         self.network = network
         self.tensors, self.loss, self.settings, self.seed, self.progress = tensors, loss, settings, seed, progress
+        self.prepare, self.batches_per_chunk = prepare, batches_per_chunk
         self._losses: list[Tensor] = []
 
-    def train_dataloader(self) -> TensorBatches:
+    def train_dataloader(self) -> TensorChunks:
         """Asked for anew each epoch, so that a resumed training sees the batches that it would have seen."""
-        return self._batches(self.current_epoch)
-
-    def _batches(self, epoch: int) -> TensorBatches:
-        return TensorBatches(self.tensors, self.settings.batch_size, derive_seed(self.seed, "order", epoch))
+        size = self.batches_per_chunk * self.settings.batch_size
+        return TensorChunks(self.tensors, size, derive_seed(self.seed, "order", self.current_epoch))
 
     def on_fit_start(self) -> None:
         self.tensors = near(self.tensors, self.device)
@@ -85,14 +94,26 @@ class TrainingModule(pl.LightningModule):
         self.progress.skip(self.trainer.global_step)
 
     def on_train_epoch_start(self) -> None:
-        # Dropout and augmentation draw from the global generator.
+        # Dropout draws from the global generator, batch by batch; what is drawn by the chunk has one of its own.
         torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch))
+        self._generator = torch.Generator().manual_seed(derive_seed(self.seed, "prepare", self.current_epoch))
 
-    def training_step(self, batch: tuple[Tensor, ...], *_: Any) -> Tensor:
-        loss = self.loss(self.network, batch)
-        self._losses.append(loss.detach())
-        self.progress.advance()
-        return loss
+    def training_step(self, chunk: tuple[Tensor, ...], *_: Any) -> None:
+        optimizer: Any = self.optimizers()
+        schedule: Any = self.lr_schedulers()
+        with torch.no_grad():
+            prepared = self.prepare(chunk, self._generator)
+        batches = list(zip(*(tensor.split(self.settings.batch_size) for tensor in prepared), strict=True))
+        for batch in batches:
+            optimizer.zero_grad()
+            loss = self.loss(self.network, batch)
+            with torch.autocast(self.device.type, enabled=False):  # it is for the forward pass
+                self.manual_backward(loss)
+                optimizer.step()
+            if schedule is not None:
+                schedule.step()
+            self._losses.append(loss.detach())
+        self.progress.advance(len(batches))
 
     def on_train_epoch_end(self) -> None:
         self.log("loss", torch.stack(self._losses).mean())
@@ -104,9 +125,8 @@ class TrainingModule(pl.LightningModule):
         )
         if self.settings.schedule == "constant":
             return optimizer
-        steps = self.settings.epochs * len(self._batches(0))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.num_steps(len(self.tensors[0])))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
 class ResumePoint(pl.Callback):

@@ -34,6 +34,10 @@ class Training(Settings):
         self.require("weight_decay", self.weight_decay >= 0, "at least 0")
         self.require_choice("schedule", SCHEDULES)
 
+    def num_steps(self, num_images: int) -> int:
+        """Of the whole training; an epoch's last batch may be smaller than the others."""
+        return self.epochs * -(-num_images // self.batch_size)
+
 
 @dataclass
 class Teacher(Training, Network):

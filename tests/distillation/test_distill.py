@@ -5,7 +5,15 @@ import torch
 from torch import nn
 
 from dfkd_exp.data.images import LabelledImages
-from dfkd_exp.distillation.distill import distill, fit, train_on_labels, train_on_teacher
+from dfkd_exp.distillation.distill import (
+    CHUNK_BYTES,
+    MOST_BATCHES_PER_CHUNK,
+    _batches_per_chunk,
+    distill,
+    fit,
+    train_on_labels,
+    train_on_teacher,
+)
 from dfkd_exp.distillation.settings import Distillation, FromNoise, Teacher, Training
 from dfkd_exp.distillation.source import held_out, images_in_bytes, noise_images
 from dfkd_exp.errors import DfkdError
@@ -109,8 +117,9 @@ class Seeing(nn.Module):
 def test_the_teacher_answers_for_the_image_as_the_student_sees_it():
     learner, teacher, images = Seeing(), Seeing(), toy_images(10)[0]
     distill(learner, teacher, images, epochs=2, batch_size=16, augment=True)
-    assert len(learner.seen) == len(teacher.seen) == 4
-    assert all(torch.equal(one, two) for one, two in zip(learner.seen, teacher.seen, strict=True))
+    assert [len(batch) for batch in learner.seen] == [16, 14] * 2
+    assert [len(chunk) for chunk in teacher.seen[1:]] == [30, 30]  # the first call measures its activations
+    assert torch.equal(torch.cat(learner.seen), torch.cat(teacher.seen[1:]))
     epochs = [torch.cat(learner.seen[i : i + 2]).flatten(1).sum(1).sort().values for i in (0, 2)]
     assert not torch.allclose(*epochs)  # another map for every image in every epoch
 
@@ -120,6 +129,26 @@ def test_without_augmentation_the_teacher_answers_once_for_each_image():
     distill(learner, teacher, images, epochs=3, batch_size=16, augment=False)
     assert sum(map(len, teacher.seen)) == len(images)
     assert sum(map(len, learner.seen)) == 3 * len(images)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_how_much_is_prepared_at_once_changes_nothing(teacher, augment, monkeypatch):
+    def learn(num_bytes):
+        monkeypatch.setitem(CHUNK_BYTES, "cpu", num_bytes)
+        return list(
+            distill(student(), teacher, toy_images(30)[0], epochs=2, batch_size=16, augment=augment).parameters()
+        )
+
+    for few, many in zip(learn(1), learn(2**20), strict=True):
+        torch.testing.assert_close(few, many)
+
+
+@pytest.mark.parametrize(
+    ("units", "batch_size", "expected"), [(1024 + 6518, 64, 4), (10**6, 64, 1), (1, 1, MOST_BATCHES_PER_CHUNK)]
+)
+def test_as_many_batches_are_prepared_at_once_as_memory_allows(units, batch_size, expected):
+    settings = Training(batch_size=batch_size)
+    assert _batches_per_chunk(settings, units, torch.device("cpu")) == expected
 
 
 def test_pixels_and_inputs_train_alike(teacher):

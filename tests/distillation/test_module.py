@@ -3,13 +3,12 @@
 import math
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.distillation.distill import fit
-from dfkd_exp.distillation.module import ResumePoint, TensorBatches, TrainingModule, near
+from dfkd_exp.distillation.module import ResumePoint, TensorChunks, TrainingModule, near
 from dfkd_exp.distillation.settings import Training
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.trainer import TrainerSettings
@@ -28,18 +27,25 @@ def cross_entropy(net, batch):
     return nn.functional.cross_entropy(net(batch[0]), batch[1])
 
 
-def test_batches_hold_every_image_once_in_an_order_of_the_seed():
+def noisy(chunk, generator):
+    """Shown with noise that is drawn for the whole chunk."""
+    images, labels = chunk
+    return images + 0.1 * torch.rand(images.shape, generator=generator), labels
+
+
+def test_chunks_hold_every_image_once_in_an_order_of_the_seed():
     tensors = (torch.arange(10), 100 + torch.arange(10))
 
-    def read(seed):
-        batches = list(TensorBatches(tensors, 4, seed))
-        assert [len(one) for one, _ in batches] == [4, 4, 2]
-        assert all(torch.equal(two, one + 100) for one, two in batches)
-        return torch.cat([one for one, _ in batches]).tolist()
+    def read(seed, size=4):
+        chunks = list(TensorChunks(tensors, size, seed))
+        assert len(TensorChunks(tensors, size, seed)) == len(chunks) == math.ceil(10 / size)
+        assert all(torch.equal(two, one + 100) for one, two in chunks)
+        assert all(len(one) == size for one, _ in chunks[:-1])
+        return torch.cat([one for one, _ in chunks]).tolist()
 
-    assert len(TensorBatches(tensors, 4, 0)) == 3
     assert sorted(read(0)) == list(range(10))
     assert read(0) == read(0) != read(1)
+    assert read(0) == read(0, size=7), "the same order whatever the size"
 
 
 @pytest.mark.parametrize(("free", "place"), [(160, "meta"), (159, "cpu")])
@@ -54,37 +60,71 @@ def test_on_a_cpu_nothing_is_moved():
     assert all(one is two for one, two in zip(near(images, torch.device("cpu")), images, strict=True))
 
 
-class Watching(pl.Callback):
-    """Keeps the learning rate of every step and the images of every epoch's first batch."""
-
-    def __init__(self):
-        self.rates, self.first = [], []
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-        if batch_idx == 0:
-            self.first.append(batch[0].flatten().tolist())
+def test_batches_by_the_chunk_are_the_same_batches():
+    """Of 24 images and 4 in a batch: six chunks of one, one of four and a shorter one, one chunk of all."""
+    settings, tensors = Training(epochs=2, batch_size=4), toy_images(8)
+    one, four, many = (
+        weights_digest(fit(network(), tensors, cross_entropy, settings, 0, "toy", CPU, False, None, noisy, size))
+        for size in (1, 4, 100)
+    )
+    assert one == four == many
 
 
-def watched(schedule):
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_the_precision_is_that_of_the_forward_pass_alone(precision):
+    seen = set()
+
+    def watching(net, batch):
+        seen.add(("forward", torch.is_autocast_enabled("cpu")))
+        loss = cross_entropy(net, batch)
+        loss.register_hook(lambda _: seen.add(("backward", torch.is_autocast_enabled("cpu"))))
+        return loss
+
+    trainer = TrainerSettings(accelerator="cpu", precision=precision)
+    fit(network(), toy_images(4), watching, Training(epochs=1), 0, "toy", trainer)
+    assert seen == {("forward", precision != "32-true"), ("backward", False)}
+
+
+def test_images_that_lie_on_the_device_are_not_copied():
+    tensors = toy_images(4)
+    with Progress("toy", 1) as progress:
+        module = TrainingModule(network(), tensors, cross_entropy, Training(epochs=1), 0, progress)
+        CPU.build(max_epochs=1).fit(module)
+    assert all(kept is given for kept, given in zip(module.tensors, tensors, strict=True))
+
+
+def watched(schedule, batches_per_chunk=1):
+    """The learning rate of every step and the images of every epoch's first batch."""
     settings = Training(epochs=3, batch_size=10, lr=0.2, schedule=schedule)
     tensors = toy_images(7)  # 21 images: three steps an epoch, nine in all
-    watching = Watching()
+    rates, first = [], []
+
+    def watching(net, batch):
+        rates.append(module.trainer.optimizers[0].param_groups[0]["lr"])
+        if len(rates) % 3 == 1:
+            first.append(batch[0].flatten().tolist())
+        return cross_entropy(net, batch)
+
     with Progress("toy", 9) as progress:
-        module = TrainingModule(network(), tensors, cross_entropy, settings, 0, progress)
-        runner = CPU.build(callbacks=[watching], max_epochs=3, reload_dataloaders_every_n_epochs=1)
+        module = TrainingModule(
+            network(), tensors, watching, settings, 0, progress, batches_per_chunk=batches_per_chunk
+        )
+        runner = CPU.build(max_epochs=3, reload_dataloaders_every_n_epochs=1)
         runner.fit(module)
-    return watching
+        assert progress.done == runner.global_step == 9
+    return rates, first
 
 
+@pytest.mark.parametrize("batches_per_chunk", [1, 2])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_the_learning_rate_follows_its_schedule_step_by_step(schedule):
+def test_the_learning_rate_follows_its_schedule_step_by_step(schedule, batches_per_chunk):
     cosine = [0.1 * (1 + math.cos(math.pi * step / 9)) for step in range(9)]
-    assert watched(schedule).rates == pytest.approx(cosine if schedule == "cosine" else [0.2] * 9)
+    rates, _ = watched(schedule, batches_per_chunk)
+    assert rates == pytest.approx(cosine if schedule == "cosine" else [0.2] * 9)
 
 
 def test_every_epoch_has_an_order_of_its_own():
-    first = watched("constant").first
+    _, first = watched("constant")
     assert len({tuple(batch) for batch in first}) == 3
 
 
@@ -98,9 +138,11 @@ class KilledError(Exception):
     """What stands for a kill."""
 
 
-def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tmp_path):
+@pytest.mark.parametrize("batches_per_chunk", [1, 2, 3])
+def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tmp_path, batches_per_chunk):
     settings, tensors = Training(epochs=4, batch_size=10, schedule="cosine"), toy_images(10)
-    whole = fit(network(), tensors, cross_entropy, settings, 7, "toy", CPU)
+    chunks = {"prepare": noisy, "batches_per_chunk": batches_per_chunk}
+    whole = fit(network(), tensors, cross_entropy, settings, 7, "toy", CPU, **chunks)
     steps = []
 
     def killed_in_the_third_epoch(net, batch):
@@ -111,7 +153,7 @@ def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tm
 
     path = tmp_path / "fit.ckpt"
     with Progress("toy", 12) as progress:
-        module = TrainingModule(network(), tensors, killed_in_the_third_epoch, settings, 7, progress)
+        module = TrainingModule(network(), tensors, killed_in_the_third_epoch, settings, 7, progress, **chunks)
         runner = CPU.build(callbacks=[ResumePoint(path, seconds=0)], max_epochs=4, reload_dataloaders_every_n_epochs=1)
         with pytest.raises(KilledError):
             runner.fit(module)
@@ -122,7 +164,7 @@ def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tm
         left.append(1)
         return cross_entropy(net, batch)
 
-    resumed = fit(network(), tensors, counted, settings, 7, "toy", CPU, resume=path)
+    resumed = fit(network(), tensors, counted, settings, 7, "toy", CPU, resume=path, **chunks)
     assert len(left) == 6
     assert weights_digest(resumed) == weights_digest(whole)
 
