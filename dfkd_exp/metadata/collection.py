@@ -146,7 +146,8 @@ class Collector:
 
     def _records(self, graph: Graph | None) -> list[Block]:
         """The reservoir's signals, each block's by their largest coefficients."""
-        assert self.reservoir and isinstance(self.kind, Recorded)
+        assert self.reservoir is not None
+        assert isinstance(self.kind, Recorded)
         layers = self.reservoir.signals().split([layer.num_units for layer in self.layers], 2)
         self._bases = self._graph_bases(graph) if graph else {}
         blocks = []
