@@ -221,7 +221,8 @@ class _BlockMoments:
         channels, locations = self.map_shape
         by_channel, by_location = moments.scatters
         total = (variance.sum() / locations).clamp_min(1e-30)  # the trace of the channels' covariance
-        factor = low_rank_factor(by_location * (scale / total), self.test_matrix, self.kind.rank).double()
+        rank = min(self.kind.rank, locations)  # columns beyond would be zeros
+        factor = low_rank_factor(by_location * (scale / total), self.test_matrix, rank).double()
         rest = variance.view(channels, locations).sum(0) / total - factor.square().sum(1)
         return {
             "channels": pack_symmetric(by_channel * (scale / locations)),
