@@ -180,11 +180,12 @@ def _check_tensors(metadata: Metadata, stored: dict[str, Tensor]) -> None:
 def _num_coefficients(metadata: Metadata, block: Block) -> int:
     """As many as the block must have."""
     summary, units = block.summary, metadata.units_of(block)
-    found = summary.num_coefficients if isinstance(summary, Records) else summary.mean.shape[1]
+    own = summary.num_coefficients if isinstance(summary, Records) else None
     if block.basis == "graph" and metadata.graph and metadata.graph.rank is not None:
+        found = summary.mean.shape[1] if own is None else own  # type: ignore[union-attr]
         if found > 2 * metadata.graph.rank:
             raise ValueError(f"{found} coefficients of {metadata.title(block)} at a rank of {metadata.graph.rank}")
         return found
-    if isinstance(summary, Records) and found != units:
-        raise ValueError(f"{found} coefficients of {metadata.title(block)}, which have {units} units")
+    if own not in (None, units):
+        raise ValueError(f"{own} coefficients of {metadata.title(block)}, which have {units} units")
     return units
