@@ -54,13 +54,16 @@ def written(metadata, path):
 def assert_same(one, two):
     assert one.keys() == two.keys()
     one, two = (
-        {n: t @ t.mT if n.endswith(".factor") and t.dtype == torch.float32 else t for n, t in x.items()} for x in (one, two)
+        {n: t @ t.mT if n.endswith(".factor") and t.dtype == torch.float32 else t for n, t in x.items()}
+        for x in (one, two)
     )  # the vectors of close singular values may turn, what they span may not
     for name in one:
         # A number may be rounded to the next one of its type; a whole number is exact, but for int8's.
         rough = {torch.float16: 2e-3, torch.bfloat16: 2e-2}.get(one[name].dtype, 1e-4)
         steps = 1 if one[name].dtype == torch.int8 else 1e-5
-        torch.testing.assert_close(one[name], two[name], rtol=rough, atol=steps, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            one[name], two[name], rtol=rough, atol=steps, msg=lambda m, name=name: f"{name}: {m}"
+        )
 
 
 def test_batches_of_any_size_give_what_one_batch_gives(kind, tmp_path):
@@ -170,5 +173,8 @@ def test_dropout_is_off_while_it_is_collected(kind, tmp_path):
     layers = [nn.Linear(36, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, CLASSES)]
     teacher = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), *layers).train()
     first, second = (written(collect(kind, teacher=teacher), tmp_path / str(i)) for i in range(2))
-    digests = {hashlib.sha256(b"".join(t.contiguous().view(torch.uint8).numpy().tobytes() for t in x.values())).hexdigest() for x in (first, second)}
+    digests = {
+        hashlib.sha256(b"".join(t.contiguous().view(torch.uint8).numpy().tobytes() for t in x.values())).hexdigest()
+        for x in (first, second)
+    }
     assert len(digests) == 1
