@@ -204,3 +204,25 @@ def test_the_weights_are_the_teachers_own(release_folder):
     stored = load_file(release_folder / "model.safetensors")
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, stored[name])
+
+
+def test_the_card_says_what_is_kept_and_that_records_are_of_single_images():
+    from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
+    from dfkd_exp.release import model_card
+    from tests.toy import INPUTS, toy_images, toy_teacher
+
+    config = {
+        "architecture": {"name": "cnn", "target": "", "kwargs": {}}, "num_parameters": 1, "inputs": INPUTS.to_json(),
+        "classes": ["a", "b", "c"], "test_accuracy": None,
+    }  # fmt: skip
+    gaussian, records = (
+        model_card(config, kind.collect(toy_teacher(), [toy_images()], INPUTS))
+        for kind in (AllLayers(covariance="full"), SpectralLayerPairs(signal="after_relu", records_per_class=5))
+    )
+    assert "the mean of its outputs and their covariance" in gaussian
+    assert "Outputs are before the non-linearity" in gaussian
+    assert "single" not in gaussian
+    assert "| `0` | 4x4x4 | full | 25,728 |" in gaussian
+    assert "Records are of single training images" in records
+    assert "Outputs are after the non-linearity" in records
+    assert "| `0`, `3` | 4x4x4 + 8 | records, graph Fourier | 630 |" in records
