@@ -201,6 +201,17 @@ def model_card(config: dict[str, Any], metadata: Metadata) -> str:
     )
     smallest = min(metadata.counts)
     fewest = min(range(len(metadata.counts)), key=metadata.counts.__getitem__)
+    what = "Per class, for each layer below, the mean of its outputs and their covariance, over the training images of that class."
+    records = ""
+    if metadata.has_records:
+        what = (
+            "Per class, the outputs of the layers below for single training images, each by its largest coefficients."
+        )
+        records = (
+            "* Records are of single training images. An image's outputs, even some of them, often suffice to reconstruct that very "
+            "image.\n"
+        )
+    signal = metadata.signal.removesuffix("_relu")
     return f"""---
 library_name: dfkd_exp
 pipeline_tag: image-classification
@@ -232,10 +243,9 @@ somebody without those images can distil a smaller network.
 
 ## What the statistics hold
 
-Per class, for each layer below, the mean of its outputs (before the non-linearity; the logits divided by
-{metadata.temperature:g}) and their covariance, over the training images of that class.
+{what} Outputs are {signal} the non-linearity, the logits divided by {metadata.temperature:g}.
 
-| layer | units | covariance | bytes |
+| layer | units | kept | bytes |
 |---|---|---|---|
 {rows}
 
@@ -246,7 +256,7 @@ Per class, for each layer below, the mean of its outputs (before the non-lineari
   often be computed.
 * Covariances of a full-rank first layer give the covariance of the pixels. Images reconstructed from the statistics resemble the training
   images' common features; rare features can be among them.
-* Statistics are exact, without added noise: no differential privacy is claimed. Anybody who holds all images of a class but one can
+{records}* Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can
   compute that one from a mean.
 * The weights of the network reveal something of their own, with or without metadata.
 """

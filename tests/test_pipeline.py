@@ -229,7 +229,7 @@ def test_somebodys_own_network_and_own_images(dfkd, tmp_path):
     assert ran.result["teacher"] == "Net"
     assert ran.result["teacher_accuracy"] == 1.0
     [metadata] = ran.outputs.glob("store/metadata/*/metadata.safetensors")
-    assert [name for name in load_file(metadata) if name.endswith("mean")] == [f"layers.{i}.mean" for i in range(3)]
+    assert [name for name in load_file(metadata) if name.endswith("mean")] == [f"blocks.{i}.mean" for i in range(3)]
     [checkpoint] = ran.outputs.glob("store/teacher/*/model.safetensors")
     loaded = dfkd(*flags[:3], f"teacher.checkpoint={checkpoint}", *flags[4:6], "student=cnn")
     assert loaded.code == 0, loaded.err
@@ -240,7 +240,7 @@ def test_named_layers_are_the_ones_recorded(dfkd):
     ran = dfkd("metadata.layers=[hidden2]")
     assert ran.code == 0, ran.err
     [metadata] = ran.outputs.glob("store/metadata/*/metadata.safetensors")
-    assert load_file(metadata)["layers.0.mean"].shape == (10, 128)
+    assert load_file(metadata)["blocks.0.mean"].shape == (10, 128)
     wrong = dfkd("metadata.layers=[hiden2]")
     assert wrong.code == 1
     assert "hidden1, hidden2, logits" in wrong.err

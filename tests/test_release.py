@@ -61,7 +61,7 @@ def test_its_json_follows_the_schemas(release_folder):
     )
     jsonschema.validate(json.loads((release_folder / "manifest.json").read_text()), schema("manifest-v1.schema.json"))
     with safe_open(str(release_folder / "metadata.safetensors"), "pt") as file:
-        jsonschema.validate(json.loads(file.metadata()["dfkd"]), schema("metadata-v1.schema.json"))
+        jsonschema.validate(json.loads(file.metadata()["dfkd"]), schema("metadata-v2.schema.json"))
 
 
 def test_it_is_read_with_safetensors_and_json_alone(release_folder):
@@ -75,15 +75,16 @@ config = json.load(open(folder + "/config.json"))
 with safe_open(folder + "/metadata.safetensors", "np") as file:
     header = json.loads(file.metadata()["dfkd"])
     tensors = {{name: file.get_tensor(name) for name in file.keys()}}
-assert header["format"] == "dfkd-metadata" and header["version"] == 1
+assert header["format"] == "dfkd-metadata" and header["version"] == 2
 assert header["teacher_sha256"] == config["teacher_sha256"]
-for index, layer in enumerate(header["layers"]):
+for index, block in enumerate(header["blocks"]):
     units = 1
-    for size in layer["shape"]:
+    for size in header["layers"][block["layers"][0]]["shape"]:
         units *= size
-    assert tensors[f"layers.{{index}}.mean"].shape == (len(config["classes"]), units)
-    if layer["covariance"] == "full":
-        assert tensors[f"layers.{{index}}.covariance"].shape[1] == units * (units + 1) // 2
+    assert block["layers"] == [index]
+    assert tensors[f"blocks.{{index}}.mean"].shape == (len(config["classes"]), units)
+    if block["summary"] == "full":
+        assert tensors[f"blocks.{{index}}.covariance"].shape[1] == units * (units + 1) // 2
 with safe_open(folder + "/model.safetensors", "np") as file:
     assert sum(file.get_tensor(name).size for name in file.keys()) == config["num_parameters"]
 print("read")
@@ -203,3 +204,25 @@ def test_the_weights_are_the_teachers_own(release_folder):
     stored = load_file(release_folder / "model.safetensors")
     for name, value in teacher.state_dict().items():
         assert torch.equal(value, stored[name])
+
+
+def test_the_card_says_what_is_kept_and_that_records_are_of_single_images():
+    from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
+    from dfkd_exp.release import model_card
+    from tests.toy import INPUTS, toy_images, toy_teacher
+
+    config = {
+        "architecture": {"name": "cnn", "target": "", "kwargs": {}}, "num_parameters": 1, "inputs": INPUTS.to_json(),
+        "classes": ["a", "b", "c"], "test_accuracy": None,
+    }  # fmt: skip
+    gaussian, records = (
+        model_card(config, kind.collect(toy_teacher(), [toy_images()], INPUTS))
+        for kind in (AllLayers(covariance="full"), SpectralLayerPairs(signal="after_relu", records_per_class=5))
+    )
+    assert "the mean of its outputs and their covariance" in gaussian
+    assert "Outputs are before the non-linearity" in gaussian
+    assert "single" not in gaussian
+    assert "| `0` | 4x4x4 | full | 25,728 |" in gaussian
+    assert "Records are of single training images" in records
+    assert "Outputs are after the non-linearity" in records
+    assert "| `0`, `3` | 4x4x4 + 8 | records, graph Fourier | 630 |" in records

@@ -14,6 +14,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.covariance import LayerGaussian
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.graph import coactivation_blocks, weight_blocks
+from dfkd_exp.metadata.settings import GRAPHS
 from dfkd_exp.metadata.storage import decode
 from dfkd_exp.models.recording import Layer
 
@@ -37,12 +38,12 @@ class Graph:
         return {"edges": self.edges, "rank": self.rank}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], tensors: dict[str, Tensor]) -> Graph:
-        names = [name for name in tensors if name.startswith("graph.") and name.endswith(".mean")]
-        means = [decode(f"graph.{index}.mean", tensors) for index in range(len(names))]
-        if (value["edges"] == "coactivation") != bool(means) or value["edges"] not in ("weights", "coactivation"):
-            raise ValueError(f"a graph of {value['edges']!r} with {len(means)} means")
-        return cls(value["edges"], value["rank"], means)
+    def from_json(cls, value: dict[str, Any], tensors: dict[str, Tensor], num_layers: int) -> Graph:
+        edges, rank = value["edges"], value["rank"]
+        if edges not in GRAPHS or not (rank is None or (isinstance(rank, int) and rank >= 1)):
+            raise ValueError(f"a graph of {edges!r} and rank {rank!r}")
+        count = num_layers if edges == "coactivation" else 0
+        return cls(edges, rank, [decode(f"graph.{index}.mean", tensors) for index in range(count)])
 
 
 def graph_bases(

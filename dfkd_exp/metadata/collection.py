@@ -37,8 +37,8 @@ class Collector:
         self.layers = find_layers(teacher, example, kind.layers)
         with torch.no_grad():
             self.num_classes = teacher(example).shape[1]
-        self.chains = self._chains()
         self.in_graph = kind.basis in ("layer_pairs", "all_layers")
+        self.chains = self._chains()
         self.gaussians: list[_BlockMoments] = []
         self.reservoir: Reservoir | None = None
         self.means: list[list[ClassMoments]] = []
@@ -55,17 +55,16 @@ class Collector:
     def _chains(self) -> list[tuple[int, ...]]:
         """The layers of each block."""
         count = len(self.layers)
-        if self.kind.basis == "layer_pairs" or self.kind.basis == "all_layers":
-            if count < 2:
-                raise DfkdError(
-                    f"a graph joins at least two layers, and metadata.layers={self.kind.layers} has only {self.layers[0].name}; "
-                    "name another one, or choose metadata=top_layer"
-                )
-            if self.kind.basis == "layer_pairs":
-                return [(index, index + 1) for index in range(count - 1)]
-        elif self.kind.summary == "gaussian":
-            return [(index,) for index in range(count)]
-        return [tuple(range(count))]
+        if self.in_graph and count < 2:
+            raise DfkdError(
+                f"a graph joins at least two layers, and metadata.layers={self.kind.layers} has only {self.layers[0].name}; "
+                "name another one, or choose metadata=top_layer"
+            )
+        if self.kind.basis == "layer_pairs":
+            return [(index, index + 1) for index in range(count - 1)]
+        if self.kind.basis == "all_layers" or self.kind.summary == "records":
+            return [tuple(range(count))]
+        return [(index,) for index in range(count)]
 
     def _graph_bases(self, graph: Graph | None = None) -> dict[tuple[int, ...], Any]:
         graph = graph or Graph(rank=self.kind.graph_rank)  # type: ignore[attr-defined]
@@ -221,7 +220,8 @@ class _BlockMoments:
         channels, locations = self.map_shape
         by_channel, by_location = moments.scatters
         total = (variance.sum() / locations).clamp_min(1e-30)  # the trace of the channels' covariance
-        factor = low_rank_factor(by_location * (scale / total), self.test_matrix, self.kind.rank).double()
+        rank = min(self.kind.rank, locations)  # columns beyond would be zeros
+        factor = low_rank_factor(by_location * (scale / total), self.test_matrix, rank).double()
         rest = variance.view(channels, locations).sum(0) / total - factor.square().sum(1)
         return {
             "channels": pack_symmetric(by_channel * (scale / locations)),

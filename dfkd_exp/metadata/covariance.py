@@ -108,7 +108,7 @@ class LowRank:
     def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
         return {
             "mean": [classes, units],
-            "factor": [classes, units, self.factor.shape[-1]],
+            "factor": [classes, units, self.factor.shape[2]],
             "variance": [classes, units],
         }
 

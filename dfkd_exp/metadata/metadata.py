@@ -1,31 +1,24 @@
-"""Metadata: what is kept of a teacher's activations, what is drawn from it, and how it is written to and read from safetensors."""
+"""Metadata: what is kept of a teacher's activations, and what is drawn from it."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Basis, Graph, InBasis, graph_bases
-from dfkd_exp.metadata.covariance import FORMS, LayerGaussian
+from dfkd_exp.metadata.covariance import LayerGaussian
 from dfkd_exp.metadata.records import Records, Signals
 from dfkd_exp.metadata.separable import Separable
-from dfkd_exp.metadata.storage import DTYPES, SCALE, decode, encode
+from dfkd_exp.metadata.storage import encode
 from dfkd_exp.models.recording import Layer, weights_digest
-from dfkd_exp.store import write_atomically
-
-FORMAT, VERSION = "dfkd-metadata", 2
 
 Summary = LayerGaussian | Separable | Records | Signals | InBasis
-STORED: dict[str, Any] = {**FORMS, Separable.form: Separable, Records.form: Records}
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,6 @@ class Metadata:
     storage: str = "fp32"
     dropout_masks: bool = False
     graph: Graph | None = None
-    _bases: dict[tuple[int, ...], Basis] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def layer_names(self) -> list[str]:
@@ -135,62 +127,16 @@ class Metadata:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, atomically. Format: docs/metadata-format.md."""
-        header = {
-            "format": FORMAT,
-            "version": VERSION,
-            "kind": self.kind,
-            "temperature": self.temperature,
-            "counts": self.counts,
-            "inputs": self.inputs.to_json(),
-            "teacher_sha256": self.teacher_sha256,
-            "signal": self.signal,
-            "storage": self.storage,
-            "dropout_masks": self.dropout_masks,
-            "graph": self.graph.to_json() if self.graph else None,
-            "layers": [{"name": layer.name, "shape": list(layer.shape)} for layer in self.layers],
-            "blocks": [_block_header(block) for block in self.blocks],
-        }
-        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.tensors().items()}
-        # One key only: with several, safetensors orders them differently from save to save.
-        write_atomically(
-            Path(path), save(tensors, metadata={"dfkd": json.dumps(header, sort_keys=True, allow_nan=False)})
-        )
+        from dfkd_exp.metadata.file import write
+
+        write(self, Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Metadata:
-        """Read it back. Raises DfkdError for a file that is missing, truncated, of another format or version, or not finite."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                text = (file.metadata() or {}).get("dfkd")
-                header = json.loads(text) if text else {}
-                header = header if isinstance(header, dict) else {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, json.JSONDecodeError) as error:
-            raise DfkdError(f"{path} cannot be read as metadata ({error}); fetch or collect it again") from error
-        if header.get("format") != FORMAT:
-            raise DfkdError(f"{path} is not a {FORMAT} file")
-        if header.get("version") != VERSION:
-            raise DfkdError(
-                f"{path} has schema version {header.get('version')}, this program reads {VERSION}; update dfkd_exp"
-            )
-        try:
-            metadata = cls(
-                [Layer(entry["name"], tuple(entry["shape"])) for entry in header["layers"]],
-                [_read_block(entry, index, tensors) for index, entry in enumerate(header["blocks"])],
-                header["temperature"], header["counts"], InputSpec.from_json(header["inputs"]), header["teacher_sha256"],
-                header["kind"], header["signal"], header["storage"], header["dropout_masks"],
-                Graph.from_json(header["graph"], tensors) if header["graph"] else None,
-            )  # fmt: skip
-            metadata.check_blocks()
-            if spare := tensors.keys() - metadata.tensors().keys():
-                raise KeyError(f"unknown tensor {min(spare)}")
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            raise DfkdError(
-                f"{path} does not hold what {FORMAT} version {VERSION} promises ({error}); fetch it again"
-            ) from error
-        metadata.check_shapes(str(path), tensors)
-        metadata.check_finite(str(path))
-        return metadata
+        """Read it back. Raises DfkdError for a file that is missing, truncated, or not what the format promises."""
+        from dfkd_exp.metadata.file import read
+
+        return read(Path(path))
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by the names and with the types that it has in the file."""
@@ -206,61 +152,20 @@ class Metadata:
             stored |= encode(name, tensor, self.storage) if tensor.is_floating_point() else {name: tensor}
         return stored
 
-    def check_blocks(self) -> None:
-        """Raise ValueError for a header that no reader could use."""
-        known = range(len(self.layers))
-        if self.storage not in DTYPES or self.signal not in ("before_relu", "after_relu"):
-            raise ValueError(f"unknown storage {self.storage!r} or signal {self.signal!r}")
-        if {index for block in self.blocks for index in block.layers} != set(known):
-            raise ValueError("the blocks do not cover the layers")
-        if any(block.basis not in ("units", "graph") for block in self.blocks):
-            raise ValueError("unknown basis")
-        if any(block.basis == "graph" and (not self.graph or len(block.layers) < 2) for block in self.blocks):
-            raise ValueError("a block in the basis of a graph that is not described")
-        if self.blocks[-1].layers[-1] != known[-1]:
-            raise ValueError("the last block does not end with the logits")
-
-    def check_shapes(self, source: str, stored: dict[str, Tensor]) -> None:
-        """Raise DfkdError if a tensor has not the type and shape that header and classes ask for, or a variance is negative."""
-        if self.layers[-1].num_units != self.num_classes:
-            raise DfkdError(f"{source}: the last layer is not the logits of {self.num_classes} classes; fetch it again")
-        for index, block in enumerate(self.blocks):
-            units = self.units_of(block) if block.basis == "units" else _num_coefficients(block.summary)
-            if (
-                isinstance(block.summary, Records)
-                and not 0 <= block.summary.indices.min() <= block.summary.indices.max() < units
-            ):
-                raise DfkdError(
-                    f"{source}: an index of block {index} is beyond its {units} coefficients; fetch it again"
-                )
-            for name, shape in block.summary.shapes(self.num_classes, units).items():  # type: ignore[union-attr]
-                tensor = stored[f"blocks.{index}.{name}"]
-                dtype = DTYPES[self.storage] if name != "indices" else tensor.dtype
-                if tensor.dtype != dtype or list(tensor.shape) != shape:
-                    raise DfkdError(
-                        f"{source}: the {name} of {self._title(block)} is {tensor.dtype} {list(tensor.shape)}, not "
-                        f"{dtype} {shape}; fetch it again"
-                    )
-                if name == "variance" and (tensor < 0).any():
-                    raise DfkdError(f"{source}: a variance of {self._title(block)} is negative; fetch it again")
-
     def check_finite(self, source: str) -> None:
         """Raise DfkdError if a statistic is NaN or infinite."""
-        for block in self.blocks:
-            for name, tensor in block.summary.tensors().items():
+        parts = [(self.title(block), block.summary.tensors()) for block in self.blocks]
+        for title, tensors in [*parts, ("the graph", self.graph.tensors() if self.graph else {})]:
+            for name, tensor in tensors.items():
                 if not tensor.isfinite().all():
                     raise DfkdError(
-                        f"{source}: the {name} of {self._title(block)} holds NaN or infinite values; "
-                        "check the teacher's outputs and the images"
+                        f"{source}: the {name} of {title} holds NaN or infinite values; check the teacher's outputs and the images"
                     )
 
-    def _title(self, block: Block) -> str:
+    def title(self, block: Block) -> str:
+        """A block's layers, for people."""
         names = [self.layers[index].name for index in block.layers]
         return f"layer {names[0]}" if len(names) == 1 else f"layers {names[0]} to {names[-1]}"
-
-
-def _num_coefficients(summary: Any) -> int:
-    return summary.num_coefficients if isinstance(summary, Records) else summary.mean.shape[1]
 
 
 def _moved(summary: Summary, device: torch.device | str) -> Summary:
@@ -276,23 +181,3 @@ def _in_units(summary: Summary, basis: Basis | None) -> Summary:
         dense = summary.dense()
         return Signals(dense if basis is None else basis.inverse(dense.flatten(0, 1)).view(*dense.shape[:2], -1))
     return summary if basis is None else InBasis.of(summary, basis)
-
-
-def _block_header(block: Block) -> dict[str, Any]:
-    header: dict[str, Any] = {"layers": list(block.layers), "basis": block.basis, "summary": block.summary.form}
-    if isinstance(block.summary, Records):
-        header["num_coefficients"] = block.summary.num_coefficients
-    return header
-
-
-def _read_block(entry: dict[str, Any], index: int, tensors: dict[str, Tensor]) -> Block:
-    prefix = f"blocks.{index}."
-    stored = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    parts: dict[str, Any] = {
-        name.removeprefix(prefix): decode(name, stored) if name != f"{prefix}indices" else stored[name].to(torch.int32)
-        for name in stored
-        if not name.endswith(SCALE)
-    }
-    if entry["summary"] == Records.form:
-        parts["num_coefficients"] = entry["num_coefficients"]
-    return Block(tuple(entry["layers"]), entry["basis"], STORED[entry["summary"]](**parts))

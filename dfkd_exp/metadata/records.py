@@ -39,8 +39,18 @@ class Records:
 
     def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
         """The shapes that its tensors must have for ``classes``."""
-        shape = [classes, *self.values.shape[1:]]
-        return {"values": shape, "indices": shape}
+        _, count, kept = self.values.shape
+        return {"values": [classes, count, kept], "indices": [classes, count, kept]}
+
+    def check(self) -> None:
+        """Raise ValueError unless each record's indices ascend, from 0 to at most the last coefficient's."""
+        if not self.values.numel():
+            raise ValueError("records without a value")
+        first, last = int(self.indices.min()), int(self.indices.max())
+        if first < 0 or last >= self.num_coefficients or not (self.indices.diff(dim=2) > 0).all():
+            raise ValueError(
+                f"indices from {first} to {last} of {self.num_coefficients} coefficients, or not ascending"
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by name."""

@@ -62,7 +62,7 @@ class Separable:
         return {
             "mean": [classes, units],
             "channels": [classes, self.num_channels * (self.num_channels + 1) // 2],
-            "factor": [classes, locations, self.factor.shape[-1]],
+            "factor": [classes, locations, self.factor.shape[2]],
             "variance": [classes, locations],
         }
 

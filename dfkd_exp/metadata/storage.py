@@ -47,5 +47,13 @@ def rounded(name: str, values: Tensor, storage: str) -> Tensor:
     return decode(name, encode(name, values, storage))
 
 
+def layout(name: str, dtype: torch.dtype, shape: list[int], storage: str) -> dict[str, tuple[torch.dtype, list[int]]]:
+    """Types and shapes of what `encode` makes of ``shape``; whole numbers, as the indices are, stay as they are."""
+    if not dtype.is_floating_point:
+        return {name: (dtype, shape)}
+    stored = {name: (DTYPES[storage], shape)}
+    return stored | {name + SCALE: (torch.float32, [*shape[:-1], 1])} if storage == "int8" else stored
+
+
 def _is_variance(name: str) -> bool:
     return name.rpartition(".")[2] == "variance"

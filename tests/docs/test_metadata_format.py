@@ -9,15 +9,22 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from dfkd_exp import AllLayers, DfkdError, InputSpec, LeNet5, read_release, write_release
 from dfkd_exp.config import PACKAGE
-from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank
+from dfkd_exp.metadata import Composed, Spatial, SpectralAllLayers, SpectralLayerPairs
+from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, unpack_symmetric
+from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.records import Records
+from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.store import seal
+from tests.toy import INPUTS, toy_images, toy_teacher
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metadata-format.md").read_text()
 CLASSES = [str(label) for label in range(10)]
+CLASSES_OF_TOY = 3
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +53,10 @@ def dense(statistics, label):
         return statistics.matrix(label)
     if isinstance(statistics, LowRank):
         return statistics.factor[label] @ statistics.factor[label].T + statistics.variance[label].diag()
+    if isinstance(statistics, Separable):
+        channels = unpack_symmetric(statistics.channels[label], statistics.num_channels)
+        factor = statistics.factor[label]
+        return torch.kron(channels, factor @ factor.T + statistics.variance[label].diag())
     assert isinstance(statistics, Diagonal)
     return statistics.variance[label].diag()
 
@@ -73,34 +84,128 @@ def test_the_reader_refuses_what_is_damaged(folder, reader, tmp_path, name):
         reader["read_release"](copy)
 
 
-def test_sizes_follow_the_formulas(folder):
-    formulas = dict(re.findall(r"^\| `(diagonal|full|low_rank)` \| `([^`]+)` \|$", TEXT, re.MULTILINE))
-    assert len(formulas) == 3
-    metadata = read_release(folder).metadata()
-    for statistics in metadata.statistics:
-        num_bytes = sum(tensor.nbytes for tensor in statistics.tensors().values())
-        values = {"K": 10, "U": statistics.mean.shape[1], "R": 3}
-        assert num_bytes == eval(formulas[statistics.form], values)
-    for form, units, rank, stated in [
-        ("diagonal", 128, 0, "10,240"), ("full", 128, 0, "335,360"), ("diagonal", 4704, 0, "376,320"),
-        ("low_rank", 4704, 32, "6,397,440"), ("full", 4704, 0, "442,834,560"),
+KINDS = {
+    "spatial": lambda storage: Spatial(rank=3, storage=storage),
+    "low rank": lambda storage: AllLayers(covariance="low_rank", rank=2, storage=storage),
+    "records": lambda storage: SpectralAllLayers(records_per_class=5, storage=storage),
+    "pairs": lambda storage: SpectralLayerPairs(
+        records_per_class=5, storage=storage, graph="coactivation", graph_rank=2
+    ),
+    "gaussian pairs": lambda storage: Composed(basis="layer_pairs", covariance="diagonal", storage=storage),
+    "records of units": lambda storage: Composed(summary="records", records_per_class=5, storage=storage),
+}
+
+
+@pytest.fixture(
+    params=[(kind, storage) for kind in KINDS for storage in ("fp32", "fp16", "bf16", "int8")], ids="-".join
+)
+def path(request, tmp_path):
+    """A file of every summary, in every type of numbers."""
+    kind, storage = request.param
+    metadata = KINDS[kind](storage).collect(toy_teacher(), [toy_images()], INPUTS)
+    metadata.save(tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def header_of(path):
+    with safe_open(str(path), "pt") as file:
+        return json.loads(file.metadata()["dfkd"])
+
+
+def test_the_reader_reads_every_summary(path, reader):
+    ours = Metadata.load(path)
+    if ours.storage == "bf16":
+        return  # numpy has no bfloat16, as the text says
+    header, tensors = reader["read_metadata"](path)
+    for index, block in enumerate(ours.blocks):
+        if isinstance(block.summary, Records):
+            assert np.array_equal(reader["records"](header, tensors, index, 1), block.summary.dense()[1].numpy())
+        else:
+            mean, covariance = reader["gaussian"](header, tensors, index, 1)
+            assert np.array_equal(mean, block.summary.mean[1].numpy())
+            np.testing.assert_allclose(covariance, dense(block.summary, 1).numpy(), rtol=1e-5, atol=1e-7)
+    for index, mean in enumerate(ours.graph.means if ours.graph else []):
+        assert np.array_equal(reader["numbers"](tensors, f"graph.{index}.mean"), mean.numpy())
+
+
+def test_headers_follow_the_schema(path):
+    schema = json.loads((PACKAGE / "schemas" / "metadata-v2.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    header = header_of(path)
+    validator.validate(header)
+    if any(block["summary"] == "records" for block in header["blocks"]):
+        del header["blocks"][0]["num_coefficients"]
+    else:
+        header["blocks"][0]["num_coefficients"] = 3
+    assert not validator.is_valid(header)
+
+
+FORMULAS = {
+    form: (compile(numbers, form, "eval"), compile(rows, form, "eval"))
+    for form, numbers, rows in re.findall(r"^\| `(\w+)` \| `([^`]+)` \| `([^`]+)` \|$", TEXT, re.MULTILINE)
+}
+
+
+def stated_bytes(form, storage, **values):
+    numbers, rows = (eval(formula, values) for formula in FORMULAS[form])
+    each = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}[storage]
+    if form == "records":
+        each += 2 if values["F"] <= 2**16 else 4
+    return each * numbers + (4 * rows if storage == "int8" else 0)
+
+
+def test_sizes_follow_the_formulas(path):
+    metadata = Metadata.load(path)
+    total = 0
+    for block in metadata.blocks:
+        tensors = block.summary.tensors()
+        values = {"K": CLASSES_OF_TOY, "F": metadata.units_of(block)}
+        if "factor" in tensors:
+            values["R"] = tensors["factor"].shape[2]
+        if "channels" in tensors:
+            values |= {"C": 4, "L": 16}
+        if "values" in tensors:
+            values |= {"N": tensors["values"].shape[1], "k": tensors["values"].shape[2]}
+        total += stated_bytes(block.summary.form, metadata.storage, **values)
+    if metadata.graph and metadata.graph.means:
+        each = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}[metadata.storage]
+        total += CLASSES_OF_TOY * (64 + 8 + 3) * each + (4 * CLASSES_OF_TOY * 3 if metadata.storage == "int8" else 0)
+    assert metadata.num_bytes == total
+
+
+def test_the_sizes_it_states_are_those_of_the_formulas():
+    assert FORMULAS.keys() == {"diagonal", "full", "low_rank", "separable", "records"}
+    maps, records = {"C": 6, "L": 784, "R": 32}, {"F": 6518, "N": 100, "k": 652}
+    for form, values, stated in [
+        ("diagonal", {"F": 128}, "10,240"), ("full", {"F": 128}, "335,360"), ("diagonal", {"F": 4704}, "376,320"),
+        ("low_rank", {"F": 4704, "R": 32}, "6,397,440"), ("full", {"F": 4704}, "442,834,560"),
+        ("separable", {"F": 4704, **maps}, "1,223,880"), ("records", records, "3,912,000"),
     ]:  # fmt: skip
-        assert f"{eval(formulas[form], {'K': 10, 'U': units, 'R': rank}):,}" == stated
+        assert f"{stated_bytes(form, 'fp32', K=10, **values):,}" == stated
         assert stated in TEXT
+    assert f"{stated_bytes('records', 'int8', K=10, **records):,}" == "1,960,000"
+    assert "1,960,000" in TEXT
 
 
-def test_every_field_of_the_schemas_is_described():
-    for name in ("release-config", "metadata"):
-        schema = json.loads((PACKAGE / "schemas" / f"{name}-v1.schema.json").read_text())
-        for field, rule in schema["properties"].items():
-            inner = rule.get("items", rule).get("properties", {}) if field in ("layers", "architecture") else {}
-            for path in (field, *inner):
-                assert re.search(rf"`([a-z\[\]]+\.)?{path}(\.\w+)?`", TEXT), f"{name}: {path}"
+SCHEMAS = ["release-config-v1", "metadata-v2", "manifest-v1", "result-v1"]
 
 
-@pytest.mark.parametrize("name", ["release-config", "metadata", "manifest", "result"])
+@pytest.mark.parametrize("name", SCHEMAS[:2])
+def test_every_field_of_the_schemas_is_described(name):
+    schema = json.loads((PACKAGE / "schemas" / f"{name}.schema.json").read_text())
+    for field, rule in schema["properties"].items():
+        inner = (
+            rule.get("items", rule).get("properties", {})
+            if field in ("layers", "blocks", "graph", "architecture")
+            else {}
+        )
+        for path in (field, *inner):
+            assert re.search(rf"`([a-z\[\]]+\.)?{path}(\.\w+)?`", TEXT), f"{name}: {path}"
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
 def test_the_schemas_are_schemas_and_closed(name):
-    schema = json.loads((PACKAGE / "schemas" / f"{name}-v1.schema.json").read_text())
+    schema = json.loads((PACKAGE / "schemas" / f"{name}.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["additionalProperties"] is False
     assert schema["title"]
@@ -116,13 +221,9 @@ def test_a_manifest_may_not_name_files_outside_its_folder():
 
 def rewritten(folder, target, change_header=None, change_tensors=None):
     """A copy whose metadata is changed and whose manifest is right again."""
-    from safetensors import safe_open
-
     copy = shutil.copytree(folder, target)
     path = copy / "metadata.safetensors"
-    with safe_open(str(path), "pt") as file:
-        header = json.loads(file.metadata()["dfkd"])
-    tensors = load_file(path)
+    header, tensors = header_of(path), load_file(path)
     if change_header:
         change_header(header)
     if change_tensors:
@@ -137,21 +238,21 @@ def rewritten(folder, target, change_header=None, change_tensors=None):
 @pytest.mark.parametrize(
     ("change_header", "change_tensors", "message"),
     [
-        (lambda h: h.update(version=2), None, "schema version 2"),
+        (lambda h: h.update(version=1), None, "schema version 1, this program reads 2"),
         (lambda h: h.update(format="other"), None, "not a dfkd-metadata file"),
         (lambda h: h.pop("temperature"), None, "does not hold what"),
         (lambda h: h["inputs"].update(shape=[1, 16]), None, "does not hold what"),
         (lambda h: h["inputs"].update(low=[-1.0]), None, "differ in classes or inputs"),
         (lambda h: h.update(counts=h["counts"][:-1]), None, "not the logits of 9 classes"),
         (lambda h: h["layers"].pop(0), None, "does not hold what"),
-        (lambda h: h["layers"][0].update(covariance="spherical"), None, "does not hold what"),
+        (lambda h: h["blocks"][0].update(summary="spherical"), None, "does not hold what"),
         (lambda h: h["layers"][0].update(shape=[5]), None, "not torch.float32"),
-        (None, lambda t: t.pop("layers.0.mean"), "does not hold what"),
-        (None, lambda t: t.update({"layers.9.mean": torch.zeros(1)}), "unknown tensor layers.9.mean"),
+        (None, lambda t: t.pop("blocks.0.mean"), "does not hold what"),
+        (None, lambda t: t.update({"blocks.9.mean": torch.zeros(1)}), "unknown tensor blocks.9.mean"),
         (None, lambda t: t.update({"other": torch.zeros(1)}), "unknown tensor other"),
-        (None, lambda t: t.update({"layers.0.mean": t["layers.0.mean"].double()}), "torch.float64"),
-        (None, lambda t: t["layers.0.mean"].fill_(float("nan")), "NaN or infinite"),
-        (None, lambda t: t["layers.0.variance"].fill_(-1), "negative"),
+        (None, lambda t: t.update({"blocks.0.mean": t["blocks.0.mean"].double()}), "torch.float64"),
+        (None, lambda t: t["blocks.0.mean"].fill_(float("nan")), "NaN or infinite"),
+        (None, lambda t: t["blocks.0.variance"].fill_(-1), "negative"),
     ],
 )
 def test_our_reader_checks_what_a_reader_must(folder, tmp_path, change_header, change_tensors, message):

@@ -14,8 +14,8 @@ NAMES = sorted(set(re.findall(r"`([A-Za-z_]+(?:\.[a-z_]+)?)`", TEXT)))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_it_names_is_there(name):
-    if name in ("all_layers_dropout", "torch.optim"):
-        return  # the paper's, and torch's
+    if name == "torch.optim":
+        return
     last = name.split(".")[-1]
     in_code = re.search(rf"\b(def|class) {last}\b|^\s*{last}\b.*[:=]|\"{last}\"", SOURCE, re.MULTILINE)
     assert in_code or f"`{name}`" in CONFIG or f"{last}`" in CONFIG
@@ -23,11 +23,13 @@ def test_what_it_names_is_there(name):
 
 def test_the_defaults_it_states_are_the_codes():
     from dfkd_exp.distillation.settings import Distillation, FromNoise, Teacher
-    from dfkd_exp.metadata import AllLayers
+    from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
     from dfkd_exp.metadata.collection import OVERSAMPLING
     from dfkd_exp.reconstruction.settings import Adam, Moments
 
     kind, images, student, noise = AllLayers(), Moments(), Distillation(), FromNoise()
+    records = SpectralLayerPairs()
+    assert (records.records_per_class, records.fraction) == (100, 0.1)
     teacher = Teacher()
     assert (kind.temperature, kind.full_up_to, kind.low_rank_up_to, OVERSAMPLING) == (8, 2048, 16384, 16)
     assert (images.group_size, images.steps, images.schedule, images.clamp) == (100, 200, "cosine", True)

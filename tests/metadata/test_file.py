@@ -8,7 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata import AllLayers
+from dfkd_exp.metadata import AllLayers, Spatial, SpectralAllLayers, SpectralLayerPairs
 from dfkd_exp.metadata.metadata import Metadata
 from tests.toy import INPUTS, toy_images, toy_teacher
 
@@ -65,6 +65,87 @@ def test_statistics_that_are_not_numbers_are_refused_by_name(file):
     rewrite(file, tensors=lambda t: t | {"blocks.1.variance": t["blocks.1.variance"] / 0})
     with pytest.raises(DfkdError, match=r"m.safetensors: the variance of layer 3 holds NaN or infinite"):
         Metadata.load(file)
+
+
+KINDS = {
+    "spatial": Spatial(rank=2),
+    "pairs": SpectralLayerPairs(records_per_class=5, graph="coactivation"),
+    "chain": SpectralAllLayers(records_per_class=5, storage="int8"),
+    "leading": SpectralAllLayers(records_per_class=5, graph_rank=4),
+}
+
+
+def changed(name, change):
+    """A function of a file's tensors that changes one of them."""
+    return lambda tensors: tensors | {name: change(tensors[name])}
+
+
+def in_block(index, **changes):
+    """A function of a header that changes one of its blocks."""
+    return lambda h: h | {"blocks": [b | changes if i == index else b for i, b in enumerate(h["blocks"])]}
+
+
+def same(content):
+    return content
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "tensors", "message"),
+    [
+        ("pairs", same, changed("blocks.0.indices", lambda t: t.int().fill_(72).to(torch.uint16)), "indices from 72 to 72 of 72"),
+        ("pairs", same, changed("blocks.0.indices", lambda t: t.int().flip(2).to(torch.uint16)), "not ascending"),
+        ("pairs", same, changed("blocks.0.indices", lambda t: t.int()), r"not torch.uint16 \[3, 5, 7\]"),
+        ("pairs", same, changed("blocks.0.indices", lambda t: t[:, :, 1:].contiguous()), "the indices of layers 0 to 3 is"),
+        ("pairs", same, changed("blocks.0.values", lambda t: t[0]), "not enough values to unpack"),
+        ("pairs", same, lambda t: {n: x[:, :, :0] if n.startswith("blocks.0") else x for n, x in t.items()}, "without a value"),
+        ("pairs", same, changed("blocks.1.values", lambda t: t.half()), "the values of layers 3 to 5 is torch.float16"),
+        ("pairs", same, changed("blocks.1.values", lambda t: t / 0), "the values of layers 3 to 5 holds NaN or infinite"),
+        ("pairs", same, without("blocks.0.indices"), "does not hold what"),
+        ("pairs", in_block(0, num_coefficients=71), same, "71 coefficients of layers 0 to 3, which have 72 units"),
+        ("pairs", in_block(0, num_coefficients="72"), same, "does not hold what"),
+        ("pairs", in_block(0, basis="wavelets"), same, "basis 'wavelets'"),
+        ("pairs", in_block(0, layers=[0, 2]), same, r"layers \[0, 2\], which are not consecutive"),
+        ("pairs", in_block(0, layers=[1, 2]), same, "do not cover the layers"),
+        ("pairs", in_block(1, layers=[0, 1]), same, "do not cover the layers"),
+        ("pairs", lambda h: h | {"blocks": h["blocks"][::-1]}, same, "does not end with the logits"),
+        ("pairs", lambda h: h | {"graph": None}, same, "a block without its graph"),
+        ("pairs", without("graph"), same, "does not hold what"),
+        ("pairs", lambda h: h | {"graph": {"edges": "friends", "rank": None}}, same, "a graph of 'friends'"),
+        ("pairs", lambda h: h | {"graph": {"edges": "coactivation", "rank": 0}}, same, "and rank 0"),
+        ("pairs", lambda h: h | {"graph": {"edges": "weights", "rank": None}}, same, "unknown tensor graph.0.mean"),
+        ("pairs", same, without("graph.1.mean"), "graph.1.mean"),
+        ("pairs", same, changed("graph.1.mean", lambda t: t[:, 1:].contiguous()), r"graph.1.mean is torch.float32 \[3, 7\]"),
+        ("pairs", same, changed("graph.1.mean", lambda t: t / 0), "of the graph holds NaN or infinite"),
+        ("pairs", lambda h: h | {"signal": "after_sigmoid"}, same, "signal 'after_sigmoid'"),
+        ("pairs", lambda h: h | {"storage": "int4"}, same, "unknown storage 'int4'"),
+        ("pairs", lambda h: h | {"storage": "int8"}, same, "does not hold what"),
+        ("pairs", lambda h: h | {"counts": [40, 0, 40]}, same, "not positive"),
+        ("pairs", lambda h: h | {"temperature": 0}, same, "a temperature of 0"),
+        ("pairs", lambda h: h | {"dropout_masks": "no"}, same, "dropout_masks of 'no'"),
+        ("leading", lambda h: h | {"graph": {"edges": "weights", "rank": 2}}, same, "8 coefficients of .* at a rank of 2"),
+        ("chain", same, without("blocks.0.values.scale"), "blocks.0.values.scale"),
+        ("chain", same, changed("blocks.0.values.scale", lambda t: t[:, :1].contiguous()), r"not torch.float32 \[3, 5, 1\]"),
+        ("chain", same, changed("blocks.0.values.scale", lambda t: -t), "negative somewhere"),
+        ("chain", same, changed("blocks.0.values.scale", lambda t: t / 0), "NaN or infinite"),
+        ("chain", same, changed("blocks.0.values", lambda t: t.float()), r"not torch.int8"),
+        ("spatial", same, changed("blocks.0.channels", lambda t: t[:, :6].contiguous()), "3 channels of layer 0, which has 4"),
+        ("spatial", same, changed("blocks.0.channels", lambda t: t[:, :0].contiguous()), "0 channels of layer 0"),
+        ("spatial", same, changed("blocks.0.factor", lambda t: t[:, 1:].contiguous()), r"the factor of layer 0 is"),
+        ("spatial", same, changed("blocks.0.factor", lambda t: t[0].contiguous()), "does not hold what"),
+        ("spatial", same, changed("blocks.0.variance", lambda t: t - 9), "the variance of layer 0 is negative"),
+        ("spatial", same, changed("blocks.0.mean", lambda t: t[0]), "the mean of layer 0 is"),
+        ("spatial", in_block(0, basis="graph"), same, "a block without its graph"),
+        ("spatial", lambda h: h | {"graph": {"edges": "weights", "rank": None}}, same, "a graph without a block"),
+    ],
+)  # fmt: skip
+def test_damaged_files_of_every_kind_are_refused_in_one_line(tmp_path, kind, header, tensors, message):
+    path = tmp_path / "m.safetensors"
+    KINDS[kind].collect(toy_teacher(), [toy_images()], INPUTS).save(path)
+    Metadata.load(path)
+    rewrite(path, header, tensors)
+    with pytest.raises(DfkdError, match=message) as error:
+        Metadata.load(path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not safetensors at all"])

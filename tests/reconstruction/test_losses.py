@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from dfkd_exp.metadata import AllLayers
+from dfkd_exp.metadata import AllLayers, SpectralAllLayers, SpectralLayerPairs
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.losses import gaussian_blur, moment_loss, sample_loss, total_variation
 from tests.toy import INPUTS, toy_images, toy_teacher
@@ -25,26 +25,49 @@ def statistics(seed):
     return [random(GROUPS, units, seed=seed + units) for units in UNITS]
 
 
+def draws(seed, blocks=1):
+    """As many draws for every layer as there are blocks that hold it."""
+    return [tuple(values) for values in zip(*(layers(seed + block) for block in range(blocks)), strict=True)]
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
 @pytest.mark.parametrize("relu", [True, False])
-def test_sample_loss_is_the_papers(relu):
-    """sum_l 1/n_l sum_i (relu(a_l,i) - relu(t_l,i))^2, mean over images."""
-    activations, targets = layers(0), layers(100)
+def test_sample_loss_is_the_papers(relu, blocks):
+    """sum_l 1/n_l sum_i (relu(a_l,i) - relu(t_l,i))^2, mean over images; over the pairs that a layer is in, the sum."""
+    activations, targets = layers(0), draws(100, blocks)
     expected = np.zeros(GROUPS)
     for group in range(GROUPS):
         for image in range(IMAGES):
-            for a, t in zip(activations, targets, strict=True):
-                a_i, t_i = a[group, image].numpy(), t[group, image].numpy()
-                if relu:
-                    a_i, t_i = np.maximum(a_i, 0), np.maximum(t_i, 0)
-                expected[group] += sum((a_i - t_i) ** 2) / len(a_i) / IMAGES
+            for a, layer in zip(activations, targets, strict=True):
+                for t in layer:
+                    a_i, t_i = a[group, image].numpy(), t[group, image].numpy()
+                    if relu:
+                        a_i, t_i = np.maximum(a_i, 0), np.maximum(t_i, 0)
+                    expected[group] += sum((a_i - t_i) ** 2) / len(a_i) / IMAGES
     np.testing.assert_allclose(sample_loss(activations, targets, relu=relu), expected)
 
 
-def test_sample_loss_may_be_divided_per_layer():
-    activations, targets = layers(0), layers(100)
+def test_sample_loss_may_be_weighed_per_layer():
+    activations, targets = layers(0), draws(100)
     each = [sample_loss([a], [t]) for a, t in zip(activations, targets, strict=True)]
-    both = sample_loss(activations, targets, scales=[2.0, 5.0])
-    torch.testing.assert_close(both, each[0] / 2 + each[1] / 5)
+    both = sample_loss(activations, targets, weights=[2.0, 5.0])
+    torch.testing.assert_close(both, 2 * each[0] + 5 * each[1])
+
+
+@pytest.mark.parametrize("kind", [SpectralAllLayers, SpectralLayerPairs])
+def test_records_are_matched_by_the_papers_sum_over_units(kind):
+    """sum_i (s_bar_i - s_i(x))^2, over one graph, or over the pairs; mean over images, and no ReLU."""
+    teacher, settings = toy_teacher(), Sample(group_size=IMAGES, images_per_class=IMAGES)
+    metadata = kind(records_per_class=4, fraction=0.5).collect(teacher, [toy_images()], INPUTS).in_units(teacher)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    signals = metadata.targets(1, IMAGES, generators[0])
+    activations = [random(1, IMAGES, layer.num_units).float() for layer in metadata.layers]
+    expected = 0.0
+    for block, signal in zip(metadata.blocks, signals, strict=True):
+        own = np.concatenate([activations[index][0].numpy() for index in block.layers], 1)
+        expected += ((signal.numpy() - own) ** 2).sum() / IMAGES
+    targets = [tuple(t[None] for t in layer) for layer in settings.draw_targets(metadata, 1, generators[1])]
+    np.testing.assert_allclose(settings.loss(activations, targets, metadata), [expected], rtol=1e-5)
 
 
 def numpy_moment_loss(activations, means, deviations, logits, weight, shrinkage):
@@ -97,7 +120,7 @@ def test_the_gradient_of_the_moment_loss_is_right():
 def test_a_groups_loss_depends_on_its_own_images_alone(loss):
     activations = [a.requires_grad_(True) for a in layers(0)]
     if loss == "sample":
-        losses = sample_loss(activations, layers(100))
+        losses = sample_loss(activations, draws(100))
     else:
         losses = moment_loss(activations, statistics(100), [d.abs() + 0.1 for d in statistics(200)])
     losses[1].backward()
