@@ -9,6 +9,10 @@ import torch
 from torch import nn
 
 from dfkd_exp.errors import ConfigError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata import AllLayers
+from dfkd_exp.models.networks import LeNet5
+from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample, measuring, tuning
 from dfkd_exp.reconstruction.engine import PLAIN, Engine, Settled
 from dfkd_exp.reconstruction.loop import reconstruct
@@ -53,6 +57,38 @@ def test_compiled_it_computes_the_same(teacher, metadata, precision, convolution
     error = (gradient - plain_gradient).norm() / plain_gradient.norm()
     assert error < (1e-5 if precision == "fp32" else 0.1)
     torch.testing.assert_close(losses, plain_losses, rtol=1e-5 if precision == "fp32" else 0.02, atol=0)
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    """LeNet-5, whose units within a run lie in the order of blocks, and its metadata."""
+    torch.manual_seed(0)
+    network = frozen(LeNet5((1, 20, 20)))
+    images = torch.rand(60, 1, 20, 20)
+    inputs = InputSpec((1, 20, 20), (0.0,), (1.0,))
+    return network, AllLayers(covariance="top_only").collect(network, [(images, torch.arange(60) % 10)], inputs)
+
+
+@pytest.mark.parametrize(
+    ("precision", "compile"), [("fp32", False), ("bf16", False), pytest.param("fp32", True, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("match", [Moments, Sample])
+def test_units_on_blocks_are_compared_with_their_own_statistics(lenet, precision, compile, match):
+    settings = match(images_per_class=8, group_size=4)
+    losses, gradient = start(*lenet, Settled(precision, "blocks", compile, 8), settings)
+    true_losses, true_gradient = start(*lenet, PLAIN, settings)
+    tolerance = 1e-4 if precision == "fp32" else measuring.LARGEST_GRADIENT_ERROR  # without blocks it is as large
+    assert (gradient - true_gradient).norm() / true_gradient.norm() < tolerance
+    torch.testing.assert_close(losses, true_losses, rtol=tolerance, atol=0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_blocks_a_group_does_not_depend_on_those_beside_it(lenet, precision):
+    objective = Objective(*lenet, SETTINGS, Settled(precision, "blocks", False, 8))
+    losses, gradient = objective(*draw_groups(objective, [0, 1, 2], seed=0))
+    alone, own_gradient = objective(*draw_groups(objective, [1], seed=0))
+    torch.testing.assert_close(alone, losses[1:2], rtol=1e-3, atol=0)
+    assert (own_gradient - gradient[4:8]).norm() <= 1e-3 * own_gradient.norm()
 
 
 @pytest.mark.parametrize("engine", ENGINES[1:], ids=tuning.describe)
