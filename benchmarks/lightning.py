@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.measure import DEVICE, seconds_per_step, side_by_side
 from dfkd_exp.distillation.distill import fit
 from dfkd_exp.distillation.losses import soft_cross_entropy
-from dfkd_exp.distillation.module import Loss, TensorBatches
+from dfkd_exp.distillation.module import Loss, TensorChunks
 from dfkd_exp.distillation.settings import Training
 from dfkd_exp.models.networks import mlp
 from dfkd_exp.seeding import derive_seed
@@ -26,7 +26,7 @@ def loop(network: nn.Module, tensors: tuple[Tensor, ...], loss: Loss, settings: 
     """What `fit` does, without Lightning: the same batches, the same optimiser, the same network at the end."""
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     for epoch in range(settings.epochs):
-        for batch in TensorBatches(tensors, settings.batch_size, derive_seed(seed, "order", epoch)):
+        for batch in TensorChunks(tensors, settings.batch_size, derive_seed(seed, "order", epoch)):
             optimizer.zero_grad()
             loss(network, batch).backward()
             optimizer.step()

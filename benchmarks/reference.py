@@ -132,7 +132,7 @@ def soft_targets_loss(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 def random_affine(images: Tensor, degrees: float = 10.0, shift: float = 0.08, scale: float = 0.1) -> Tensor:
     """Each of the square ``images[N, C, S, S]`` turned, shifted and scaled at random; black is 0."""
-    turn, size, across, down = torch.rand(4, len(images), device=images.device) * 2 - 1
+    turn, size, across, down = (torch.rand(len(images), 4).to(images.device) * 2 - 1).unbind(1)
     angle, size = turn * math.radians(degrees), 1 + scale * size
     cosine, sine = size * angle.cos(), size * angle.sin()
     first = torch.stack([cosine, -sine, 2 * shift * across], dim=1)

@@ -35,8 +35,8 @@ class InputSpec:
 
     @property
     def images_at_once(self) -> int:
-        """How many images go through a network at once where no gradient is needed: 1,000, or fewer large ones."""
-        return max(1, min(1000, 2**24 // math.prod(self.shape)))
+        """How many images go through a network at once where no gradient is needed: 500, or fewer large ones."""
+        return max(1, min(500, 2**24 // math.prod(self.shape)))
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """``low`` and ``high`` as ``[C, 1, 1]`` tensors of the device and dtype of ``like``."""

@@ -101,7 +101,7 @@ def test_everything_but_the_experiments_is_the_default(monkeypatch):
         for name in parts:
             monkeypatch.setitem(parts, name, lambda name=name: asked.append(name) or iter(()))
     __main__.main([])
-    assert asked == ["reconstruction", "collection", "distillation", "lightning", "growth"]
+    assert asked == ["reconstruction", "collection", "distillation", "lightning", "growth", "spectra"]
 
 
 def test_the_expected_cost_is_the_weights():
