@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine import Settled
 from dfkd_exp.reconstruction.losses import Targets, total_variation
+from dfkd_exp.reconstruction.masks import DropoutMasks
 from dfkd_exp.reconstruction.runs import with_blocks
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.start import around, class_means
@@ -58,8 +60,9 @@ class Objective:
         example = metadata.inputs.from_pixels(torch.full((2, *metadata.inputs.shape), 0.5))
         example = example.to(metadata.device)
         self.class_means = class_means(teacher, metadata, settings.init_mean) if settings.start == "metadata" else None
+        self.masks = DropoutMasks(teacher, example) if settings.masks_dropout(metadata) else None
         orders: dict[str, Tensor] = {}
-        if engine.convolutions == "blocks":
+        if engine.convolutions == "blocks" and not self.masks:  # masks lie as the teacher's own outputs do
             teacher, orders = with_blocks(teacher, example)
         elif self.dtype != torch.float32:
             teacher = copy.deepcopy(teacher)
@@ -77,6 +80,11 @@ class Objective:
             for layer, layout in zip(targets, self._layouts, strict=True)
         ]
 
+    def drawn(self, label: int, generator: torch.Generator) -> tuple[Targets, tuple[Tensor, ...]]:
+        """What one group of class ``label`` is to match, and its dropout masks, if there are any."""
+        targets = self.settings.draw_targets(self.metadata, label, generator)
+        return targets, self.masks.draw(self.settings.group_size, generator) if self.masks else ()
+
     def __call__(self, pixels: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         flat = list(itertools.chain.from_iterable(targets))
         step = self._steps.get(tuple(pixels.shape))
@@ -84,6 +92,14 @@ class Objective:
             step = self._steps[tuple(pixels.shape)] = self._built(pixels, flat, [len(layer) for layer in targets])
         with torch.no_grad():
             return step(pixels.detach(), *flat)
+
+    @contextmanager
+    def _recording(self, targets: Targets) -> Iterator[Recorder]:
+        """The teacher's recorder; masked, if masks stand behind the layers' ``targets``."""
+        masks = [mask.flatten(0, 1) for mask in itertools.chain(*targets[len(self._layouts) :])]
+        masked = self.masks.applied(self.teacher, masks) if self.masks else nullcontext()
+        with masked, recording(self.teacher, self.metadata.layer_names) as recorder:
+            yield recorder
 
     def losses(self, recorder: Recorder, pixels: Tensor, targets: Targets) -> Tensor:
         """The loss of each group, ``[G]``: the match with the metadata, and the priors."""
@@ -94,7 +110,7 @@ class Objective:
         # Not [G, N, U]: with one index per axis of the memory's the compiler makes vector code, with remainders it does not.
         shapes = [(-1, settings.group_size, *layout.order.shape) for layout in self._layouts]
         grouped = [values.reshape(shape) for values, shape in zip(activations, shapes, strict=True)]
-        losses = settings.loss(grouped, targets, self.metadata)
+        losses = settings.loss(grouped, targets[: len(grouped)], self.metadata)
         if settings.total_variation:
             losses = losses + settings.total_variation * total_variation(pixels).view(len(losses), -1).mean(1)
         if settings.l2:
@@ -105,7 +121,7 @@ class Objective:
         def step(pixels: Tensor, *flat: Tensor) -> tuple[Tensor, Tensor]:
             parts = iter(flat)
             targets = [tuple(itertools.islice(parts, size)) for size in sizes]
-            with torch.enable_grad(), recording(self.teacher, self.metadata.layer_names) as recorder:
+            with torch.enable_grad(), self._recording(targets) as recorder:
                 pixels = pixels.detach().requires_grad_(True)
                 losses = self.losses(recorder, pixels, targets)
                 (gradient,) = torch.autograd.grad(losses.sum(), pixels)
@@ -127,7 +143,7 @@ def group_label(group: int, num_classes: int) -> int:
 def draw_groups(objective: Objective, groups: Sequence[int], seed: int) -> tuple[Tensor, Targets]:
     """What ``groups`` start from, pixels ``[G * N, C, H, W]``, and what they are to match."""
     settings, metadata = objective.settings, objective.metadata
-    starts, targets = [], []
+    starts, targets, masks = [], [], []
     for group in groups:
         generator = torch.Generator().manual_seed(derive_seed(seed, "group", group))
         label = group_label(group, metadata.num_classes)
@@ -136,7 +152,10 @@ def draw_groups(objective: Objective, groups: Sequence[int], seed: int) -> tuple
             starts.append(settings.init_mean + settings.init_std * noise)
         else:
             starts.append(around(objective.class_means[label].cpu(), noise))
-        targets.append(settings.draw_targets(metadata, label, generator))
+        drawn, own_masks = objective.drawn(label, generator)
+        targets.append(drawn)
+        masks.append(own_masks)
     stacked = [tuple(torch.stack(parts) for parts in zip(*layer, strict=True)) for layer in zip(*targets, strict=True)]
     pixels = torch.cat(starts).to(metadata.device)
-    return pixels, objective.arranged(stacked)
+    stacked_masks = tuple(torch.stack(parts).to(pixels.device) for parts in zip(*masks, strict=True))
+    return pixels, [*objective.arranged(stacked), *([stacked_masks] if stacked_masks else [])]

@@ -72,6 +72,10 @@ class Reconstruction(Settings):
     def groups_per_class(self) -> int:
         return self.images_per_class // self.group_size
 
+    def masks_dropout(self, metadata: Metadata) -> bool:
+        """Whether the teacher's units are dropped out by one frozen mask per image."""
+        return False
+
     def draw_targets(self, metadata: Metadata, label: int, generator: torch.Generator) -> Targets:
         """What one group of class ``label`` is to match, per layer; the loop stacks the groups' along a new first dimension."""
         raise NotImplementedError
@@ -89,6 +93,9 @@ class Sample(Reconstruction):
     """Compare after a ReLU; empty: as the paper does, which is with Gaussians, and not with records."""
     normalise: bool = False
     """Divide each layer's error by its mean variance (the paper does not)."""
+
+    def masks_dropout(self, metadata: Metadata) -> bool:
+        return metadata.dropout_masks
 
     def draw_targets(self, metadata: Metadata, label: int, generator: torch.Generator) -> Targets:
         draws: list[list[Tensor]] = [[] for _ in metadata.layers]
