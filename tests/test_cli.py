@@ -19,7 +19,7 @@ MISTAKES = {
     "teacher.epochs=0": ("teacher.epochs", "at least 1"),
     "teacher.schedule=cosin": ("teacher.schedule", "did you mean cosine?"),
     "metadata.rank=1.5": ("metadata.rank", "Integer"),
-    "metadata.layers=some": ("metadata.layers", "all, top or a list"),
+    "metadata.layers=some": ("metadata.layers", "all, dense, top or a list"),
     "reconstruction.relu=false": ("reconstruction.relu", "reconstruction=sample"),
     "reconstruction.images_per_class=150": (
         "reconstruction.images_per_class",

@@ -33,7 +33,8 @@ class MetadataKind(Settings):
     dropout_masks: ClassVar[bool] = False
 
     layers: Any = "all"
-    """all, top, or a list of module paths such as [features.0,classifier.1]; the logits always belong to it."""
+    """all, dense (those that put out a vector), top, or a list of module paths such as [features.0,classifier.1]; the logits
+    always belong to it."""
     temperature: float = 8.0
     """The logits are divided by it before they are summarised, as the paper does."""
     signal: str = "before_relu"
@@ -52,8 +53,8 @@ class MetadataKind(Settings):
         named = isinstance(self.layers, list) and all(isinstance(name, str) for name in self.layers)
         self.require(
             "layers",
-            self.layers in ("all", "top") or named,
-            "all, top or a list of module paths, with quotes where a path looks like a decimal number",
+            self.layers in ("all", "dense", "top") or named,
+            "all, dense, top or a list of module paths, with quotes where a path looks like a decimal number",
         )
 
     def collector(self, teacher: nn.Module, inputs: InputSpec) -> Collector:

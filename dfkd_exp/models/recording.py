@@ -78,8 +78,9 @@ def recording(network: nn.Module, names: Sequence[str]) -> Iterator[Recorder]:
 def find_layers(network: nn.Module, example: Tensor, which: str | Sequence[str] = "all") -> list[Layer]:
     """The layers to record, in the order of the forward pass, the logits last.
 
-    ``which``: ``all`` layers with weights, ``top`` (the logits alone), or module paths. ``example``: inputs ``[N, C, H, W]``.
-    Source: METHOD, "Notation". Raises DfkdError for an unknown path or a layer whose output is not one tensor per image.
+    ``which``: ``all`` layers with weights, ``dense`` (those that put out a vector), ``top`` (the logits alone), or module paths.
+    ``example``: inputs ``[N, C, H, W]``. Source: METHOD, "Notation". Raises DfkdError for an unknown path or a layer whose output
+    is not one tensor per image.
     """
     weighted = [
         name
@@ -121,10 +122,10 @@ def find_layers(network: nn.Module, example: Tensor, which: str | Sequence[str] 
     outputs[OUTPUT] = logits
     if which == "top":
         names = [top]
-    elif which == "all":
-        names = [name for name in order if name != top] + [top]
+    elif which in ("all", "dense"):
+        names = [name for name in order if name != top and (which == "all" or outputs[name].dim() == 2)] + [top]
     elif isinstance(which, str):
-        raise DfkdError(f"metadata.layers must be all, top or a list of module paths, got {which!r}")
+        raise DfkdError(f"metadata.layers must be all, dense, top or a list of module paths, got {which!r}")
     else:
         silent = [name for name in watched if name not in order]
         if silent:

@@ -87,7 +87,7 @@ def test_an_output_that_no_layer_puts_out_is_recorded_by_itself():
     [
         (["body.inner.7"], r"no layer 'body.inner.7'; its layers with weights are: .*body.inner.1"),
         (["unused"], "unused does not put out one tensor per image"),
-        ("bottom", "must be all, top or a list of module paths, got 'bottom'"),
+        ("bottom", "must be all, dense, top or a list of module paths, got 'bottom'"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused(which, message):
@@ -181,3 +181,8 @@ def test_frozen_asks_for_no_gradients_and_stands_in_evaluation_mode():
     network = frozen(toy_teacher().train())
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_dense_layers_are_those_that_put_out_a_vector():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, 5), nn.ReLU(), nn.Linear(5, 3))
+    assert [layer.name for layer in find_layers(network, torch.zeros(2, 1, 6, 6), "dense")] == ["2", "4"]

@@ -37,9 +37,7 @@ def test_the_loss_is_the_papers_through_the_masked_teacher():
     losses, _ = objective(pixels, [first, second, (at_input, hidden)])
     one = F.linear(pixels.flatten(1) * at_input.flatten(0, 1), teacher[2].weight, teacher[2].bias)
     two = F.linear(one.relu() * hidden.flatten(0, 1), teacher[5].weight, teacher[5].bias) / 8
-    expected = sum(
-        (F.relu(a) - F.relu(t[0].flatten(0, 1))).square().mean(1) for a, t in ((one, first), (two, second))
-    )
+    expected = sum((F.relu(a) - F.relu(t[0].flatten(0, 1))).square().mean(1) for a, t in ((one, first), (two, second)))
     torch.testing.assert_close(losses, expected.view(2, 3).mean(1))
     assert set(at_input.unique().tolist()) == {0.0, 1.25}
     assert set(hidden.unique().tolist()) == {0.0, 2.0}
