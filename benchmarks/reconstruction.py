@@ -20,7 +20,8 @@ from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import batches_of_groups, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
-from dfkd_exp.reconstruction.settings import SCHEMAS, Adam
+from dfkd_exp.reconstruction.optimizers import Adam
+from dfkd_exp.reconstruction.settings import SCHEMAS
 from dfkd_exp.reconstruction.tuning import describe, settle
 
 

@@ -20,7 +20,8 @@ from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.logger import LOGGERS, LoggerSettings
 from dfkd_exp.metadata import MetadataKind
 from dfkd_exp.reconstruction.engine import Engine
-from dfkd_exp.reconstruction.settings import OPTIMIZERS, Optimizer, Reconstruction
+from dfkd_exp.reconstruction.optimizers import OPTIMIZERS, Optimizer
+from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.settings import Settings, did_you_mean
 from dfkd_exp.store import canonical_json
 from dfkd_exp.trainer import TrainerSettings

@@ -29,7 +29,8 @@ from dfkd_exp.models.settings import load_weights
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import batches_of_groups
 from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_losses, shard_name
-from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
+from dfkd_exp.reconstruction.optimizers import Optimizer
+from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.tuning import describe, settle
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed

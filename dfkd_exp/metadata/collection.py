@@ -153,6 +153,11 @@ class Collector:
         for chain in self.chains:
             signals = torch.cat([layers[index] for index in chain], 2)
             coefficients = self.coefficients(chain, [values.flatten(0, 1) for values in layers])
+            if not coefficients.shape[1]:
+                raise DfkdError(
+                    f"no two units of {self.layers[chain[0]].name} to {self.layers[chain[-1]].name} are joined, so the graph has no "
+                    "leading frequencies; leave metadata.graph_rank empty"
+                )
             kept = max(1, round(self.kind.fraction * coefficients.shape[1]))
             records = Records.largest(coefficients.view(*signals.shape[:2], -1), kept)
             records.values = rounded("values", records.values, self.kind.storage)

@@ -1,5 +1,6 @@
 """Metadata to images."""
 
-from dfkd_exp.reconstruction.settings import OPTIMIZERS, SCHEMAS, Moments, Reconstruction, Sample
+from dfkd_exp.reconstruction.optimizers import OPTIMIZERS
+from dfkd_exp.reconstruction.settings import SCHEMAS, Moments, Reconstruction, Sample
 
 __all__ = ["OPTIMIZERS", "SCHEMAS", "Moments", "Reconstruction", "Sample"]

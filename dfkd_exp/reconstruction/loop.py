@@ -16,7 +16,8 @@ from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.losses import Targets, gaussian_blur
 from dfkd_exp.reconstruction.objective import Objective, draw_groups, group_label
-from dfkd_exp.reconstruction.settings import SCHEMAS, Adam, Optimizer, Reconstruction
+from dfkd_exp.reconstruction.optimizers import Adam, Optimizer
+from dfkd_exp.reconstruction.settings import SCHEMAS, Reconstruction
 from dfkd_exp.reconstruction.stopping import Stopping
 from dfkd_exp.reconstruction.tuning import settle
 from dfkd_exp.settings import did_you_mean

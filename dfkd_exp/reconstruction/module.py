@@ -19,7 +19,8 @@ from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine import Settled
 from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
-from dfkd_exp.reconstruction.settings import Optimizer, Reconstruction
+from dfkd_exp.reconstruction.optimizers import Optimizer
+from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.store import write_atomically
 
 

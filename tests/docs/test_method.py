@@ -25,7 +25,8 @@ def test_the_defaults_it_states_are_the_codes():
     from dfkd_exp.distillation.settings import Distillation, FromNoise, Teacher
     from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
     from dfkd_exp.metadata.collection import OVERSAMPLING
-    from dfkd_exp.reconstruction.settings import Adam, Moments
+    from dfkd_exp.reconstruction.optimizers import Adam
+    from dfkd_exp.reconstruction.settings import Moments
 
     kind, images, student, noise = AllLayers(), Moments(), Distillation(), FromNoise()
     records = SpectralLayerPairs()

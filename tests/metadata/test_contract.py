@@ -178,3 +178,10 @@ def test_dropout_is_off_while_it_is_collected(kind, tmp_path):
         for x in (first, second)
     }
     assert len(digests) == 1
+
+
+def test_a_graph_without_leading_frequencies_is_refused():
+    teacher = toy_teacher()
+    nn.init.zeros_(teacher[-1].weight)
+    with pytest.raises(DfkdError, match=r"no two units of 3 to 5 are joined.*graph_rank"):
+        collect(SpectralLayerPairs(layers=["3", "5"], graph_rank=2), teacher=teacher)

@@ -16,7 +16,7 @@ from dfkd_exp.reconstruction.engine import PLAIN
 from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, group_label, reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.losses import total_variation
 from dfkd_exp.reconstruction.objective import Objective
-from dfkd_exp.reconstruction.settings import Adam, Lbfgs, Sgd
+from dfkd_exp.reconstruction.optimizers import Adam, Lbfgs, Sgd
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 FIRST_STEP_ONLY = {"steps": 1, "clamp": False, "optimizer": Adam(lr=1e-9)}

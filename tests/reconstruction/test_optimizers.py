@@ -7,7 +7,7 @@ from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, register, typ
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.reconstruction.loop import reconstruct
-from dfkd_exp.reconstruction.settings import CustomOptimizer
+from dfkd_exp.reconstruction.optimizers import CustomOptimizer
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 CUSTOM = ["optimizer._target_=torch.optim.RMSprop", "+optimizer.kwargs.momentum=0.5"]

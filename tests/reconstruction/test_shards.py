@@ -15,7 +15,7 @@ from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.engine import PLAIN
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.module import read_shards, shard_name
-from dfkd_exp.reconstruction.settings import Adam, Sgd
+from dfkd_exp.reconstruction.optimizers import Adam, Sgd
 from dfkd_exp.release import read_release, write_release
 from dfkd_exp.store import Store
 from dfkd_exp.trainer import TrainerSettings

@@ -10,7 +10,7 @@ from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.engine import PLAIN
 from dfkd_exp.reconstruction.loop import concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
-from dfkd_exp.reconstruction.settings import Adam, Lbfgs
+from dfkd_exp.reconstruction.optimizers import Adam, Lbfgs
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=200, schedule="constant", tolerance=0.1, patience=10)
 
