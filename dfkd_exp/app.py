@@ -158,9 +158,10 @@ def help_page() -> str:
     ]
     for group in groups():
         lines.append(f"\n[bold cyan]{group}[/]")
+        width = max(20, *map(len, choices(group)))
         for name in choices(group):
             text = _first_comment(CONF / group / f"{name}.yaml").replace("[", r"\[")
-            lines.append(f"  {name:<20} {text}")
+            lines.append(f"  {name:<{width}} {text}")
     lines += [
         "\n[bold cyan]and[/]",
         "  seed=0  outputs=outputs  name=…  release=FOLDER",
