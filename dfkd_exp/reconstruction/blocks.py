@@ -112,7 +112,7 @@ def _padded(values: Tensor, before: Size, sizes: Size) -> Tensor:
 
 
 class _MaximumOfFour(torch.autograd.Function):
-    """``[…, 4, L]`` to ``[…, L]``. Equal maxima get the gradient each, not the first alone as PyTorch has it, which costs more."""
+    """``[…, 4, L]`` to ``[…, L]``. Equal maxima get the gradient each, not the first alone as PyTorch has it."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
