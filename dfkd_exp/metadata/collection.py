@@ -13,7 +13,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Graph, graph_bases
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, low_rank_factor, pack_symmetric
-from dfkd_exp.metadata.metadata import Block, Metadata
+from dfkd_exp.metadata.metadata import Block, Metadata, as_signals
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
 from dfkd_exp.metadata.records import Records, Reservoir, image_hash
 from dfkd_exp.metadata.separable import Separable
@@ -82,10 +82,8 @@ class Collector:
         if len(unknown):
             raise DfkdError(f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(unknown[0])}")
         with recording(self.teacher, [layer.name for layer in self.layers]) as recorder:
-            signals = [output.flatten(1).float() for output in recorder(images)]
-        if self.kind.signal == "after_relu":
-            signals = [*(values.relu() for values in signals[:-1]), signals[-1]]
-        signals[-1] = signals[-1] / self.kind.temperature
+            recorded = [output.flatten(1).float() for output in recorder(images)]
+        signals = as_signals(recorded, self.kind.signal, self.kind.temperature)
         if self.reservoir:
             # NaN would lie unseen in an image that is not chosen.
             if not all(values.isfinite().all() for values in signals):
@@ -151,7 +149,6 @@ class Collector:
         self._bases = self._graph_bases(graph) if graph else {}
         blocks = []
         for chain in self.chains:
-            signals = torch.cat([layers[index] for index in chain], 2)
             coefficients = self.coefficients(chain, [values.flatten(0, 1) for values in layers])
             if not coefficients.shape[1]:
                 raise DfkdError(
@@ -159,7 +156,7 @@ class Collector:
                     "leading frequencies; leave metadata.graph_rank empty"
                 )
             kept = max(1, round(self.kind.fraction * coefficients.shape[1]))
-            records = Records.largest(coefficients.view(*signals.shape[:2], -1), kept)
+            records = Records.largest(coefficients.view(*layers[0].shape[:2], -1), kept)
             records.values = rounded("values", records.values, self.kind.storage)
             blocks.append(Block(chain, "graph" if graph else "units", records))
         return blocks

@@ -89,8 +89,7 @@ class Metadata:
 
     def activations(self, recorded: list[Tensor]) -> list[Tensor]:
         """Recorded outputs in the form that the statistics describe: the signal, logits divided by the temperature. Shapes stay."""
-        hidden = [output.relu() for output in recorded[:-1]] if self.signal == "after_relu" else recorded[:-1]
-        return [*hidden, recorded[-1] / self.temperature]
+        return as_signals(recorded, self.signal, self.temperature)
 
     def in_units(self, teacher: nn.Module) -> Metadata:
         """The same with every summary one of units' activations, from which targets can be drawn; bases follow from the teacher."""
@@ -166,6 +165,12 @@ class Metadata:
         """A block's layers, for people."""
         names = [self.layers[index].name for index in block.layers]
         return f"layer {names[0]}" if len(names) == 1 else f"layers {names[0]} to {names[-1]}"
+
+
+def as_signals(recorded: list[Tensor], signal: str, temperature: float) -> list[Tensor]:
+    """What is summarised of recorded outputs: hidden layers before or after their ReLU, the logits divided by the temperature."""
+    hidden = [output.relu() for output in recorded[:-1]] if signal == "after_relu" else recorded[:-1]
+    return [*hidden, recorded[-1] / temperature]
 
 
 def _moved(summary: Summary, device: torch.device | str) -> Summary:
