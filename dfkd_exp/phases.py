@@ -121,6 +121,7 @@ def make_reconstruction(
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     teacher = release.teacher(receiver)
     metadata = release.metadata().in_units(teacher)
+    settings = settings.chosen_for(teacher, metadata)
     settled = settle(
         engine, teacher.to(workshop.device), metadata.to(workshop.device), settings, workshop.store.root / "engine.json"
     )

@@ -60,26 +60,27 @@ def reconstruct_groups(
     do not depend on the groups beside it.
     """
     settings, metadata = objective.settings, objective.metadata
-    pixels, targets = draw_groups(objective, groups, seed)
-    losses, steps = _optimise(pixels, objective, targets, optimizer, on_step)
+    values, targets = draw_groups(objective, groups, seed)
+    losses, steps = _optimise(values, objective, targets, optimizer, on_step)
+    pixels = objective.images(values)
     labels = torch.tensor([group_label(g, metadata.num_classes) for g in groups]).repeat_interleave(settings.group_size)
     return Images(metadata.inputs.from_pixels(pixels).cpu().contiguous(), labels, losses, steps)
 
 
 def _optimise(
-    pixels: Tensor, objective: Objective, targets: Targets, optimizer: Optimizer, on_step: Callable[[int], None]
+    values: Tensor, objective: Objective, targets: Targets, optimizer: Optimizer, on_step: Callable[[int], None]
 ) -> tuple[Tensor, Tensor]:
-    """Change ``pixels[G * N, C, H, W]`` in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``."""
+    """Change ``values[G * N, …]``, pixels or latents, in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``."""
     settings = objective.settings
-    stopping = Stopping(settings, len(pixels) // settings.group_size)
-    stepper = optimizer.build(pixels)
+    stopping = Stopping(settings, len(values) // settings.group_size)
+    stepper = optimizer.build(values)
     base_lr = stepper.param_groups[0]["lr"]
     keep_every = max(1, settings.steps // 10)
     history: list[Tensor] = []
     seen: list[Tensor] = []
 
     def closure() -> Tensor:
-        losses, pixels.grad = objective(pixels, targets)
+        losses, values.grad = objective(values, targets)
         seen.append(losses)
         return losses.sum()
 
@@ -91,15 +92,15 @@ def _optimise(
         if step % keep_every == 0:
             history.append(seen[0])
         if settings.blur_sigma and (step + 1) % settings.blur_every == 0:
-            pixels.copy_(gaussian_blur(pixels, settings.blur_sigma))
-        if settings.clamp:
-            pixels.clamp_(0, 1)
-        on_step(len(pixels))
-        if stopping.all_converged(step, seen[0], pixels):
-            on_step(len(pixels) * (settings.steps - step - 1))
+            values.copy_(gaussian_blur(values, settings.blur_sigma))
+        if settings.clamp and not objective.prior:
+            values.clamp_(0, 1)
+        on_step(len(values))
+        if stopping.all_converged(step, seen[0], values):
+            on_step(len(values) * (settings.steps - step - 1))
             break
-    stopping.restore(pixels)
-    return stopping.history(history, keep_every, final=objective(pixels, targets)[0]), stopping.steps
+    stopping.restore(values)
+    return stopping.history(history, keep_every, final=objective(values, targets)[0]), stopping.steps
 
 
 def reconstruct(
@@ -125,7 +126,7 @@ def reconstruct(
     metadata = metadata.in_units(teacher)
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
-    chosen = SCHEMAS[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
+    chosen = SCHEMAS[match](images_per_class=per_class, **settings).chosen_for(teacher, metadata)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()
     settled = settle(engine or Engine(), frozen(teacher), metadata, chosen)
     objective = Objective(teacher, metadata, chosen, settled)

@@ -7,7 +7,7 @@ import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine import Settled
 from dfkd_exp.reconstruction.losses import Targets, total_variation
 from dfkd_exp.reconstruction.masks import DropoutMasks
+from dfkd_exp.reconstruction.prior import OUT_OF_RANGE, WeightsPrior, weights_prior
 from dfkd_exp.reconstruction.runs import with_blocks
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.start import around, class_means
@@ -49,7 +50,8 @@ class Layout:
 
 
 class Objective:
-    """``objective(pixels, targets)``: losses ``[G]``, and the gradient of their sum, for ``pixels[G * N, C, H, W]``.
+    """``objective(values, targets)``: losses ``[G]``, and the gradient of their sum, for what is optimised: pixels ``[G * N, C, H, W]``,
+    or with a `prior` latents ``[G * N, D]``.
 
     It holds the frozen teacher in the form that the engine asks for. Images, statistics and losses are float32 always.
     """
@@ -60,6 +62,10 @@ class Objective:
         example = metadata.inputs.from_pixels(torch.full((2, *metadata.inputs.shape), 0.5))
         example = example.to(metadata.device)
         self.class_means = class_means(teacher, metadata, settings.init_mean) if settings.start == "metadata" else None
+        self.prior: WeightsPrior | None = None
+        if settings.optimise == "latents":
+            prior = weights_prior(teacher, metadata.inputs, settings.directions, settings.init_mean)
+            self.prior = replace(prior, basis=prior.basis.to(metadata.device))
         self.masks = DropoutMasks(teacher, example) if settings.masks_dropout(metadata) else None
         orders: dict[str, Tensor] = {}
         if engine.convolutions == "blocks" and not self.masks:  # masks lie as the teacher's own outputs do
@@ -85,13 +91,27 @@ class Objective:
         targets = self.settings.draw_targets(self.metadata, label, generator)
         return targets, self.masks.draw(self.settings.group_size, generator) if self.masks else ()
 
-    def __call__(self, pixels: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    def __call__(self, values: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         flat = list(itertools.chain.from_iterable(targets))
-        step = self._steps.get(tuple(pixels.shape))
+        step = self._steps.get(tuple(values.shape))
         if step is None:
-            step = self._steps[tuple(pixels.shape)] = self._built(pixels, flat, [len(layer) for layer in targets])
+            step = self._steps[tuple(values.shape)] = self._built(values, flat, [len(layer) for layer in targets])
         with torch.no_grad():
-            return step(pixels.detach(), *flat)
+            return step(values.detach(), *flat)
+
+    def start(self, label: int, generator: torch.Generator) -> Tensor:
+        """What one group of class ``label`` starts from: ``[N, C, H, W]`` or ``[N, D]``."""
+        settings, shape = self.settings, self.metadata.inputs.shape
+        if self.prior:
+            return torch.randn(settings.group_size, len(self.prior.basis), generator=generator)
+        noise = torch.randn(settings.group_size, *shape, generator=generator)
+        if self.class_means is None:
+            return settings.init_mean + settings.init_std * noise
+        return around(self.class_means[label].cpu(), noise)
+
+    def images(self, values: Tensor) -> Tensor:
+        """The pixels ``[G * N, C, H, W]`` that optimised ``values`` stand for."""
+        return self.prior(values)[0] if self.prior else values
 
     @contextmanager
     def _recording(self, targets: Targets) -> Iterator[Recorder]:
@@ -101,9 +121,10 @@ class Objective:
         with masked, recording(self.teacher, self.metadata.layer_names) as recorder:
             yield recorder
 
-    def losses(self, recorder: Recorder, pixels: Tensor, targets: Targets) -> Tensor:
+    def losses(self, recorder: Recorder, values: Tensor, targets: Targets) -> Tensor:
         """The loss of each group, ``[G]``: the match with the metadata, and the priors."""
         settings = self.settings
+        pixels, excess = self.prior(values) if self.prior else (values, None)
         inputs = self.metadata.inputs.from_pixels(pixels).to(self.dtype)
         recorded = zip(recorder(inputs), self._layouts, strict=True)
         activations = self.metadata.activations([layout(output).float() for output, layout in recorded])
@@ -111,26 +132,28 @@ class Objective:
         shapes = [(-1, settings.group_size, *layout.order.shape) for layout in self._layouts]
         grouped = [values.reshape(shape) for values, shape in zip(activations, shapes, strict=True)]
         losses = settings.loss(grouped, targets[: len(grouped)], self.metadata)
+        if excess is not None:
+            losses = losses + OUT_OF_RANGE * excess.view(len(losses), -1).mean(1)
         if settings.total_variation:
             losses = losses + settings.total_variation * total_variation(pixels).view(len(losses), -1).mean(1)
         if settings.l2:
             losses = losses + settings.l2 * pixels.square().view(len(losses), -1).mean(1)
         return losses
 
-    def _built(self, pixels: Tensor, flat: Sequence[Tensor], sizes: Sequence[int]) -> Step:
-        def step(pixels: Tensor, *flat: Tensor) -> tuple[Tensor, Tensor]:
+    def _built(self, values: Tensor, flat: Sequence[Tensor], sizes: Sequence[int]) -> Step:
+        def step(values: Tensor, *flat: Tensor) -> tuple[Tensor, Tensor]:
             parts = iter(flat)
             targets = [tuple(itertools.islice(parts, size)) for size in sizes]
             with torch.enable_grad(), self._recording(targets) as recorder:
-                pixels = pixels.detach().requires_grad_(True)
-                losses = self.losses(recorder, pixels, targets)
-                (gradient,) = torch.autograd.grad(losses.sum(), pixels)
+                values = values.detach().requires_grad_(True)
+                losses = self.losses(recorder, values, targets)
+                (gradient,) = torch.autograd.grad(losses.sum(), values)
             return losses.detach(), gradient
 
         if not self.engine.compile:
             return step
         # Loss and gradient in one graph: hooks and autograd are gone from the loop, and the compiler sees all of it.
-        graph = make_fx(step)(pixels.detach(), *flat)
+        graph = make_fx(step)(values.detach(), *flat)
         warnings.filterwarnings("ignore", module="torch._(inductor|dynamo|functorch).*")
         return torch.compile(graph, dynamic=False)
 
@@ -141,21 +164,17 @@ def group_label(group: int, num_classes: int) -> int:
 
 
 def draw_groups(objective: Objective, groups: Sequence[int], seed: int) -> tuple[Tensor, Targets]:
-    """What ``groups`` start from, pixels ``[G * N, C, H, W]``, and what they are to match."""
-    settings, metadata = objective.settings, objective.metadata
+    """What ``groups`` start from, pixels ``[G * N, C, H, W]`` or latents ``[G * N, D]``, and what they are to match."""
+    metadata = objective.metadata
     starts, targets, masks = [], [], []
     for group in groups:
         generator = torch.Generator().manual_seed(derive_seed(seed, "group", group))
         label = group_label(group, metadata.num_classes)
-        noise = torch.randn(settings.group_size, *metadata.inputs.shape, generator=generator)
-        if objective.class_means is None:
-            starts.append(settings.init_mean + settings.init_std * noise)
-        else:
-            starts.append(around(objective.class_means[label].cpu(), noise))
+        starts.append(objective.start(label, generator))
         drawn, own_masks = objective.drawn(label, generator)
         targets.append(drawn)
         masks.append(own_masks)
     stacked = [tuple(torch.stack(parts) for parts in zip(*layer, strict=True)) for layer in zip(*targets, strict=True)]
-    pixels = torch.cat(starts).to(metadata.device)
-    stacked_masks = tuple(torch.stack(parts).to(pixels.device) for parts in zip(*masks, strict=True))
-    return pixels, [*objective.arranged(stacked), *([stacked_masks] if stacked_masks else [])]
+    values = torch.cat(starts).to(metadata.device)
+    stacked_masks = tuple(torch.stack(parts).to(values.device) for parts in zip(*masks, strict=True))
+    return values, [*objective.arranged(stacked), *([stacked_masks] if stacked_masks else [])]

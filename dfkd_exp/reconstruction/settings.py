@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from dfkd_exp.metadata.metadata import Metadata
     from dfkd_exp.reconstruction.losses import Targets
 
 SCHEDULES = ("constant", "cosine")
 STARTS = ("noise", "metadata")
+OPTIMISED = ("pixels", "latents", "auto")
 
 
 @dataclass
@@ -42,6 +43,11 @@ class Reconstruction(Settings):
     """Mean of the Gaussian noise that the pixels start from (paper: 0.15 for MNIST, 0.44 for CelebA),"""
     init_std: float = 0.1
     """and its standard deviation (paper: 0.1 and 0.29)."""
+    optimise: str = "pixels"
+    """pixels: each by itself, the paper's; latents: those of the Gaussian of images that the teacher's weights give (METHOD has no
+    such prior; docs/method.md has); auto: latents where the metadata says nothing of the first layer, and pixels otherwise."""
+    directions: float = 24.0
+    """How many directions images vary in, effectively; with optimise=latents."""
     clamp: bool = True
     """Keep pixels in the data's range, after each step."""
     total_variation: float = 0.0
@@ -66,6 +72,28 @@ class Reconstruction(Settings):
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require_choice("schedule", SCHEDULES)
         self.require_choice("start", STARTS)
+        self.require_choice("optimise", OPTIMISED)
+        self.require("directions", self.directions > 1, "above 1")
+        self.require(
+            "blur_sigma",
+            not self.blur_sigma or self.optimise == "pixels",
+            "0 unless reconstruction.optimise=pixels: latents cannot be blurred",
+        )
+
+    def identity(self) -> dict[str, Any]:
+        fields = super().identity()
+        if self.optimise == "pixels":  # as they were before there was a choice
+            del fields["optimise"], fields["directions"]
+        return fields
+
+    def chosen_for(self, teacher: nn.Module, metadata: Metadata) -> Self:
+        """The settings with ``optimise: auto`` decided."""
+        if self.optimise != "auto":
+            return self
+        from dfkd_exp.reconstruction.prior import gives_prior, sees_first_layer
+
+        latents = not sees_first_layer(teacher, metadata) and gives_prior(teacher, metadata.inputs)
+        return replace(self, optimise="latents" if latents else "pixels")
 
     @property
     def groups_per_class(self) -> int:

@@ -20,8 +20,8 @@ class Stopping:
         self._before: Tensor | None = None
         self._kept: dict[int, Tensor] = {}
 
-    def all_converged(self, step: int, losses: Tensor, pixels: Tensor) -> bool:
-        """Take notice of the ``losses[G]`` before a step and the ``pixels[G * N, C, H, W]`` after it."""
+    def all_converged(self, step: int, losses: Tensor, values: Tensor) -> bool:
+        """Take notice of the ``losses[G]`` before a step and the ``values[G * N, …]``, pixels or latents, after it."""
         if not self.settings.tolerance or step % self.settings.patience:
             return False
         now = losses.cpu()
@@ -29,14 +29,14 @@ class Stopping:
             converged = now >= (1 - self.settings.tolerance) * self._before
             for group in converged.nonzero().flatten().tolist():
                 if group not in self._kept:
-                    self._kept[group] = pixels.unflatten(0, (len(now), -1))[group].clone()
+                    self._kept[group] = values.unflatten(0, (len(now), -1))[group].clone()
                     self.steps[group] = step + 1
         self._before = now
         return len(self._kept) == len(now)
 
-    def restore(self, pixels: Tensor) -> None:
-        """Put the images of groups that had converged back to what they were then."""
-        groups = pixels.unflatten(0, (len(self.steps), -1))
+    def restore(self, values: Tensor) -> None:
+        """Put the values of groups that had converged back to what they were then."""
+        groups = values.unflatten(0, (len(self.steps), -1))
         for group, kept in self._kept.items():
             groups[group] = kept
 

@@ -90,6 +90,7 @@ def _circumstances(engine: Engine, plain: Settled, precisions: list[str], work: 
         "inputs": list(metadata.inputs.shape),
         "match": type(settings).__name__,
         "priors": [settings.total_variation > 0, settings.l2 > 0],
+        "optimise": settings.optimise,
         "group_size": settings.group_size,
         "groups": len(work.groups(plain)),
         "asked": [engine.precision, engine.convolutions, engine.compile, engine.images_per_batch],

@@ -1,0 +1,140 @@
+"""What is optimised: the images' pixels, or latents that become pixels through the directions that the teacher's weights prefer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from scipy.sparse.linalg import LinearOperator, svds
+from torch import Tensor, nn
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.graph import Block, NetworkBlock
+from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.models.recording import Layer, find_layers, frozen, weights_digest
+
+SPREAD = 0.3
+"""Standard deviation, root mean square over the pixels, of the prior's images; MNIST's own is 0.31."""
+
+OUT_OF_RANGE = 0.1
+"""Weight of an image's squared excess over the range of pixels, summed over its pixels."""
+
+LARGEST_MATRIX = 2**27
+"""Elements of the weights' map above which only its leading directions are computed, by Lanczos iterations,"""
+MOST_DIRECTIONS = 256
+"""and of these at most so many are kept."""
+
+
+@dataclass(frozen=True)
+class WeightsPrior:
+    """Images ``mean + latents @ basis``, a Gaussian process of pixels for standard normal latents: ``basis[D, C * H * W]``."""
+
+    basis: Tensor
+    mean: float
+    shape: tuple[int, int, int]
+
+    def __call__(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels ``[N, C, H, W]`` in [0, 1] of ``latents[N, D]``, and for each image what it exceeded that range by, ``[N]``."""
+        free = self.mean + latents @ self.basis
+        pixels = free.clamp(0, 1)
+        return pixels.view(-1, *self.shape), (free - pixels).square().sum(1)
+
+
+def weights_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> WeightsPrior:
+    """The prior that a teacher's weights give: they were trained on what the images have in common.
+
+    Gradient descent changes the weights of a first layer by multiples of its inputs, so that the directions in which the
+    weights are large are those in which the training images vary. With ``J`` the linear map from the pixels to the first
+    dense layer (activations as the identity, max- as average-pooling) and ``J = U diag(s) V^T``, pixels are given the
+    covariance ``V diag(s^2p) V^T``, scaled to `SPREAD`. ``p`` is what makes the effective number of directions, the exponential of
+    the variances' entropy, the ``directions`` asked for.
+
+    Source: ours. Raises DfkdError if the teacher has no dense layer before its logits, or the map to it is not affine.
+    """
+    return _prior(weights_digest(teacher), teacher, inputs, directions, mean)
+
+
+@lru_cache(maxsize=1)
+def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> WeightsPrior:
+    """Kept, since it takes seconds and the choice of the engine asks for it again and again."""
+    network = frozen(copy.deepcopy(teacher)).cpu().double()
+    dense = first_dense(layers_of(network, inputs))
+    if dense is None:
+        raise DfkdError(
+            "the teacher has no dense layer before its logits, whose weights could say how images look; set reconstruction.optimise=pixels"
+        )
+    seen = nn.Sequential(nn.Identity(), network)
+    block = NetworkBlock(seen, Layer("0", inputs.shape), Layer(f"1.{dense.name}", dense.shape), inputs.shape)
+    low, high = inputs.bounds(torch.zeros(1, dtype=torch.float64))
+    scale = (high - low).expand(inputs.shape).flatten()  # the block's inputs are the network's, not pixels
+    singular, vectors = _leading(block, scale)
+    variances = _tempered(singular, directions)
+    basis = variances.sqrt()[:, None] * vectors * math.sqrt(vectors.shape[1]) * SPREAD
+    return WeightsPrior(basis.float(), mean, inputs.shape)
+
+
+def first_dense(layers: list[Layer]) -> Layer | None:
+    """The first layer that puts out a vector and is not the logits."""
+    return next((layer for layer in layers[:-1] if len(layer.shape) == 1), None)
+
+
+def layers_of(teacher: nn.Module, inputs: InputSpec) -> list[Layer]:
+    """All layers with weights of a teacher that takes ``inputs``, wherever it lies."""
+    parameter = next(teacher.parameters())
+    return find_layers(teacher, inputs.from_pixels(torch.full((2, *inputs.shape), 0.5)).to(parameter))
+
+
+def sees_first_layer(teacher: nn.Module, metadata: Metadata) -> bool:
+    """Whether the metadata says anything of the teacher's first layer, and so of how images look."""
+    return layers_of(teacher, metadata.inputs)[0].name in metadata.layer_names
+
+
+def gives_prior(teacher: nn.Module, inputs: InputSpec) -> bool:
+    """Whether there is a `weights_prior`."""
+    return first_dense(layers_of(teacher, inputs)) is not None
+
+
+def _leading(block: Block, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Singular values ``[D]``, descending, and right singular vectors ``[D, pixels]`` of the block on pixels."""
+    smaller = min(block.num_inputs, block.num_outputs)
+    if block.num_inputs * block.num_outputs <= LARGEST_MATRIX:
+        _, singular, vectors = torch.linalg.svd(block.matrix() * scale, full_matrices=False)
+    else:
+
+        def apply(pixels):
+            return block.apply(scale * torch.from_numpy(pixels).view(1, -1))[0].numpy()
+
+        def transpose(units):
+            return (scale * block.apply_transpose(torch.from_numpy(units).view(1, -1))[0]).numpy()
+
+        operator = LinearOperator((block.num_outputs, block.num_inputs), apply, transpose, dtype="float64")
+        _, values, rows = svds(operator, k=min(MOST_DIRECTIONS, smaller - 1), random_state=0)
+        order = values.argsort()[::-1].copy()
+        singular, vectors = torch.from_numpy(values[order]), torch.from_numpy(rows[order].copy())
+    return singular[:MOST_DIRECTIONS], vectors[:MOST_DIRECTIONS]
+
+
+def _tempered(singular: Tensor, directions: float) -> Tensor:
+    """Variances ``s^2p``, summing to 1, whose effective number is ``directions``, or as near as it can be."""
+    logs = 2 * (singular / singular[0]).clamp_min(1e-12).log()
+
+    def variances(power: float) -> Tensor:
+        return (power * logs).softmax(0)
+
+    low, high = 0.0, 64.0
+    for _ in range(50):
+        power = (low + high) / 2
+        if effective_number(variances(power)) > directions:
+            low = power
+        else:
+            high = power
+    return variances(high)
+
+
+def effective_number(variances: Tensor) -> float:
+    """The exponential of the entropy of ``variances`` that sum to 1: D where all are alike, 1 where there is but one."""
+    return math.exp(torch.special.entr(variances).sum().item())

@@ -1,0 +1,163 @@
+"""Images in the directions of the teacher's weights: the Gaussian that they are, and what a reconstruction does with it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata import AllLayers, TopLayer
+from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction import prior as module
+from dfkd_exp.reconstruction.engine import PLAIN
+from dfkd_exp.reconstruction.loop import reconstruct, reconstruct_groups
+from dfkd_exp.reconstruction.objective import Objective, draw_groups
+from dfkd_exp.reconstruction.optimizers import Adam
+from dfkd_exp.reconstruction.prior import SPREAD, effective_number, weights_prior
+from dfkd_exp.reconstruction.settings import Moments
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+SETTINGS = Moments(images_per_class=8, group_size=4, steps=20, optimise="latents", directions=5)
+
+
+def dense_teacher():
+    torch.manual_seed(0)
+    return frozen(nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES)))
+
+
+def covariance(prior):
+    return (prior.basis.T @ prior.basis).double()
+
+
+def test_the_covariance_is_a_power_of_that_of_the_weights():
+    teacher = dense_teacher()
+    found = covariance(weights_prior(teacher, INPUTS, 5, 0.15))
+    values, vectors = np.linalg.eigh(teacher[1].weight.double().T.numpy() @ teacher[1].weight.double().numpy())
+    own = np.einsum("ij,jk,ki->i", vectors.T, found.numpy(), vectors)
+    np.testing.assert_allclose(vectors @ np.diag(own) @ vectors.T, found, atol=1e-6)  # the same eigenvectors
+    powers = np.log(own[-6:] / own[-1])[:-1] / np.log(values[-6:] / values[-1])[:-1]
+    np.testing.assert_allclose(powers, powers[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("directions", [2, 5, 20])
+def test_as_many_directions_as_asked_and_pixels_as_far_apart_as_those_of_digits(directions):
+    found = covariance(weights_prior(dense_teacher(), INPUTS, directions, 0.15))
+    values = torch.linalg.eigvalsh(found).clamp_min(0)
+    assert effective_number(values / values.sum()) == pytest.approx(directions, rel=1e-3)
+    assert found.diagonal().mean().sqrt() == pytest.approx(SPREAD, rel=1e-5)
+
+
+def test_where_no_weight_sees_there_is_the_mean():
+    teacher = dense_teacher()
+    with torch.no_grad():
+        teacher[1].weight[:, :6] = 0
+    pixels, _ = weights_prior(teacher, INPUTS, 5, 0.15)(torch.randn(7, 36))
+    torch.testing.assert_close(pixels[:, 0, 0], torch.full((7, 6), 0.15))
+
+
+def test_through_convolutions_and_pooling_the_map_is_the_dense_one():
+    """Against the matrix formed pixel by pixel, with pooling by means and no activations."""
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(1, 3, 3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(12, 7),
+        nn.ReLU(),
+        nn.Linear(7, CLASSES),
+    ]
+    linear = nn.Sequential(layers[0], nn.AvgPool2d(2), layers[3], layers[4]).double()
+    with torch.no_grad():
+        pixels = torch.eye(36, dtype=torch.float64).view(36, 1, 6, 6)
+        expected = (linear(pixels) - linear(0 * pixels)).T
+        found = covariance(weights_prior(nn.Sequential(*layers).float(), INPUTS, 4, 0.15)).numpy()
+    _, _, rows = np.linalg.svd(expected.numpy(), full_matrices=False)
+    diagonal = rows @ found @ rows.T
+    np.testing.assert_allclose(rows.T @ np.diag(np.diag(diagonal)) @ rows, found, atol=1e-5)
+
+
+def test_pixels_are_meant_whatever_the_network_is_fed():
+    teacher = dense_teacher()
+    scaled = InputSpec(INPUTS.shape, (-1.0,), (3.0,))
+    torch.testing.assert_close(
+        covariance(weights_prior(teacher, INPUTS, 5, 0.15)), covariance(weights_prior(teacher, scaled, 5, 0.15))
+    )
+
+
+def test_leading_directions_are_those_of_the_whole(monkeypatch):
+    whole = weights_prior(dense_teacher(), INPUTS, 3, 0.15)
+    monkeypatch.setattr(module, "LARGEST_MATRIX", 0)
+    teacher = dense_teacher()
+    leading = weights_prior(teacher, INPUTS, 3, 0.15)
+    assert len(leading.basis) < len(whole.basis)
+    torch.testing.assert_close(covariance(leading), covariance(whole), atol=2e-4, rtol=0)
+
+
+def test_a_changed_teacher_has_another_prior():
+    teacher = dense_teacher()
+    before = covariance(weights_prior(teacher, INPUTS, 5, 0.15))
+    with torch.no_grad():
+        teacher[1].weight[:, :18] = 0
+    assert (covariance(weights_prior(teacher, INPUTS, 5, 0.15)) - before).norm() > 0.1 * before.norm()
+
+
+def test_a_teacher_without_a_dense_layer_is_refused_and_auto_leaves_it_its_pixels():
+    teacher = frozen(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, CLASSES)))
+    metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
+    with pytest.raises(DfkdError, match=r"reconstruction\.optimise=pixels"):
+        reconstruct(teacher, metadata, 4, optimise="latents")
+    assert replace(SETTINGS, optimise="auto").chosen_for(teacher, metadata).optimise == "pixels"
+
+
+@pytest.mark.parametrize(("kind", "chosen"), [(TopLayer, "latents"), (AllLayers, "pixels")])
+def test_auto_takes_latents_where_the_metadata_says_nothing_of_the_first_layer(kind, chosen):
+    teacher = frozen(toy_teacher())
+    metadata = kind().collect(teacher, [toy_images()], INPUTS)
+    assert replace(SETTINGS, optimise="auto").chosen_for(teacher, metadata).optimise == chosen
+
+
+def test_images_of_latents_fit_the_metadata_stay_in_range_and_in_their_directions():
+    teacher = dense_teacher()
+    metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
+    made = reconstruct(teacher, metadata, 8, steps=100, optimise="latents", directions=5)
+    assert (made.losses[-1] < 0.5 * made.losses[0]).all()
+    assert 0 <= made.inputs.min() <= made.inputs.max() <= 1
+    inside = ((made.inputs > 0) & (made.inputs < 1)).all(dim=(1, 2, 3))
+    prior = weights_prior(teacher, INPUTS, 5, 0.15)
+    free = made.inputs[inside].flatten(1) - 0.15
+    unused = prior.basis.norm(dim=1) < 0.01 * prior.basis.norm(dim=1).max()
+    directions = prior.basis / prior.basis.norm(dim=1, keepdim=True)
+    assert (free @ directions[unused].T).norm() < 0.1 * free.norm() or not len(free)
+
+
+def test_the_gradient_is_that_of_the_images_through_the_prior_and_its_bounds():
+    teacher = dense_teacher()
+    metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
+    objective = Objective(teacher, metadata, SETTINGS, PLAIN)
+    latents, targets = draw_groups(objective, [0, 1], seed=0)
+    _, gradient = objective(latents, targets)
+    step = 1e-3 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
+    ahead, behind = (objective(latents + sign * step, targets)[0].sum() for sign in (1, -1))
+    assert (ahead - behind) / 2 == pytest.approx((gradient * step).sum().item(), rel=0.05)
+
+
+def test_groups_are_the_same_whatever_is_made_beside_them():
+    teacher = dense_teacher()
+    metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
+    objective = Objective(teacher, metadata, SETTINGS, PLAIN)
+    together = reconstruct_groups(objective, [0, 1, 2], Adam(), 0).inputs
+    torch.testing.assert_close(reconstruct_groups(objective, [1], Adam(), 0).inputs, together[4:8])
+
+
+def test_settings():
+    pixels = Moments().identity()
+    assert "optimise" not in pixels  # as it was before there was a choice, so what was made stays valid
+    assert "directions" not in pixels
+    assert SETTINGS.identity()["directions"] == 5
+    for wrong in ({"directions": 1}, {"optimise": "weights"}, {"optimise": "latents", "blur_sigma": 1.0}):
+        with pytest.raises(ConfigError, match="reconstruction"):
+            Moments(**wrong)
