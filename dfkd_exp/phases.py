@@ -23,6 +23,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.records import Signals
 from dfkd_exp.metadata.settings import MetadataKind
 from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.models.settings import load_weights
@@ -36,6 +37,9 @@ from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.workshop import LazyData, Workshop
+
+
+SIGNALS = "signals.safetensors"
 
 
 def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: int) -> Artifact:
@@ -109,6 +113,28 @@ def make_release(
     return read_release(artifact.path / "release")
 
 
+def in_units(workshop: Workshop, release: Release, teacher: nn.Module) -> Metadata:
+    """The release's metadata as activations of units. Records on a graph become that once: its basis may take minutes."""
+    metadata = release.metadata()
+    if metadata.graph is None or not metadata.has_records:
+        return metadata.in_units(teacher)
+
+    def make(folder: Path) -> dict[str, Any]:
+        resolved = metadata.in_units(teacher)
+        signals = {str(index): block.summary.tensors()["signals"] for index, block in enumerate(resolved.blocks)}
+        write_atomically(folder / SIGNALS, save(signals))
+        return {}
+
+    title = "signals: the records as activations, through the graph's basis"
+    artifact = workshop.phase("signals", title, {"release": release.digest}, make)
+    signals = load_file(artifact.file(SIGNALS))
+    blocks = [
+        replace(block, basis="units", summary=Signals(signals[str(index)]))
+        for index, block in enumerate(metadata.blocks)
+    ]
+    return replace(metadata, blocks=blocks, graph=None)
+
+
 def make_reconstruction(
     workshop: Workshop,
     release: Release,
@@ -120,7 +146,7 @@ def make_reconstruction(
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     teacher = release.teacher(receiver)
-    metadata = release.metadata().in_units(teacher)
+    metadata = in_units(workshop, release, teacher)
     settings = settings.chosen_for(teacher, metadata)
     settled = settle(
         engine, teacher.to(workshop.device), metadata.to(workshop.device), settings, workshop.store.root / "engine.json"

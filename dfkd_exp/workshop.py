@@ -20,7 +20,16 @@ from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.store import Artifact, Store
 from dfkd_exp.trainer import TrainerSettings
 
-VERSIONS = {"images": 2, "teacher": 1, "metadata": 2, "release": 2, "reconstruction": 2, "student": 2, "evaluation": 1}
+VERSIONS = {
+    "images": 2,
+    "teacher": 1,
+    "metadata": 2,
+    "release": 2,
+    "signals": 1,
+    "reconstruction": 2,
+    "student": 2,
+    "evaluation": 1,
+}
 """Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
 
 

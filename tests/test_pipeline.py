@@ -61,6 +61,18 @@ def test_the_same_again_computes_nothing_and_finds_the_same(dfkd):
     assert second["seconds"] == first["seconds"], "the seconds of making it, not of finding it"
 
 
+def test_a_graphs_basis_is_computed_once_and_its_seconds_are_counted(dfkd, monkeypatch):
+    first = dfkd("metadata=spectral_layer_pairs")
+    assert first.code == 0, first.err
+    assert first.result["phases"]["signals"]["seconds"] > 0
+    monkeypatch.setattr("dfkd_exp.metadata.metadata.graph_bases", None)
+    again = dfkd("metadata=spectral_layer_pairs")
+    assert again.code == 0, again.err
+    assert figures(again.results()[0]) == figures(again.results()[1])
+    other = dfkd("metadata=spectral_layer_pairs", "reconstruction.steps=3")  # needs the signals, and finds them
+    assert other.code == 0, other.err
+
+
 def test_a_release_half_written_is_written_again(dfkd):
     dfkd("pipeline=release")
     [folder] = (path for path in Path("outputs/store/release").iterdir() if path.is_dir())
@@ -128,6 +140,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
         (["source=noise", "source.images=100"], 95),
         (["source=same_bytes"], 23080 // 64),
         (["reconstruction=sample", "metadata=top_layer"], 190),
+        (["recipe=best", "metadata=top_layer"], 190),
         (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 190),
         (["optimizer=lbfgs", "reconstruction.images_per_class=10"], 95),
         (["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], 190),
