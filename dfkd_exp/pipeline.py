@@ -12,14 +12,8 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
 from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
-from dfkd_exp.phases import (
-    evaluate,
-    make_metadata,
-    make_reconstruction,
-    make_release,
-    make_student,
-    make_teacher,
-)  # fmt: skip
+from dfkd_exp.owner import make_metadata, make_release, make_teacher
+from dfkd_exp.receiver import evaluate, make_reconstruction, make_student
 from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release, usage
 from dfkd_exp.report.pictures import draw_images

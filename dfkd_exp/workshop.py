@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
+from torch import nn
 
 from dfkd_exp import console
 from dfkd_exp.data import Data
 from dfkd_exp.data.decoded import DecodedData
 from dfkd_exp.data.images import ImageData
 from dfkd_exp.data.mapped import map_images
+from dfkd_exp.distillation.settings import Student, Teacher
 from dfkd_exp.evaluation.cost import peak_memory
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
+from dfkd_exp.models.settings import load_weights
+from dfkd_exp.release import MODEL
 from dfkd_exp.store import Artifact, Store
 from dfkd_exp.trainer import TrainerSettings
 
@@ -88,3 +94,15 @@ class LazyData:
         artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make)
         train, test = (map_images(artifact.file(f"{part}.safetensors")) for part in ("train", "test"))
         return ImageData(train, test, **{name: artifact.info[name] for name in ("classes", "bytes_per_image")})
+
+
+def weights_bytes(network: nn.Module) -> bytes:
+    """The network's state_dict as a safetensors file, from whatever device."""
+    return save({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()})
+
+
+def load_network(settings: Teacher | Student, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:
+    """The network of a teacher or student artifact."""
+    network = replace(settings, checkpoint=None).build(inputs, num_classes, seed=0)
+    load_weights(network, load_file(artifact.file(MODEL)), str(artifact.file(MODEL)), settings.target or settings.name)
+    return network.eval()

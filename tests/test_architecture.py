@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "dfkd_exp"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 HYDRA = {"app.py", "config.py"}
 LIGHTNING = {"trainer.py", "checkpoint.py", "logger.py", "reconstruction/module.py", "distillation/module.py"}
-OUTER = {"app", "config", "pipeline", "phases", "workshop", "logger", "report"}
+OUTER = {"app", "config", "pipeline", "owner", "receiver", "workshop", "logger", "report"}
 MATHEMATICS = [
     name
     for name in FILES

@@ -61,8 +61,10 @@ class Objective:
         self.dtype = DTYPES[engine.precision]
         example = metadata.inputs.from_pixels(torch.full((2, *metadata.inputs.shape), 0.5))
         example = example.to(metadata.device)
-        self.class_means = class_means(teacher, metadata, settings.init_mean) if settings.start == "metadata" else None
+        self.class_means: Tensor | None = None
         self.prior: WeightsPrior | None = None
+        if settings.start == "metadata" and settings.optimise == "pixels":
+            self.class_means = class_means(teacher, metadata, settings.init_mean)
         if settings.optimise == "latents":
             prior = weights_prior(teacher, metadata.inputs, settings.directions, settings.init_mean)
             self.prior = replace(prior, basis=prior.basis.to(metadata.device))

@@ -23,10 +23,12 @@ SPREAD = 0.3
 OUT_OF_RANGE = 0.1
 """Weight of an image's squared excess over the range of pixels, summed over its pixels."""
 
-LARGEST_MATRIX = 2**27
-"""Elements of the weights' map above which only its leading directions are computed, by Lanczos iterations,"""
 MOST_DIRECTIONS = 256
-"""and of these at most so many are kept."""
+"""Of the weights' map at most so many are kept,"""
+LARGEST_MATRIX = 2**27
+"""and where it has more elements than this, only the leading ones are computed, by Lanczos iterations:"""
+LANCZOS = 4
+"""so many times the effective number asked for."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,16 @@ def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: floa
             "the teacher has no dense layer before its logits, whose weights could say how images look; set reconstruction.optimise=pixels"
         )
     seen = nn.Sequential(nn.Identity(), network)
-    block = NetworkBlock(seen, Layer("0", inputs.shape), Layer(f"1.{dense.name}", dense.shape), inputs.shape)
+    try:
+        block = NetworkBlock(seen, Layer("0", inputs.shape), Layer(f"1.{dense.name}", dense.shape), inputs.shape)
+    except DfkdError as error:
+        raise DfkdError(
+            f"the map from the pixels to the teacher's layer {dense.name!r} is not affine, even without its activations; "
+            "set reconstruction.optimise=pixels"
+        ) from error
     low, high = inputs.bounds(torch.zeros(1, dtype=torch.float64))
     scale = (high - low).expand(inputs.shape).flatten()  # the block's inputs are the network's, not pixels
-    singular, vectors = _leading(block, scale)
+    singular, vectors = _leading(block, scale, math.ceil(LANCZOS * directions))
     variances = _tempered(singular, directions)
     basis = variances.sqrt()[:, None] * vectors * math.sqrt(vectors.shape[1]) * SPREAD
     return WeightsPrior(basis.float(), mean, inputs.shape)
@@ -93,14 +101,17 @@ def sees_first_layer(teacher: nn.Module, metadata: Metadata) -> bool:
     return layers_of(teacher, metadata.inputs)[0].name in metadata.layer_names
 
 
-def gives_prior(teacher: nn.Module, inputs: InputSpec) -> bool:
+def gives_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> bool:
     """Whether there is a `weights_prior`."""
-    return first_dense(layers_of(teacher, inputs)) is not None
+    try:
+        weights_prior(teacher, inputs, directions, mean)
+    except DfkdError:
+        return False
+    return True
 
 
-def _leading(block: Block, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Singular values ``[D]``, descending, and right singular vectors ``[D, pixels]`` of the block on pixels."""
-    smaller = min(block.num_inputs, block.num_outputs)
+def _leading(block: Block, scale: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Singular values ``[D]``, descending, and right singular vectors ``[D, pixels]`` of the block on pixels; ``count`` if it is large."""
     if block.num_inputs * block.num_outputs <= LARGEST_MATRIX:
         _, singular, vectors = torch.linalg.svd(block.matrix() * scale, full_matrices=False)
     else:
@@ -112,7 +123,7 @@ def _leading(block: Block, scale: Tensor) -> tuple[Tensor, Tensor]:
             return (scale * block.apply_transpose(torch.from_numpy(units).view(1, -1))[0]).numpy()
 
         operator = LinearOperator((block.num_outputs, block.num_inputs), apply, transpose, dtype="float64")
-        _, values, rows = svds(operator, k=min(MOST_DIRECTIONS, smaller - 1), random_state=0)
+        _, values, rows = svds(operator, k=min(count, MOST_DIRECTIONS, min(operator.shape) - 1), random_state=0)
         order = values.argsort()[::-1].copy()
         singular, vectors = torch.from_numpy(values[order]), torch.from_numpy(rows[order].copy())
     return singular[:MOST_DIRECTIONS], vectors[:MOST_DIRECTIONS]

@@ -44,8 +44,8 @@ class Reconstruction(Settings):
     init_std: float = 0.1
     """and its standard deviation (paper: 0.1 and 0.29)."""
     optimise: str = "pixels"
-    """pixels: each by itself, the paper's; latents: those of the Gaussian of images that the teacher's weights give (METHOD has no
-    such prior; docs/method.md has); auto: latents where the metadata says nothing of the first layer, and pixels otherwise."""
+    """pixels: each by itself, the paper's; latents: those of a Gaussian of images that the teacher's weights give, wherever they
+    start; auto: latents where the metadata says nothing of the first layer, and pixels otherwise."""
     directions: float = 24.0
     """How many directions images vary in, effectively; with optimise=latents."""
     clamp: bool = True
@@ -92,7 +92,9 @@ class Reconstruction(Settings):
             return self
         from dfkd_exp.reconstruction.prior import gives_prior, sees_first_layer
 
-        latents = not sees_first_layer(teacher, metadata) and gives_prior(teacher, metadata.inputs)
+        latents = not sees_first_layer(teacher, metadata) and gives_prior(
+            teacher, metadata.inputs, self.directions, self.init_mean
+        )
         return replace(self, optimise="latents" if latents else "pixels")
 
     @property

@@ -113,6 +113,15 @@ def test_a_teacher_without_a_dense_layer_is_refused_and_auto_leaves_it_its_pixel
     assert replace(SETTINGS, optimise="auto").chosen_for(teacher, metadata).optimise == "pixels"
 
 
+def test_a_map_that_is_not_affine_is_refused_and_auto_leaves_it_its_pixels():
+    layers = [nn.Flatten(), nn.LayerNorm(36), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, CLASSES)]
+    teacher = frozen(nn.Sequential(*layers))
+    metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
+    with pytest.raises(DfkdError, match=r"is not affine.*reconstruction\.optimise=pixels"):
+        reconstruct(teacher, metadata, 4, optimise="latents")
+    assert replace(SETTINGS, optimise="auto").chosen_for(teacher, metadata).optimise == "pixels"
+
+
 @pytest.mark.parametrize(("kind", "chosen"), [(TopLayer, "latents"), (AllLayers, "pixels")])
 def test_auto_takes_latents_where_the_metadata_says_nothing_of_the_first_layer(kind, chosen):
     teacher = frozen(toy_teacher())

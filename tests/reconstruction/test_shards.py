@@ -10,7 +10,7 @@ from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata import AllLayers
-from dfkd_exp.phases import make_reconstruction
+from dfkd_exp.receiver import make_reconstruction
 from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.engine import PLAIN
 from dfkd_exp.reconstruction.loop import reconstruct

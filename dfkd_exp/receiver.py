@@ -1,12 +1,10 @@
-"""The phases, as plain functions: each reads artifacts and writes one. pipeline.py puts them in order.
+"""Right of the wall, the receiver's phases: they need the release and nothing else, but for a test set to measure true accuracy.
 
-``teacher -> metadata -> release`` need the data; ``reconstruction -> student`` need the release and nothing else;
-``evaluation`` needs a test set, if there is one. Nothing is computed twice: see store.py.
+Each reads artifacts and writes one; pipeline.py puts them in order. Nothing is computed twice: see store.py.
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,96 +19,21 @@ from dfkd_exp.distillation.settings import Distillation, Student, Teacher
 from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
-from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.records import Signals
-from dfkd_exp.metadata.settings import MetadataKind
 from dfkd_exp.models.recording import num_parameters
-from dfkd_exp.models.settings import load_weights
 from dfkd_exp.reconstruction.engine import Engine
 from dfkd_exp.reconstruction.loop import batches_of_groups
 from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_losses, shard_name
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.tuning import describe, settle
-from dfkd_exp.release import MODEL, Release, read_release, write_release
+from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
-from dfkd_exp.workshop import LazyData, Workshop
-
+from dfkd_exp.workshop import LazyData, Workshop, load_network, weights_bytes
 
 SIGNALS = "signals.safetensors"
-
-
-def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: int) -> Artifact:
-    """Train the teacher on the data, or load its checkpoint; ``model.safetensors``."""
-    identity = {"teacher": settings.identity(), "data": data.fingerprint, **workshop.trainer.identity()}
-    if not settings.checkpoint:
-        identity["seed"] = seed
-
-    def make(folder: Path) -> dict[str, Any]:
-        images = data.images
-        inputs = data.settings.inputs(images.shape)
-        network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
-        if not settings.checkpoint:
-            train_on_labels(
-                network, images.train.images, images.train.labels, inputs, settings, derive_seed(seed, "teacher"),
-                label="training the teacher", trainer=workshop.trainer, logger=workshop.logger.for_phase("teacher"),
-                resume=folder / WORK / "fit.ckpt",
-            )  # fmt: skip
-        write_atomically(folder / MODEL, _weights(network))
-        logits = predict_logits(network.to(workshop.device), images.test.images, inputs)
-        return {"test_accuracy": accuracy(logits, images.test.labels)}
-
-    verb = "loading" if settings.checkpoint else "training"
-    return workshop.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make)
-
-
-def make_metadata(
-    workshop: Workshop, kind: MetadataKind, settings: Teacher, teacher: Artifact, data: LazyData
-) -> Artifact:
-    """Collect the metadata in one pass over the training images; ``metadata.safetensors``."""
-    identity = {"metadata": kind.identity(), "teacher": teacher.digest, "data": data.fingerprint}
-
-    def make(folder: Path) -> dict[str, Any]:
-        images = data.images
-        inputs = data.settings.inputs(images.shape)
-        network = _load(settings, teacher, inputs, len(images.classes)).to(workshop.device)
-        collector = kind.collector(network, inputs)
-        with console.Progress("collecting metadata", len(images.train)) as progress:
-            for batch in images.train.by_class(inputs.images_at_once):
-                collector.update(inputs.from_pixels(batch.images.to(workshop.device)), batch.labels)
-                progress.advance(len(batch))
-        metadata = collector.finish()
-        metadata.save(folder / "metadata.safetensors")
-        return {"metadata_bytes": metadata.num_bytes}
-
-    return workshop.phase("metadata", f"metadata: collecting {type(kind).__name__}", identity, make)
-
-
-def make_release(
-    workshop: Workshop, settings: Teacher, teacher: Artifact, metadata: Artifact, data: LazyData
-) -> Release:
-    """Write the release folder into the store and read it back."""
-    architecture = settings.architecture()
-    identity = {
-        "architecture": architecture,
-        "teacher": teacher.digest,
-        "metadata": metadata.digest,
-        "data": data.fingerprint,
-    }
-
-    def make(folder: Path) -> dict[str, Any]:
-        statistics = Metadata.load(metadata.file("metadata.safetensors"))
-        network = _load(settings, teacher, statistics.inputs, statistics.num_classes)
-        shutil.rmtree(folder / "release", ignore_errors=True)  # what a killed run left
-        write_release(
-            folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"]
-        )
-        return {}
-
-    artifact = workshop.phase("release", "release: writing the folder that is published", identity, make)
-    return read_release(artifact.path / "release")
 
 
 def in_units(workshop: Workshop, release: Release, teacher: nn.Module) -> Metadata:
@@ -227,7 +150,7 @@ def make_student(
             train_on_labels(network, images, labels, inputs, distillation, fit_seed, **options)
         else:
             train_on_teacher(network, teacher, images, inputs, distillation, fit_seed, **options)
-        write_atomically(folder / MODEL, _weights(network))
+        write_atomically(folder / MODEL, weights_bytes(network))
         agreed = None
         if len(rest):
             both = [predict_logits(net.to(workshop.device), held, inputs) for net in (network, teacher)]
@@ -259,7 +182,7 @@ def evaluate(
             raise DfkdError(
                 f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
             )
-        networks = (_load(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
+        networks = (load_network(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
         student_logits, teacher_logits = (
             predict_logits(n.to(workshop.device), test.images, release.inputs) for n in networks
         )
@@ -272,14 +195,3 @@ def evaluate(
 
     where = "on the test set" if data.settings.available else "on held-out reconstructions alone, for want of data"
     return workshop.phase("evaluation", f"evaluation {where}", identity, make)
-
-
-def _weights(network: nn.Module) -> bytes:
-    return save({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()})
-
-
-def _load(settings: Teacher | Student, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:
-    """The network of a teacher or student artifact."""
-    network = replace(settings, checkpoint=None).build(inputs, num_classes, seed=0)
-    load_weights(network, load_file(artifact.file(MODEL)), str(artifact.file(MODEL)), settings.target or settings.name)
-    return network.eval()

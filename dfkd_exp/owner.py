@@ -1,0 +1,92 @@
+"""Left of the wall, the owner's phases: what needs the data. Each reads artifacts and writes one; pipeline.py puts them in order.
+
+Nothing is computed twice: see store.py.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dfkd_exp import console
+from dfkd_exp.distillation.distill import train_on_labels
+from dfkd_exp.distillation.settings import Teacher
+from dfkd_exp.evaluation.metrics import accuracy, predict_logits
+from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.settings import MetadataKind
+from dfkd_exp.release import MODEL, Release, read_release, write_release
+from dfkd_exp.seeding import derive_seed
+from dfkd_exp.store import WORK, Artifact, write_atomically
+from dfkd_exp.workshop import LazyData, Workshop, load_network, weights_bytes
+
+
+def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: int) -> Artifact:
+    """Train the teacher on the data, or load its checkpoint; ``model.safetensors``."""
+    identity = {"teacher": settings.identity(), "data": data.fingerprint, **workshop.trainer.identity()}
+    if not settings.checkpoint:
+        identity["seed"] = seed
+
+    def make(folder: Path) -> dict[str, Any]:
+        images = data.images
+        inputs = data.settings.inputs(images.shape)
+        network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
+        if not settings.checkpoint:
+            train_on_labels(
+                network, images.train.images, images.train.labels, inputs, settings, derive_seed(seed, "teacher"),
+                label="training the teacher", trainer=workshop.trainer, logger=workshop.logger.for_phase("teacher"),
+                resume=folder / WORK / "fit.ckpt",
+            )  # fmt: skip
+        write_atomically(folder / MODEL, weights_bytes(network))
+        logits = predict_logits(network.to(workshop.device), images.test.images, inputs)
+        return {"test_accuracy": accuracy(logits, images.test.labels)}
+
+    verb = "loading" if settings.checkpoint else "training"
+    return workshop.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make)
+
+
+def make_metadata(
+    workshop: Workshop, kind: MetadataKind, settings: Teacher, teacher: Artifact, data: LazyData
+) -> Artifact:
+    """Collect the metadata in one pass over the training images; ``metadata.safetensors``."""
+    identity = {"metadata": kind.identity(), "teacher": teacher.digest, "data": data.fingerprint}
+
+    def make(folder: Path) -> dict[str, Any]:
+        images = data.images
+        inputs = data.settings.inputs(images.shape)
+        network = load_network(settings, teacher, inputs, len(images.classes)).to(workshop.device)
+        collector = kind.collector(network, inputs)
+        with console.Progress("collecting metadata", len(images.train)) as progress:
+            for batch in images.train.by_class(inputs.images_at_once):
+                collector.update(inputs.from_pixels(batch.images.to(workshop.device)), batch.labels)
+                progress.advance(len(batch))
+        metadata = collector.finish()
+        metadata.save(folder / "metadata.safetensors")
+        return {"metadata_bytes": metadata.num_bytes}
+
+    return workshop.phase("metadata", f"metadata: collecting {type(kind).__name__}", identity, make)
+
+
+def make_release(
+    workshop: Workshop, settings: Teacher, teacher: Artifact, metadata: Artifact, data: LazyData
+) -> Release:
+    """Write the release folder into the store and read it back."""
+    architecture = settings.architecture()
+    identity = {
+        "architecture": architecture,
+        "teacher": teacher.digest,
+        "metadata": metadata.digest,
+        "data": data.fingerprint,
+    }
+
+    def make(folder: Path) -> dict[str, Any]:
+        statistics = Metadata.load(metadata.file("metadata.safetensors"))
+        network = load_network(settings, teacher, statistics.inputs, statistics.num_classes)
+        shutil.rmtree(folder / "release", ignore_errors=True)  # what a killed run left
+        write_release(
+            folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"]
+        )
+        return {}
+
+    artifact = workshop.phase("release", "release: writing the folder that is published", identity, make)
+    return read_release(artifact.path / "release")
