@@ -45,7 +45,7 @@ def main() -> None:
     _failures.clear()
     try:
         _hydra_main()
-    except CONFIG_ERRORS as error:
+    except (ConfigError, *CONFIG_ERRORS) as error:
         console.error(explain(error))
         sys.exit(2)
     except KeyboardInterrupt:
@@ -108,6 +108,8 @@ class SweepTable(Callback):
                     console.show(escape(f"table    {_short(path)}"))
             elif results:
                 console.show(sweep_table(results))
+            if failed and not _failures:  # in processes of their own, whose errors were not raised here
+                _failures.append(DfkdError(f"{len(failed)} jobs failed"))
             for job in failed:
                 console.error(f"job {job.name} failed: {_short(job / 'error.txt')}")
             done = f"{len(results)} of {len(results) + len(failed)} jobs done"

@@ -1,0 +1,98 @@
+"""Jobs of a sweep as processes of their own, several at once: what happens to one does not disturb the others."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dfkd_exp import console
+
+ERROR, STDERR = "error.txt", "stderr.txt"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of the command: its ``arguments``, the ``folder`` it writes to, and what it is called."""
+
+    title: str
+    folder: Path
+    arguments: tuple[str, ...]
+
+
+def devices() -> list[str]:
+    """The GPUs that jobs are spread over, as CUDA_VISIBLE_DEVICES names them; empty on a machine without one."""
+    import torch  # some seconds; only where there is a sweep to run
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> list[int]:
+    """Run ``jobs``, ``at_once`` at a time, each in a process of its own; their exit codes, in order. 0 is success.
+
+    The processor's threads are divided among those that run side by side, since two processes that each want all of them
+    are many times slower than one; the jobs take turns with the ``gpus``. A job that fails, or is killed, leaves ``error.txt``
+    in its folder. An interrupt stops them all.
+    """
+    codes: dict[int, int] = {}
+    running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
+    free, waiting, started = list(range(at_once)), list(range(len(jobs))), time.monotonic()
+    threads = max(1, (os.cpu_count() or 1) // at_once)
+    console.note(f"{len(jobs)} jobs, {at_once} at a time, {threads} threads each")
+    try:
+        while waiting or running:
+            while waiting and free:
+                index, slot = waiting.pop(0), free.pop(0)
+                running[index] = (_start(jobs[index], _environment(slot, threads, gpus)), slot)
+            time.sleep(POLL_SECONDS)
+            for index, (process, slot) in list(running.items()):
+                code = process.poll()
+                if code is not None:
+                    del running[index]
+                    free.append(slot)
+                    codes[index] = code
+                    _report(jobs[index], code, len(codes), len(jobs), time.monotonic() - started)
+    finally:
+        for process, _ in running.values():
+            process.send_signal(signal.SIGINT)  # as Ctrl-C would: what they have finished stays
+        for process, _ in running.values():
+            process.wait()
+    return [codes[index] for index in range(len(jobs))]
+
+
+def _environment(slot: int, threads: int, gpus: Sequence[str]) -> dict[str, str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    return environment
+
+
+def _start(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with open(job.folder / STDERR, "wb") as errors:  # what it shows is in its log.txt
+        command = [sys.executable, "-m", "dfkd_exp", *job.arguments]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
+
+
+def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:
+    progress = f"{done} of {total}" + (f", about {seconds / done * (total - done):,.0f} s left" if done < total else "")
+    if code == 0:
+        console.note(f"{progress}: done {job.title}")
+        return
+    said = (job.folder / STDERR).read_text(errors="replace").strip()
+    reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code == -signal.SIGKILL:
+        reason += "; if nobody did it, memory ran out: run fewer at a time"
+    if not (job.folder / ERROR).exists():
+        (job.folder / ERROR).write_text(f"{reason}\n{said}\n")
+    last = said.splitlines()[-1] if said else ""
+    console.note(f"{progress}: FAILED ({reason}) {job.title} {last}")

@@ -1,0 +1,72 @@
+"""``hydra/launcher=processes``: a sweep's jobs as processes of their own (`dfkd_exp.jobs`).
+
+It stands here because Hydra takes launchers from the package ``hydra_plugins`` alone. Hydra imports it in a way of its own, in which
+a dataclass cannot have its annotations postponed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig
+
+PARENTS_OWN = (
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra.sweeper",
+    "hydra.sweep",
+    "hydra.mode",
+    "hydra.run",
+)
+"""What is for the sweep and not for its jobs."""
+
+
+@dataclass
+class ProcessesConf:
+    _target_: str = "hydra_plugins.dfkd_processes.ProcessesLauncher"
+    jobs: int | None = None
+    """At once; empty: one per GPU, or one on a machine without."""
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessesConf, provider="dfkd_exp")
+
+
+class ProcessesLauncher(Launcher):
+    """Every job is the command again, with its own overrides and its own folder in the sweep's."""
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self.jobs = jobs
+        self.config: DictConfig | None = None
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        self.config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from dfkd_exp.errors import ConfigError
+        from dfkd_exp.jobs import Job, devices, run_jobs
+
+        assert self.config is not None
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError(f"hydra.launcher.jobs must be at least 1, or empty, got {self.jobs}")
+        sweep = Path(self.config.hydra.sweep.dir).absolute()
+        shared = [text for text in self.config.hydra.overrides.hydra if not text.lstrip("+~").startswith(PARENTS_OWN)]
+        jobs = []
+        for number, overrides in enumerate(job_overrides, initial_job_idx):
+            folder = sweep / str(number)
+            own = [f"hydra.run.dir={_quoted(str(folder))}", "hydra.mode=RUN"]
+            jobs.append(Job(" ".join(filter_overrides(overrides)), folder, (*overrides, *shared, *own)))
+        gpus = devices()
+        run_jobs(jobs, self.jobs or max(1, len(gpus)), gpus)
+        # A failure that is returned as one ends the sweep without its table; who failed is told by error.txt.
+        return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
+
+
+def _quoted(text: str) -> str:
+    """As a value on Hydra's command line, whatever characters are in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,115 @@
+"""A sweep's jobs as processes: side by side, undisturbed by one that dies, and only what is missing when run again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dfkd_exp.jobs import Job, run_jobs
+
+DEADLY = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+class Student(nn.Sequential):
+    def __init__(self, width=4):
+        if width == 5 and not Path("mended").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+"""
+PROCESSES = ("-m", "hydra/launcher=processes", "hydra.launcher.jobs=2")
+
+
+def test_a_job_that_is_killed_is_named_the_others_finish_and_again_only_it_is_run(dfkd, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), str(Path.cwd())]))
+    Path("deadly.py").write_text(DEADLY)
+    sweep = (*PROCESSES, "student=custom", "student.target=deadly.Student", "+student.kwargs.width=4,5,6")
+    first = dfkd(*sweep)
+    assert first.code == 1
+    assert len(first.results()) == 2
+    assert "2 of 3 jobs done" in first.out
+    assert "FAILED (killed by SIGKILL" in first.out
+    assert "job 1 failed" in first.err
+    [error] = first.outputs.glob("runs/digits/*/1/error.txt")
+    assert "SIGKILL" in error.read_text()
+    Path("mended").touch()
+    again = dfkd(*sweep)
+    assert again.code == 0, again.out + again.err
+    made = [name for r in again.results()[2:] for name, phase in r["phases"].items() if not phase["reused"]]
+    assert sorted(made) == ["evaluation", "student"]
+    assert "3 of 3 jobs done" in again.out
+
+
+def test_what_two_jobs_share_is_made_once(dfkd):
+    ran = dfkd(*PROCESSES, "student.kwargs.width=8,16")
+    assert ran.code == 0, ran.out + ran.err
+    phases = [result["phases"] for result in ran.results()]
+    for name in ("teacher", "metadata", "release", "reconstruction"):
+        assert phases[0][name]["artifact"] == phases[1][name]["artifact"]
+        assert sorted(phase[name]["reused"] for phase in phases) == [False, True]
+    assert {tuple(sorted(result["overrides"])) for result in ran.results()} == {
+        tuple(sorted([f"student.kwargs.width={width}", f"outputs={ran.outputs}", "scale=smoke", "trainer=cpu"]))
+        for width in (8, 16)
+    }
+
+
+def test_a_wrong_config_fails_its_job_alone_with_its_message(dfkd):
+    ran = dfkd(*PROCESSES, "student.kwargs.width=8", "distillation.lr=-1,0.001")
+    assert ran.code == 1
+    assert len(ran.results()) == 1
+    [error] = ran.outputs.glob("runs/digits/*/0/error.txt")
+    assert "distillation.lr must be positive" in error.read_text()
+
+
+def test_a_number_of_jobs_that_is_none_is_refused(dfkd):
+    ran = dfkd("-m", "hydra/launcher=processes", "hydra.launcher.jobs=0", "seed=0,1")
+    assert ran.code == 2
+    assert "hydra.launcher.jobs must be at least 1" in ran.err
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Jobs that run a line of Python in the place of the command."""
+    real = subprocess.Popen
+
+    def popen(command, **options):
+        return real([sys.executable, "-c", command[-1]], **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    return lambda index, code: Job(f"job {index}", tmp_path / str(index), (code,))
+
+
+def test_threads_and_gpus_are_divided(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    write = "import os; open(os.environ['HERE'] + os.environ['CUDA_VISIBLE_DEVICES'], 'a').write(os.environ['OMP_NUM_THREADS'])"
+    monkeypatch.setenv("HERE", str(tmp_path / "gpu"))
+    assert run_jobs([script(index, write) for index in range(3)], at_once=2, gpus=["4", "7"]) == [0, 0, 0]
+    said = {path.name: path.read_text() for path in tmp_path.glob("gpu*")}
+    assert set(said) == {"gpu4", "gpu7"}
+    assert sorted(said.values()) == ["4", "44"]
+
+
+def test_as_many_run_at_once_as_may_and_no_more(script):
+    jobs = [script(index, "import time; print(time.monotonic()); time.sleep(0.6)") for index in range(4)]
+    started = time.monotonic()
+    assert run_jobs(jobs, at_once=4) == [0] * 4
+    assert time.monotonic() - started < 4 * 0.6 + 2
+
+
+def test_an_interrupt_stops_them_all(script, tmp_path, monkeypatch):
+    jobs = [script(index, "import time; time.sleep(60)") for index in range(2)]
+    monkeypatch.setattr(signal, "Signals", signal.Signals)
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupted)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(jobs, at_once=2)
+    assert time.monotonic() - started < 30
