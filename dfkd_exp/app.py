@@ -32,6 +32,11 @@ _failures: list[Exception] = []
 """What went wrong in the job, or in a sweep's jobs; the exit code follows from it."""
 
 
+def job_failed(error: Exception) -> None:
+    """The command will not leave with 0."""
+    _failures.append(error)
+
+
 def main() -> None:
     """Run, and say in one line what is wrong if something is. Exit code 0, 1 (failed), 2 (bad config) or 130 (interrupted)."""
     if {"--help", "-h"} & set(sys.argv[1:]):
@@ -62,7 +67,7 @@ def _hydra_main(settings: DictConfig) -> None:
     try:
         _job(settings, folder, list(hydra_config.overrides.task))
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
-        _failures.append(error)
+        job_failed(error)
         with console.log_to(folder / "log.txt") if (folder / "log.txt").exists() else nullcontext():
             console.error(_in_one_line(error, folder))
         if hydra_config.mode is RunMode.MULTIRUN:
@@ -108,8 +113,6 @@ class SweepTable(Callback):
                     console.show(escape(f"table    {_short(path)}"))
             elif results:
                 console.show(sweep_table(results))
-            if failed and not _failures:  # in processes of their own, whose errors were not raised here
-                _failures.append(DfkdError(f"{len(failed)} jobs failed"))
             for job in failed:
                 console.error(f"job {job.name} failed: {_short(job / 'error.txt')}")
             done = f"{len(results)} of {len(results) + len(failed)} jobs done"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +53,12 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
         while waiting or running:
             while waiting and free:
                 index, slot = waiting.pop(0), free.pop(0)
-                running[index] = (_start(jobs[index], _environment(slot, threads, gpus)), slot)
+                try:
+                    running[index] = (_start(jobs[index], _environment(slot, threads, gpus)), slot)
+                except OSError as error:  # a full disk, no more processes: the next one may be luckier
+                    free.append(slot)
+                    codes[index] = 1
+                    console.error(f"{jobs[index].title} could not be started: {error}")
             time.sleep(POLL_SECONDS)
             for index, (process, slot) in list(running.items()):
                 code = process.poll()
@@ -88,11 +94,13 @@ def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:
     if code == 0:
         console.note(f"{progress}: done {job.title}")
         return
-    said = (job.folder / STDERR).read_text(errors="replace").strip()
     reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     if code == -signal.SIGKILL:
         reason += "; if nobody did it, memory ran out: run fewer at a time"
-    if not (job.folder / ERROR).exists():
-        (job.folder / ERROR).write_text(f"{reason}\n{said}\n")
+    said = ""
+    with suppress(OSError):  # on a full disk it is said here alone
+        said = (job.folder / STDERR).read_text(errors="replace").strip()
+        if not (job.folder / ERROR).exists():
+            (job.folder / ERROR).write_text(f"{reason}\n{said}\n")
     last = said.splitlines()[-1] if said else ""
     console.note(f"{progress}: FAILED ({reason}) {job.title} {last}")

@@ -1,7 +1,6 @@
 """A sweep's jobs as processes: side by side, undisturbed by one that dies, and only what is missing when run again."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -94,6 +93,13 @@ def test_threads_and_gpus_are_divided(script, tmp_path, monkeypatch):
     assert sorted(said.values()) == ["4", "44"]
 
 
+def test_where_nothing_can_be_written_a_job_fails_and_the_next_is_run(script, tmp_path, capsys):
+    (tmp_path / "0").touch()  # a file where the folder should be
+    jobs = [script(index, "pass") for index in range(2)]
+    assert run_jobs(jobs, at_once=1) == [1, 0]
+    assert "job 0 could not be started" in capsys.readouterr().err
+
+
 def test_as_many_run_at_once_as_may_and_no_more(script):
     jobs = [script(index, "import time; print(time.monotonic()); time.sleep(0.6)") for index in range(4)]
     started = time.monotonic()
@@ -103,7 +109,6 @@ def test_as_many_run_at_once_as_may_and_no_more(script):
 
 def test_an_interrupt_stops_them_all(script, tmp_path, monkeypatch):
     jobs = [script(index, "import time; time.sleep(60)") for index in range(2)]
-    monkeypatch.setattr(signal, "Signals", signal.Signals)
 
     def interrupted(_):
         raise KeyboardInterrupt

@@ -47,7 +47,8 @@ class ProcessesLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from dfkd_exp.errors import ConfigError
+        from dfkd_exp.app import job_failed
+        from dfkd_exp.errors import ConfigError, DfkdError
         from dfkd_exp.jobs import Job, devices, run_jobs
 
         assert self.config is not None
@@ -61,8 +62,10 @@ class ProcessesLauncher(Launcher):
             own = [f"hydra.run.dir={_quoted(str(folder))}", "hydra.mode=RUN"]
             jobs.append(Job(" ".join(filter_overrides(overrides)), folder, (*overrides, *shared, *own)))
         gpus = devices()
-        run_jobs(jobs, self.jobs or max(1, len(gpus)), gpus)
-        # A failure that is returned as one ends the sweep without its table; who failed is told by error.txt.
+        codes = run_jobs(jobs, self.jobs or max(1, len(gpus)), gpus)
+        if any(codes):
+            job_failed(DfkdError(f"{sum(map(bool, codes))} jobs failed"))
+        # A failure that is returned to Hydra ends the sweep without its table.
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
 
 
