@@ -38,6 +38,12 @@ class InputSpec:
         """How many images go through a network at once where no gradient is needed: 500, or fewer large ones."""
         return max(1, min(500, 2**24 // math.prod(self.shape)))
 
+    def example(self) -> Tensor:
+        """Two grey images as the network takes them, ``[2, C, H, W]`` (float32): to find out what its layers put out."""
+        import torch
+
+        return self.from_pixels(torch.full((2, *self.shape), 0.5))
+
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """``low`` and ``high`` as ``[C, 1, 1]`` tensors of the device and dtype of ``like``."""
         low, high = (like.new_tensor(values).view(-1, 1, 1) for values in (self.low, self.high))

@@ -33,7 +33,7 @@ class Collector:
         self.kind, self.inputs, self.teacher_sha256 = kind, inputs, weights_digest(teacher)
         self.teacher = frozen(teacher)
         device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
-        example = inputs.from_pixels(torch.full((2, *inputs.shape), 0.5)).to(device)
+        example = inputs.example().to(device)
         self.layers = find_layers(teacher, example, kind.layers)
         with torch.no_grad():
             self.num_classes = teacher(example).shape[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -169,20 +169,29 @@ def _across(blocks: Sequence[Block], sizes: list[int], values: Tensor, to_odd: b
 
 def _leading(blocks: Sequence[Block], sizes: list[int], rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """The ``rank`` largest singular values of `_matrix` and their vectors, as `torch.linalg.svd` gives them; M is only applied."""
+    ahead, back = (partial(_across, blocks, sizes, to_odd=to_odd) for to_odd in (True, False))
+    return leading_triplets(ahead, back, (sum(sizes[1::2]), sum(sizes[::2])), rank)
 
-    def product(vectors: np.ndarray, to_odd: bool) -> np.ndarray:
-        rows = torch.from_numpy(vectors.reshape(len(vectors), -1).T)
-        return _across(blocks, sizes, rows, to_odd).T.numpy()
 
-    ahead, back = partial(product, to_odd=True), partial(product, to_odd=False)
-    num_odd, num_even = sum(sizes[1::2]), sum(sizes[::2])
-    start = _weights(min(num_odd, num_even)).numpy()
-    if not (
-        back(start) if num_odd < num_even else ahead(start)
-    ).any():  # nothing is joined; Lanczos would have no start
+def leading_triplets(
+    apply: Callable[[Tensor], Tensor], apply_transpose: Callable[[Tensor], Tensor], shape: tuple[int, int], rank: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``rank`` largest singular values of a matrix M of ``shape``, descending, and their vectors, as `torch.linalg.svd` gives them.
+
+    ``apply``: M times each row of ``[N, columns]``; ``apply_transpose``: M^T times each row of ``[N, rows]``; float64 on the CPU.
+    Lanczos iterations from a fixed start, so the same each time. If M is zero, one singular value, which is zero, with zero vectors.
+    """
+
+    def by_columns(product: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda vectors: product(torch.from_numpy(vectors.reshape(len(vectors), -1).T)).T.numpy()
+
+    ahead, back = by_columns(apply), by_columns(apply_transpose)
+    num_rows, num_columns = shape
+    start = _weights(min(shape)).numpy()
+    if not (back(start) if num_rows < num_columns else ahead(start)).any():  # Lanczos would have no start
         none = torch.zeros(1, dtype=torch.float64)
-        return none.expand(num_odd, 1), none, none.expand(1, num_even)
-    operator = LinearOperator((num_odd, num_even), ahead, back, ahead, dtype=np.float64, rmatmat=back)
+        return none.expand(num_rows, 1), none, none.expand(1, num_columns)
+    operator = LinearOperator(shape, ahead, back, ahead, dtype=np.float64, rmatmat=back)
     left, singular, right = svds(operator, rank, v0=start)
     order = singular.argsort()[::-1].copy()
     return torch.from_numpy(left[:, order]), torch.from_numpy(singular[order]), torch.from_numpy(right[order])

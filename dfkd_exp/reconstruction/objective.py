@@ -59,8 +59,7 @@ class Objective:
     def __init__(self, teacher: nn.Module, metadata: Metadata, settings: Reconstruction, engine: Settled):
         self.metadata, self.settings, self.engine = metadata, settings, engine
         self.dtype = DTYPES[engine.precision]
-        example = metadata.inputs.from_pixels(torch.full((2, *metadata.inputs.shape), 0.5))
-        example = example.to(metadata.device)
+        example = metadata.inputs.example().to(metadata.device)
         self.class_means: Tensor | None = None
         self.prior: WeightsPrior | None = None
         if settings.start == "metadata" and settings.optimise == "pixels":

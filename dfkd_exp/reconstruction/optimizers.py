@@ -1,4 +1,4 @@
-"""The optimisers of the images' pixels."""
+"""The optimisers of the images: of their pixels, or of the latents that stand for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class Optimizer(Settings):
-    """The optimiser of the images' pixels."""
+    """The optimiser of the images."""
 
     flag: ClassVar[str] = "optimizer"
     couples_images: ClassVar[bool] = False
     """Whether one image's step depends on the others; groups are then optimised one by one."""
 
     lr: float = 0.07
-    """Learning rate, in pixels of the [0, 1] range (paper: 0.07 for MNIST, 0.05 for CelebA)."""
+    """Learning rate, in pixels of the [0, 1] range (paper: 0.07 for MNIST, 0.05 for CelebA), or in latents of deviation 1."""
 
     def __post_init__(self) -> None:
         self.require("lr", self.lr > 0, "positive")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from scipy.sparse.linalg import LinearOperator, svds
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.fourier import leading_triplets
 from dfkd_exp.metadata.graph import Block, NetworkBlock
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import Layer, find_layers, frozen, weights_digest
@@ -64,8 +64,8 @@ def weights_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean
 def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> WeightsPrior:
     """Kept, since it takes seconds and the choice of the engine asks for it again and again."""
     network = frozen(copy.deepcopy(teacher)).cpu().double()
-    dense = first_dense(layers_of(network, inputs))
-    if dense is None:
+    dense, *others = find_layers(network, inputs.example().double(), "dense")
+    if not others:  # the logits alone
         raise DfkdError(
             "the teacher has no dense layer before its logits, whose weights could say how images look; set reconstruction.optimise=pixels"
         )
@@ -85,20 +85,10 @@ def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: floa
     return WeightsPrior(basis.float(), mean, inputs.shape)
 
 
-def first_dense(layers: list[Layer]) -> Layer | None:
-    """The first layer that puts out a vector and is not the logits."""
-    return next((layer for layer in layers[:-1] if len(layer.shape) == 1), None)
-
-
-def layers_of(teacher: nn.Module, inputs: InputSpec) -> list[Layer]:
-    """All layers with weights of a teacher that takes ``inputs``, wherever it lies."""
-    parameter = next(teacher.parameters())
-    return find_layers(teacher, inputs.from_pixels(torch.full((2, *inputs.shape), 0.5)).to(parameter))
-
-
 def sees_first_layer(teacher: nn.Module, metadata: Metadata) -> bool:
     """Whether the metadata says anything of the teacher's first layer, and so of how images look."""
-    return layers_of(teacher, metadata.inputs)[0].name in metadata.layer_names
+    example = metadata.inputs.example().to(metadata.device)
+    return find_layers(teacher, example)[0].name in metadata.layer_names
 
 
 def gives_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> bool:
@@ -112,20 +102,16 @@ def gives_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: 
 
 def _leading(block: Block, scale: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Singular values ``[D]``, descending, and right singular vectors ``[D, pixels]`` of the block on pixels; ``count`` if it is large."""
-    if block.num_inputs * block.num_outputs <= LARGEST_MATRIX:
+    shape = (block.num_outputs, block.num_inputs)
+    if math.prod(shape) <= LARGEST_MATRIX:
         _, singular, vectors = torch.linalg.svd(block.matrix() * scale, full_matrices=False)
     else:
-
-        def apply(pixels):
-            return block.apply(scale * torch.from_numpy(pixels).view(1, -1))[0].numpy()
-
-        def transpose(units):
-            return (scale * block.apply_transpose(torch.from_numpy(units).view(1, -1))[0]).numpy()
-
-        operator = LinearOperator((block.num_outputs, block.num_inputs), apply, transpose, dtype="float64")
-        _, values, rows = svds(operator, k=min(count, MOST_DIRECTIONS, min(operator.shape) - 1), random_state=0)
-        order = values.argsort()[::-1].copy()
-        singular, vectors = torch.from_numpy(values[order]), torch.from_numpy(rows[order].copy())
+        _, singular, vectors = leading_triplets(
+            lambda pixels: block.apply(pixels * scale),
+            lambda units: block.apply_transpose(units) * scale,
+            shape,
+            min(count, MOST_DIRECTIONS, min(shape) - 1),
+        )
     return singular[:MOST_DIRECTIONS], vectors[:MOST_DIRECTIONS]
 
 
