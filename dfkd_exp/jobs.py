@@ -29,11 +29,11 @@ class Job:
 
 def devices() -> list[str]:
     """The GPUs that jobs are spread over, as CUDA_VISIBLE_DEVICES names them; empty on a machine without one."""
-    import torch  # some seconds; only where there is a sweep to run
-
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    import torch  # takes some seconds
+
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
