@@ -21,6 +21,8 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, register, typed
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.jobs import single_run
+from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata",),
@@ -48,6 +50,8 @@ def main() -> None:
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
     _failures.clear()
+    if not ranks_of_process().first:
+        console.be_quiet()
     try:
         _hydra_main()
     except (ConfigError, *CONFIG_ERRORS) as error:
@@ -56,6 +60,8 @@ def main() -> None:
     except KeyboardInterrupt:
         console.error("interrupted; the same command continues where it was")
         sys.exit(130)
+    finally:
+        leave()
     if _failures:
         sys.exit(2 if all(isinstance(error, ConfigError) for error in _failures) else 1)
 
@@ -68,8 +74,12 @@ def _hydra_main(settings: DictConfig) -> None:
         _job(settings, folder, list(hydra_config.overrides.task))
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         job_failed(error)
+        message = _in_one_line(error, folder)
+        if LAUNCHED in os.environ:
+            report_failure(message)  # the process that started this one says it
+            return
         with console.log_to(folder / "log.txt") if (folder / "log.txt").exists() else nullcontext():
-            console.error(_in_one_line(error, folder))
+            console.error(message)
         if hydra_config.mode is RunMode.MULTIRUN:
             (folder / "error.txt").write_text(traceback.format_exc())
         elif folder.is_dir() and not any(folder.iterdir()):
@@ -83,9 +93,19 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
     for override in overrides:
         if override.partition("=")[0].partition(".")[0] in without_effect:
             raise ConfigError(f"{override} has no effect with pipeline={config.pipeline}; leave it out")
-    with console.log_to(folder / "log.txt"):
+    if ranks_of_process().world > 1 and HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise ConfigError(
+            "several processes were started, and each would run the whole sweep by itself; start the sweep once, without torchrun or "
+            "srun, and say trainer=ddp: each of its jobs then starts its own processes"
+        )
+    if config.trainer.check_processes(min(config.teacher.batch_size, config.distillation.batch_size)):
+        launch(config.trainer.num_devices(), single_run(overrides, HydraConfig.get().overrides.hydra, folder))
+        return
+    with console.log_to(folder / _log_name()):
         console.show(f"[bold]dfkd[/] {escape(' '.join(overrides))}")
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True))
+        if ranks_of_process().first:
+            text = OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
+            (folder / "config.yaml").write_text(text)
 
         from dfkd_exp.pipeline import PICTURE, RESULT, run  # torch and Lightning, some seconds
         from dfkd_exp.report.tables import run_table
@@ -130,8 +150,13 @@ def _in_one_line(error: Exception, folder: Path) -> str:
 
 
 def _run_name() -> str:
-    """Sorts by time, and is unique for runs that start in the same second."""
-    return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+    """Sorts by time, and is unique for runs that start in the same second; the same in all processes of one run."""
+    return shared_name() or f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+
+
+def _log_name() -> str:
+    rank = ranks_of_process().rank
+    return f"log-process{rank}.txt" if rank else "log.txt"
 
 
 def _short(path: Path) -> str:

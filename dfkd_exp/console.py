@@ -21,6 +21,11 @@ _logs: list[Console] = []
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+def be_quiet() -> None:
+    """Show nothing but errors: of several processes of one run, one speaks."""
+    console.quiet = True
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Write what is shown to a file as well, for as long as the context lasts."""
@@ -73,7 +78,7 @@ class Progress:
         self.label, self.total, self.done, self._done_before = label, total, 0, 0
         self._started = self._last_line = time.monotonic()
         self._bar: RichProgress | None = None
-        if console.is_terminal:
+        if console.is_terminal and not console.quiet:
             self._bar = RichProgress(
                 TextColumn("  {task.description}"),
                 BarColumn(),

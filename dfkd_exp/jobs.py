@@ -14,6 +14,17 @@ from pathlib import Path
 
 from dfkd_exp import console
 
+PARENTS_OWN = (
+    "hydra/launcher",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra.sweeper",
+    "hydra.sweep",
+    "hydra.mode",
+    "hydra.run",
+)
+"""What is for the sweep, or the starting process, and not for the run."""
+
 ERROR, STDERR = "error.txt", "stderr.txt"
 POLL_SECONDS = 0.2
 
@@ -25,6 +36,13 @@ class Job:
     title: str
     folder: Path
     arguments: tuple[str, ...]
+
+
+def single_run(overrides: Sequence[str], hydra_overrides: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """The command's arguments for one run of its own in ``folder``: ``overrides``, and what is said to Hydra and is for runs."""
+    shared = [text for text in hydra_overrides if not text.lstrip("+~").startswith(PARENTS_OWN)]
+    quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
+    return (*overrides, *shared, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN")
 
 
 def devices() -> list[str]:

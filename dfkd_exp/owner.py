@@ -9,12 +9,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file, save
+
 from dfkd_exp import console
 from dfkd_exp.distillation.distill import train_on_labels
 from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.evaluation.metrics import accuracy, predict_logits
+from dfkd_exp.metadata.collection import Collector
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.settings import MetadataKind
+from dfkd_exp.ranks import Ranks
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
@@ -37,12 +41,13 @@ def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: in
                 label="training the teacher", trainer=workshop.trainer, logger=workshop.logger.for_phase("teacher"),
                 resume=folder / WORK / "fit.ckpt",
             )  # fmt: skip
-        write_atomically(folder / MODEL, weights_bytes(network))
+        if workshop.ranks.first:
+            write_atomically(folder / MODEL, weights_bytes(network))
         logits = predict_logits(network.to(workshop.device), images.test.images, inputs)
         return {"test_accuracy": accuracy(logits, images.test.labels)}
 
     verb = "loading" if settings.checkpoint else "training"
-    return workshop.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make)
+    return workshop.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make, by="all")
 
 
 def make_metadata(
@@ -56,15 +61,29 @@ def make_metadata(
         inputs = data.settings.inputs(images.shape)
         network = load_network(settings, teacher, inputs, len(images.classes)).to(workshop.device)
         collector = kind.collector(network, inputs)
-        with console.Progress("collecting metadata", len(images.train)) as progress:
-            for batch in images.train.by_class(inputs.images_at_once):
+        with console.Progress("collecting metadata", len(images.train) // workshop.ranks.world) as progress:
+            for batch in images.train.by_class(inputs.images_at_once, workshop.ranks):
                 collector.update(inputs.from_pixels(batch.images.to(workshop.device)), batch.labels)
                 progress.advance(len(batch))
+        if not merged(collector, workshop.ranks, folder / WORK):
+            return {}
         metadata = collector.finish()
         metadata.save(folder / "metadata.safetensors")
         return {"metadata_bytes": metadata.num_bytes}
 
-    return workshop.phase("metadata", f"metadata: collecting {type(kind).__name__}", identity, make)
+    return workshop.phase("metadata", f"metadata: collecting {type(kind).__name__}", identity, make, by="all")
+
+
+def merged(collector: Collector, ranks: Ranks, folder: Path) -> bool:
+    """Add to the first process's collector what the others have seen, through files in ``folder``; whether this is the first."""
+    if not ranks.first:
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"process-{ranks.rank}.safetensors", save(collector.state()))
+    ranks.barrier()
+    if ranks.first:
+        for rank in range(1, ranks.world):
+            collector.merge_state(load_file(folder / f"process-{rank}.safetensors"))
+    return ranks.first
 
 
 def make_release(

@@ -12,7 +12,9 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
 from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
+from dfkd_exp.logger import NoLogger
 from dfkd_exp.owner import make_metadata, make_release, make_teacher
+from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.receiver import evaluate, make_reconstruction, make_student
 from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release, usage
@@ -31,14 +33,20 @@ RESULT, PICTURE = "result.json", "reconstructions.png"
 def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | None:
     """Run the config's phases; write result.json and the picture into ``folder`` and return the result.
 
-    With ``pipeline=release`` write the release folder and return None. ``overrides``: what was said on the command line.
+    With ``pipeline=release`` write the release folder and return None, as all but the first of several processes do.
+    ``overrides``: what was said on the command line.
     """
-    workshop = Workshop(Store(Path(config.outputs, "store")), config.trainer, config.logger)
+    join(config.trainer.accelerator)
+    ranks = ranks_of_process()
+    logger = config.logger if ranks.first else NoLogger()
+    workshop = Workshop(Store(Path(config.outputs, "store")), config.trainer, logger, ranks)
     result, picture = None, None
-    config.logger.start(folder, config.plain())
+    logger.start(folder, config.plain())
     try:
         data = LazyData(config.data, workshop)
         release = release_of(config, workshop, data)
+        if not ranks.first and config.pipeline == "release":
+            return None
         if config.pipeline == "release":
             copied = copy_release(release, Path(config.release or folder / "release"))
             console.show(escape(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)"))
@@ -49,11 +57,13 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
             workshop, release, config.teacher, shown, config.student, config.distillation, config.seed
         )
         evaluate(workshop, release, config.teacher, student, config.student, data)
+        if not ranks.first:
+            return None
         result = build_result(config, overrides, release, shown, workshop.artifacts)
         picture = make_picture(workshop, release, shown, data, folder / PICTURE)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
     finally:
-        config.logger.finish(result or {}, picture)
+        logger.finish(result or {}, picture)
     return result
 
 

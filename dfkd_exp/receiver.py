@@ -68,12 +68,13 @@ def make_reconstruction(
     seed: int,
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
+    ranks = workshop.ranks
     teacher = release.teacher(receiver)
     metadata = in_units(workshop, release, teacher)
     settings = settings.chosen_for(teacher, metadata)
-    settled = settle(
-        engine, teacher.to(workshop.device), metadata.to(workshop.device), settings, workshop.store.root / "engine.json"
-    )
+    near = teacher.to(workshop.device), metadata.to(workshop.device)
+    # One of several processes measures, and the others, who wait, do not disturb it.
+    settled = workshop.ranks.agreed(lambda: settle(engine, *near, settings, workshop.store.root / "engine.json"))
     identity = {
         "release": release.digest,
         "reconstruction": settings.identity(),
@@ -84,22 +85,31 @@ def make_reconstruction(
 
     def make(folder: Path) -> dict[str, Any]:
         console.note(describe(settled))
-        batches = batches_of_groups(settings, optimizer, metadata.num_classes, settled.images_per_batch)
+        num_groups = settings.groups_per_class * metadata.num_classes
+        # Every process has some, and as few batches differ from those of a single process as can be.
+        at_once = min(settled.images_per_batch, -(-num_groups // ranks.world) * settings.group_size)
+        batches = batches_of_groups(settings, optimizer, metadata.num_classes, at_once)
         expected = {shard_name(groups): groups for groups in batches}
-        for path in folder.iterdir():
-            if path.name not in expected and path.is_file():
-                path.unlink()  # of another division into batches
-        left = [groups for name, groups in expected.items() if not (folder / name).exists()]
+
+        def tidied() -> list[list[int]]:
+            for path in folder.iterdir():
+                if path.name not in expected and path.is_file():
+                    path.unlink()  # of another division into batches
+            return [groups for name, groups in expected.items() if not (folder / name).exists()]
+
+        left = ranks.agreed(tidied)
+        mine = ranks.share(left)
         steps_per_group = settings.group_size * settings.steps
-        total = settings.groups_per_class * metadata.num_classes * steps_per_group
-        with console.Progress("image-steps", total) as progress:
-            progress.skip(total - sum(map(len, left)) * steps_per_group)
+        done = (num_groups - sum(map(len, left))) // ranks.world * steps_per_group
+        with console.Progress("image-steps", done + sum(map(len, mine)) * steps_per_group) as progress:
+            progress.skip(done)
             module = ReconstructionModule(teacher, metadata, settings, optimizer, settled, seed, progress)
             # The trainer's precision is for training; the images' is not its business.
             runner = replace(workshop.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
             if left:
-                batches_left: Any = DataLoader(left, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
+                batches_left: Any = DataLoader(mine, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
                 runner.predict(module, batches_left, return_predictions=False)
+        ranks.barrier()
         all_losses, steps = read_losses(folder)
         losses = all_losses.mean(1).tolist()
         if logger := workshop.logger.for_phase("reconstruction"):
@@ -112,7 +122,7 @@ def make_reconstruction(
 
     count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
     title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"
-    return workshop.phase("reconstruction", title, identity, make)
+    return workshop.phase("reconstruction", title, identity, make, by="all")
 
 
 def make_student(
@@ -150,7 +160,8 @@ def make_student(
             train_on_labels(network, images, labels, inputs, distillation, fit_seed, **options)
         else:
             train_on_teacher(network, teacher, images, inputs, distillation, fit_seed, **options)
-        write_atomically(folder / MODEL, weights_bytes(network))
+        if workshop.ranks.first:
+            write_atomically(folder / MODEL, weights_bytes(network))
         agreed = None
         if len(rest):
             both = [predict_logits(net.to(workshop.device), held, inputs) for net in (network, teacher)]
@@ -160,7 +171,7 @@ def make_student(
     title = f"student: distilling {settings.target or settings.name}"
     if distillation.targets == "labels":
         title = f"student: training {settings.target or settings.name} on labels"
-    return workshop.phase("student", f"{title} on {shown.title}", identity, make)
+    return workshop.phase("student", f"{title} on {shown.title}", identity, make, by="all")
 
 
 def evaluate(

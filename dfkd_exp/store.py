@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.ranks import ALONE, Ranks
 
 MANIFEST = "manifest.json"
 WORK = "work"
@@ -65,44 +67,72 @@ class Store:
         self.root = Path(root)
 
     def get_or_make(
-        self, phase: str, identity: dict[str, Any], version: int, make: Callable[[Path], dict[str, Any] | None]
+        self,
+        phase: str,
+        identity: dict[str, Any],
+        version: int,
+        make: Callable[[Path], dict[str, Any] | None],
+        together: Ranks = ALONE,
     ) -> Artifact:
         """The artifact of ``phase`` for ``identity`` (JSON-able), made by ``make(folder)`` if it is not there.
 
         ``make`` writes files into the folder, which may hold what an interrupted earlier call left, and may return facts
-        for the manifest. ``version``: of the code that makes it.
+        for the manifest. ``version``: of the code that makes it. ``together``: the processes that all call this at once, and
+        make it with one another; the first holds the lock, and its facts are kept.
         """
         key = _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
         place = self.root / phase / key
         place.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(place.with_name(f"{key}.lock"), phase):
-            if place.exists():
-                try:
-                    return Artifact(place, key, verify(place), reused=True)
-                except DfkdError as error:
-                    aside = place.with_name(f"{key}.damaged-{time.time_ns()}")
-                    place.rename(aside)
-                    console.warn(f"{error}; moved to {aside} and made again")
-            partial = place.with_name(f"{key}.partial")
-            resumed = partial.exists()
-            partial.mkdir(exist_ok=True)
-            remove_leftovers(partial)
+        partial = place.with_name(f"{key}.partial")
+        lock: AbstractContextManager[Any] = nullcontext()
+        if together.first:
+            lock = _lock(place.with_name(f"{key}.lock"), phase)
+        with lock:
+            if together.agreed(lambda: _is_whole(place)):
+                return Artifact(place, key, _manifest(place), reused=True)
+            resumed = together.agreed(lambda: _prepared(partial))
             started = time.perf_counter()
             info = make(partial) or {}
-            shutil.rmtree(partial / WORK, ignore_errors=True)
-            facts = {
-                "phase": phase,
-                "key": key,
-                "version": version,
-                "identity": identity,
-                "seconds": time.perf_counter() - started,
-                "resumed": resumed,
-                "info": info,
-            }
-            seal(partial, facts)
-            partial.rename(place)
-            sync_folder(place.parent)
-            return Artifact(place, key, verify(place), reused=False)
+            together.barrier()
+            if together.first:
+                shutil.rmtree(partial / WORK, ignore_errors=True)
+                facts = {
+                    "phase": phase,
+                    "key": key,
+                    "version": version,
+                    "identity": identity,
+                    "seconds": time.perf_counter() - started,
+                    "resumed": resumed,
+                    "info": info,
+                }
+                seal(partial, facts)
+                partial.rename(place)
+                sync_folder(place.parent)
+                verify(place)
+            together.barrier()
+            return Artifact(place, key, _manifest(place), reused=False)
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a sound artifact is there; one that is not is moved aside."""
+    if not place.exists():
+        return False
+    try:
+        verify(place)
+    except DfkdError as error:
+        aside = place.with_name(f"{place.name}.damaged-{time.time_ns()}")
+        place.rename(aside)
+        console.warn(f"{error}; moved to {aside} and made again")
+        return False
+    return True
+
+
+def _prepared(partial: Path) -> bool:
+    """Make the folder to build in; whether an interrupted call left something there."""
+    resumed = partial.exists()
+    partial.mkdir(exist_ok=True)
+    remove_leftovers(partial)
+    return resumed
 
 
 def _lock(path: Path, phase: str) -> FileLock:
@@ -133,14 +163,8 @@ def seal(folder: Path, facts: dict[str, Any]) -> None:
 
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest of a folder whose files are all as it says; else a DfkdError that names the file."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        files = manifest["files"]
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DfkdError(f"{folder / MANIFEST} is missing or unreadable ({type(error).__name__})") from error
-    if manifest.get("format") != "dfkd-manifest" or manifest.get("format_version") != 1:
-        raise DfkdError(f"{folder / MANIFEST} is of an unknown format or version ({manifest.get('format_version')})")
-    for name, expected in files.items():
+    manifest = _manifest(folder)
+    for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
             raise DfkdError(f"{path} is missing")
@@ -149,6 +173,17 @@ def verify(folder: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
                 raise DfkdError(f"{path} is altered: its sha256 is not the manifest's")
+    return manifest
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["files"].items()
+    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise DfkdError(f"{folder / MANIFEST} is missing or unreadable ({type(error).__name__})") from error
+    if manifest.get("format") != "dfkd-manifest" or manifest.get("format_version") != 1:
+        raise DfkdError(f"{folder / MANIFEST} is of an unknown format or version ({manifest.get('format_version')})")
     return manifest
 
 

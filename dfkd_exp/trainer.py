@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.ranks import PATIENCE, ranks_of_process
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
     import torch
 
 ACCELERATORS = ("auto", "cpu", "cuda", "mps")
+LAUNCHERS = ("local", "slurm")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 @dataclass
 class TrainerSettings(Settings):
-    """On what the phases run. One device; a machine's other devices are for other runs of a sweep."""
+    """On what the phases run: one device, or several of one machine or many, with a process for each."""
 
     flag: ClassVar[str] = "trainer"
 
@@ -26,14 +28,59 @@ class TrainerSettings(Settings):
     """auto, cpu, cuda or mps."""
     precision: str = "32-true"
     """Lightning's precision for the training of teacher and student: 32-true, bf16-mixed or 16-mixed."""
+    devices: int | None = 1
+    """How many of a machine's devices one run uses, each by a process of its own; empty: all its GPUs."""
+    nodes: int = 1
+    """How many machines; more than one are started by srun (trainer=slurm) or torchrun, and share the folder of outputs."""
+    launcher: str = "local"
+    """local: this command starts the processes of one machine; slurm: srun has started them."""
 
     def __post_init__(self) -> None:
         self.require_choice("accelerator", ACCELERATORS)
         self.require_choice("precision", PRECISIONS)
+        self.require_choice("launcher", LAUNCHERS)
+        self.require("devices", self.devices is None or self.devices >= 1, "at least 1, or empty for all GPUs")
+        self.require("nodes", self.nodes >= 1, "at least 1")
+        if self.accelerator == "mps":
+            self.require("devices", self.devices == 1, "1 with trainer.accelerator=mps: a Mac has one GPU")
 
     def identity(self) -> dict[str, Any]:
-        """The device is not part of an artifact's key; the precision is."""
+        """Devices are not part of an artifact's key; the precision is."""
         return {"precision": self.precision}
+
+    def num_devices(self) -> int:
+        """Of this machine."""
+        if self.devices is not None:
+            return self.devices
+        import torch
+
+        if self.accelerator == "cpu" or not (count := torch.cuda.device_count()):
+            raise ConfigError(
+                "trainer.devices is empty, for all GPUs, and there are none; say how many processes: trainer.devices=2"
+            )
+        return count
+
+    def check_processes(self, batch_size: int) -> bool:
+        """Whether this process has yet to start those that do the run (`dfkd_exp.ranks.launch`). ConfigError if they cannot be."""
+        ranks, wanted = ranks_of_process(), self.num_devices() * self.nodes
+        if ranks.world == 1 and wanted == 1:
+            return False
+        self.require(
+            "devices",
+            wanted <= batch_size,
+            f"at most the batch size, {batch_size}: every process has a share of each batch",
+        )
+        if ranks.world == 1 and (self.launcher == "slurm" or self.nodes > 1):
+            raise ConfigError(
+                f"trainer.launcher={self.launcher} trainer.nodes={self.nodes}: the {wanted} processes are started by srun (trainer=slurm) "
+                f"or torchrun, and this one is alone: srun --ntasks={wanted} dfkd …"
+            )
+        if ranks.world not in (1, wanted):
+            raise ConfigError(
+                f"{ranks.world} processes were started, but trainer.devices={self.devices} and trainer.nodes={self.nodes} "
+                f"make {wanted}; give the same numbers to both"
+            )
+        return ranks.world == 1
 
     def device(self) -> torch.device:
         """The device that the phases run on."""
@@ -45,9 +92,22 @@ class TrainerSettings(Settings):
         import warnings
 
         import pytorch_lightning as pl
+        import torch
         from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
         from dfkd_exp.checkpoint import AtomicCheckpointIO
+
+        plugins: list[Any] = [AtomicCheckpointIO()]
+        several = ranks_of_process().world > 1
+        if several:
+            from pytorch_lightning.plugins.environments import TorchElasticEnvironment
+            from pytorch_lightning.strategies import DDPStrategy
+
+            plugins.append(TorchElasticEnvironment())  # what `join` has put into the environment, whoever started us
+            on_gpu = self.accelerator != "cpu" and torch.cuda.is_available()
+            options |= {
+                "strategy": DDPStrategy(timeout=PATIENCE), "num_nodes": self.nodes, "sync_batchnorm": on_gpu,
+            }  # fmt: skip
 
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -60,11 +120,11 @@ class TrainerSettings(Settings):
         try:
             return pl.Trainer(
                 accelerator=self.accelerator,
-                devices=1,
+                devices=self.num_devices() if several else 1,
                 precision=self.precision,  # type: ignore[arg-type]
                 logger=logger,
                 callbacks=callbacks,
-                plugins=[AtomicCheckpointIO()],
+                plugins=plugins,
                 enable_progress_bar=False,
                 enable_model_summary=False,
                 enable_checkpointing=False,

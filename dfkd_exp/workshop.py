@@ -22,6 +22,7 @@ from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.models.settings import load_weights
+from dfkd_exp.ranks import ALONE, Ranks
 from dfkd_exp.release import MODEL
 from dfkd_exp.store import Artifact, Store
 from dfkd_exp.trainer import TrainerSettings
@@ -41,11 +42,12 @@ VERSIONS = {
 
 @dataclass
 class Workshop:
-    """Where the phases work: the store, the trainer, the logger of the run; and what each phase made, in order."""
+    """Where the phases work: the store, the trainer, the logger of the run, its processes; and what each phase made, in order."""
 
     store: Store
     trainer: TrainerSettings
     logger: LoggerSettings
+    ranks: Ranks = ALONE
 
     def __post_init__(self) -> None:
         self.artifacts: dict[str, Artifact] = {}
@@ -55,9 +57,18 @@ class Workshop:
         return self.trainer.device()
 
     def phase(
-        self, name: str, title: str, identity: dict[str, Any], make: Callable[[Path], dict[str, Any]]
+        self,
+        name: str,
+        title: str,
+        identity: dict[str, Any],
+        make: Callable[[Path], dict[str, Any]],
+        by: str = "first",
     ) -> Artifact:
-        """The artifact of a phase, from the store or from ``make(folder)``, which returns facts for its manifest."""
+        """The artifact of a phase, from the store or from ``make(folder)``, which returns facts for its manifest.
+
+        ``by``, of a run's several processes: the ``first`` makes it, and the others find it in the store; ``all`` make it together;
+        or ``any`` that needs it, at whatever moment.
+        """
         console.heading(title)
 
         def measured(folder: Path) -> dict[str, Any]:
@@ -65,7 +76,11 @@ class Workshop:
                 facts = make(folder)
             return {**facts, "peak_memory_bytes": peak.num_bytes, "device": str(self.device)}
 
-        artifact = self.store.get_or_make(name, identity, VERSIONS[name], measured)
+        def get() -> Artifact:
+            together = self.ranks if by == "all" else ALONE
+            return self.store.get_or_make(name, identity, VERSIONS[name], measured, together)
+
+        artifact = self.ranks.in_turn(get) if by == "first" else get()
         console.note(f"reused from the store: {artifact.path}" if artifact.reused else f"{artifact.seconds:,.1f} s")
         self.artifacts[name] = artifact
         return artifact
@@ -91,7 +106,7 @@ class LazyData:
             data = settings.load(folder)
             return {"classes": data.classes, "bytes_per_image": data.bytes_per_image}
 
-        artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make)
+        artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make, by="any")
         train, test = (map_images(artifact.file(f"{part}.safetensors")) for part in ("train", "test"))
         return ImageData(train, test, **{name: artifact.info[name] for name in ("classes", "bytes_per_image")})
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class LabelledImages:
         index = index.nonzero().squeeze(1) if index.dtype == torch.bool else index
         return LabelledImages(self.images.index_select(0, index), self.labels.index_select(0, index))
 
-    def by_class(self, batch_size: int) -> Iterator[LabelledImages]:
-        """Batches, ordered by class (stable): most of them hold one class, which statistics per class like."""
-        for index in torch.argsort(self.labels, stable=True).split(batch_size):
+    def by_class(self, batch_size: int, ranks: Ranks = ALONE) -> Iterator[LabelledImages]:
+        """Batches, ordered by class (stable): most of them hold one class, which statistics per class like. Of several processes'
+        ``ranks``, this one's share of them."""
+        for index in ranks.share(torch.argsort(self.labels, stable=True).split(batch_size)):
             yield self.select(index)
 
     def padded(self, pixels: int) -> LabelledImages:

@@ -61,9 +61,9 @@ def train_on_labels(
 ) -> nn.Module:
     """Cross-entropy with the labels. ``images[N, C, H, W]``: uint8 pixels, or floating inputs as they are."""
 
-    def prepare(chunk: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    def prepare(chunk: tuple[Tensor, ...], uniform: Tensor) -> tuple[Tensor, ...]:
         shown, wanted = chunk
-        return _shown(shown, inputs, settings, generator), wanted
+        return _shown(shown, inputs, settings, uniform), wanted
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch
@@ -87,8 +87,8 @@ def train_on_teacher(
     device = (options.get("trainer") or TrainerSettings()).device()
     frozen(teacher).to(device)
 
-    def prepare(chunk: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
-        shown = _shown(chunk[0], inputs, settings, generator)
+    def prepare(chunk: tuple[Tensor, ...], uniform: Tensor) -> tuple[Tensor, ...]:
+        shown = _shown(chunk[0], inputs, settings, uniform)
         return shown, teacher(shown) if settings.augment else chunk[1]
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
@@ -133,13 +133,13 @@ def _as_inputs(images: Tensor, inputs: InputSpec) -> Tensor:
     return images if images.is_floating_point() else inputs.from_pixels(images)
 
 
-def _shown(images: Tensor, inputs: InputSpec, settings: Training, generator: torch.Generator) -> Tensor:
+def _shown(images: Tensor, inputs: InputSpec, settings: Training, uniform: Tensor) -> Tensor:
     """What the network in training sees of ``images``."""
     shown = _as_inputs(images, inputs)
     if not (isinstance(settings, Distillation) and settings.augment):
         return shown
     return random_affine(
-        shown, inputs, settings.augment_degrees, settings.augment_shift, settings.augment_scale, generator
+        shown, inputs, settings.augment_degrees, settings.augment_shift, settings.augment_scale, uniform
     )
 
 

@@ -27,14 +27,13 @@ def random_affine(
     degrees: float,
     shift: float,
     scale: float,
-    generator: torch.Generator | None = None,
+    uniform: Tensor | None = None,
 ) -> Tensor:
-    """Each of ``images[N, C, H, W]`` turned, shifted and scaled by its own small random amounts; outside is pixel 0.
-
-    The amounts come from a ``generator`` of the CPU, image by image: all at once or in parts, they are the same.
-    """
+    """Each of ``images[N, C, H, W]`` turned, scaled and shifted by small amounts, as its row of ``uniform[N, 4]``, random numbers
+    from 0 to 1, says; outside is pixel 0."""
     height, width = images.shape[-2:]
-    uniform = (torch.rand(len(images), 4, generator=generator) * 2 - 1).to(images.device)
+    uniform = torch.rand(len(images), 4) if uniform is None else uniform
+    uniform = (uniform * 2 - 1).to(images.device)
     angle = uniform[:, 0] * math.radians(degrees)
     size = 1 + uniform[:, 1] * scale
     cosine, sine = angle.cos() * size, angle.sin() * size

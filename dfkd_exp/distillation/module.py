@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.distillation.settings import Training
+from dfkd_exp.ranks import Ranks, ranks_of_process
 from dfkd_exp.seeding import derive_seed
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
 """The loss of a network on a batch: a scalar."""
 
-Prepare = Callable[[tuple[Tensor, ...], torch.Generator], tuple[Tensor, ...]]
-"""What the network is shown and asked for, from a chunk of the tensors: made for many batches at once, without gradients."""
+Prepare = Callable[[tuple[Tensor, ...], Tensor], tuple[Tensor, ...]]
+"""What the network is shown and asked for, from a chunk of the tensors and uniform random numbers ``[N, RANDOM]``: made for many
+batches at once, without gradients."""
+RANDOM = 4
+"""Random numbers that each image is given."""
 
 
 class TensorChunks:
@@ -57,11 +62,34 @@ def free_bytes(device: torch.device) -> float:
     return math.inf
 
 
+@dataclass(frozen=True)
+class Share:
+    """One process's share of a chunk's batches: the ``rows`` of the chunk, batch by batch, how many are of each, and the weight
+    with which their mean loss enters the average over the processes."""
+
+    rows: Tensor
+    sizes: list[int]
+    weights: list[float]
+
+    @classmethod
+    def of(cls, num_rows: int, batch_size: int, ranks: Ranks) -> Share:
+        """Every ``world``-th row of each batch. Where a last batch has fewer rows than there are processes, some see one that is
+        not theirs, with weight 0: all must take part in every step."""
+        rows, sizes, weights = [], [], []
+        for batch in torch.arange(num_rows).split(batch_size):
+            mine = batch[ranks.rank :: ranks.world]
+            weights.append(len(mine) * ranks.world / len(batch))
+            rows.append(mine if len(mine) else batch[:1])
+            sizes.append(len(rows[-1]))
+        return cls(torch.cat(rows), sizes, weights)
+
+
 class TrainingModule(pl.LightningModule):
     """``network`` trained on ``tensors`` by ``loss(network, batch)``. The state_dict is the network's and nothing else.
 
     What Lightning takes for a batch is a chunk of ``batches_per_chunk`` of ours, since each of its steps costs more than a
-    step of a small network. How many they are changes nothing but rounding.
+    step of a small network. How many they are changes nothing but rounding. Nor does the number of processes: each takes its
+    share of every batch, and the gradients are averaged over the batch's images.
     """
 
     def __init__(
@@ -80,6 +108,7 @@ class TrainingModule(pl.LightningModule):
         self.network = network
         self.tensors, self.loss, self.settings, self.seed, self.progress = tensors, loss, settings, seed, progress
         self.prepare, self.batches_per_chunk = prepare, batches_per_chunk
+        self.ranks = ranks_of_process()
         self._losses: list[Tensor] = []
 
     def train_dataloader(self) -> TensorChunks:
@@ -95,18 +124,24 @@ class TrainingModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Dropout draws from the global generator, batch by batch; what is drawn by the chunk has one of its own.
-        torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch))
+        own = (self.ranks.rank,) if self.ranks.rank else ()
+        torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch, *own))
         self._generator = torch.Generator().manual_seed(derive_seed(self.seed, "prepare", self.current_epoch))
 
     def training_step(self, chunk: tuple[Tensor, ...], *_: Any) -> None:
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
+        uniform = torch.rand(len(chunk[0]), RANDOM, generator=self._generator)
+        share = Share.of(len(uniform), self.settings.batch_size, self.ranks)
         with torch.no_grad():
-            prepared = self.prepare(chunk, self._generator)
-        batches = list(zip(*(tensor.split(self.settings.batch_size) for tensor in prepared), strict=True))
-        for batch in batches:
+            if self.ranks.world > 1:
+                chunk, uniform = tuple(tensor[share.rows.to(tensor.device)] for tensor in chunk), uniform[share.rows]
+            prepared = self.prepare(chunk, uniform)
+        batches = list(zip(*(tensor.split(share.sizes) for tensor in prepared), strict=True))
+        for batch, weight in zip(batches, share.weights, strict=True):
             optimizer.zero_grad()
             loss = self.loss(self.network, batch)
+            loss = loss if weight == 1 else loss * weight
             with torch.autocast(self.device.type, enabled=False):  # it is for the forward pass
                 self.manual_backward(loss)
                 optimizer.step()
@@ -116,7 +151,7 @@ class TrainingModule(pl.LightningModule):
         self.progress.advance(len(batches))
 
     def on_train_epoch_end(self) -> None:
-        self.log("loss", torch.stack(self._losses).mean())
+        self.log("loss", torch.stack(self._losses).mean(), sync_dist=self.ranks.world > 1)
         self._losses.clear()
 
     def configure_optimizers(self) -> Any:
@@ -138,6 +173,7 @@ class ResumePoint(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         is_last = trainer.current_epoch + 1 == trainer.max_epochs
-        if time.monotonic() - self._last >= self.seconds and not is_last:
+        due = ranks_of_process().agreed(lambda: time.monotonic() - self._last >= self.seconds)
+        if due and not is_last:
             trainer.save_checkpoint(self.path)
             self._last = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -104,13 +105,33 @@ class Collector:
         """Add what another collector of the same teacher and kind has seen. Raises DfkdError if it is of another."""
         if (self.kind, self.layers, self.teacher_sha256) != (other.kind, other.layers, other.teacher_sha256):
             raise DfkdError("only collections of one teacher's same layers, for one kind of metadata, can be merged")
-        mine = [*(block.classes for block in self.gaussians), *self.means]
-        theirs = [*(block.classes for block in other.gaussians), *other.means]
-        for one, two in zip(mine, theirs, strict=True):
-            for my_class, their_class in zip(one, two, strict=True):
-                my_class.merge(their_class)
+        for mine, theirs in zip(self._moments(), other._moments(), strict=True):
+            mine.merge(theirs)
         if self.reservoir and other.reservoir:
             self.reservoir.merge(other.reservoir)
+
+    def _moments(self) -> list[ClassMoments]:
+        """Of every block, and of every layer on a graph of coactivations, class by class."""
+        groups = [*(block.classes for block in self.gaussians), *self.means]
+        return list(itertools.chain.from_iterable(groups))
+
+    def state(self) -> dict[str, Tensor]:
+        """What it has seen, as tensors by name, for `merge_state` in another process."""
+        parts: dict[str, ClassMoments | Reservoir] = {str(i): moments for i, moments in enumerate(self._moments())}
+        if self.reservoir:
+            parts["reservoir"] = self.reservoir
+        return {f"{part}/{name}": tensor for part, held in parts.items() for name, tensor in held.state().items()}
+
+    def merge_state(self, state: dict[str, Tensor]) -> None:
+        """Add what the `state` of another collector of the same teacher and kind has seen."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for path, tensor in state.items():
+            part, _, name = path.partition("/")
+            parts.setdefault(part, {})[name] = tensor
+        for index, moments in enumerate(self._moments()):
+            moments.merge(moments.with_state(parts.get(str(index), {})))
+        if self.reservoir:
+            self.reservoir.merge(self.reservoir.with_state(parts["reservoir"]))
 
     def finish(self) -> Metadata:
         """The metadata. Raises DfkdError if a class has no images or a statistic is not finite."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Basis, Graph, InBasis, graph_bases
 from dfkd_exp.metadata.covariance import LayerGaussian
+from dfkd_exp.metadata.directions import whitening
 from dfkd_exp.metadata.records import Records, Signals
 from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.metadata.storage import encode
@@ -111,6 +114,25 @@ class Metadata:
             for index, mean, deviation in zip(block.layers, means, deviations, strict=True):
                 found.setdefault(index, (mean, deviation))
         return [found[index] for index in range(len(self.layers))]
+
+    def layer_whitening(self, count: int) -> list[Tensor]:
+        """Per layer ``[K, D, U]``: the ``count`` directions in which each class varies most (`whitening`); computed once.
+
+        D is 0 where the statistics know of no covariances within the layer.
+        """
+        if count not in self._whitening:
+            found: dict[int, Tensor] = {}
+            for block in self.blocks:
+                ends = list(itertools.accumulate((self.layers[index].num_units for index in block.layers), initial=0))
+                for index, units in zip(block.layers, itertools.starmap(slice, itertools.pairwise(ends)), strict=True):
+                    if index not in found:
+                        found[index] = whitening(block.summary, units, count).to(self.device)
+            self._whitening[count] = [found[index] for index in range(len(self.layers))]
+        return self._whitening[count]
+
+    @cached_property
+    def _whitening(self) -> dict[int, list[Tensor]]:
+        return {}
 
     def draw_logits(self, label: int, count: int, generator: torch.Generator) -> Tensor:
         """Draws of the logits of one class, ``[count, K]``, divided by the temperature."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -109,6 +109,27 @@ class ClassMoments:
         for scatter in self._scatters:
             scatter.flush()
         return [scatter.total - self.count * scatter.of(self._offset) for scatter in self._scatters]
+
+    def state(self) -> dict[str, Tensor]:
+        """All that it has summed, for `with_state` in another process."""
+        if self._point is None:
+            return {}
+        for scatter in self._scatters:
+            scatter.flush()
+        scatters = {f"scatter{index}": scatter.total for index, scatter in enumerate(self._scatters)}
+        count = torch.tensor(self.count)
+        return {"count": count, "point": self._point.cpu(), "sums": self._sums, "squares": self._squares, **scatters}
+
+    def with_state(self, state: Mapping[str, Tensor]) -> ClassMoments:
+        """Another one of the same shape and scatters that has summed what `state` says."""
+        scatters = [Scatter(len(s.total), s.test_matrix, s.view) for s in self._scatters]
+        other = ClassMoments(len(self._sums), scatters)
+        if state:
+            other.count, other._point = int(state["count"]), state["point"]
+            other._sums, other._squares = state["sums"], state["squares"]
+            for index, scatter in enumerate(scatters):
+                scatter.total = state[f"scatter{index}"]
+        return other
 
     def merge(self, other: ClassMoments) -> None:
         """Add another's images."""

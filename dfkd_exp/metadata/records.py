@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -115,6 +116,21 @@ class Reservoir:
         for label, (priorities, signals) in enumerate(zip(other._priorities, other._signals, strict=True)):
             self.counts[label] += other.counts[label]
             self._keep(label, priorities, signals)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that it holds, for `with_state` in another process."""
+        found = {"counts": torch.tensor(self.counts)}
+        for label, (priorities, signals) in enumerate(zip(self._priorities, self._signals, strict=True)):
+            found |= {f"{label}.priorities": priorities, f"{label}.signals": signals}
+        return found
+
+    def with_state(self, state: Mapping[str, Tensor]) -> Reservoir:
+        """Another one of the same size that holds what `state` says."""
+        other = Reservoir(len(self.counts), self.size, self._signals[0].shape[1])
+        other.counts = state["counts"].tolist()
+        other._priorities = [state[f"{label}.priorities"] for label in range(len(self.counts))]
+        other._signals = [state[f"{label}.signals"] for label in range(len(self.counts))]
+        return other
 
     def signals(self) -> Tensor:
         """``[K, R, U]``; R is ``size``, or the number of images of the smallest class."""

@@ -85,6 +85,22 @@ def moment_loss(
     return total
 
 
+def covariance_loss(activations: list[Tensor], whitening: list[Tensor]) -> Tensor:
+    """``sum_l mean_ij (cov_g(W a)_ij - delta_ij)^2`` over the layers that have a ``W``: ``[G]``.
+
+    ``activations``: ``[G, N, *U_l]``; ``whitening``: ``W[G, D_l, *U_l]``, along whose rows the class has the identity for its
+    covariance (`dfkd_exp.metadata.directions.whitening`); D may be 0.
+    """
+    total = activations[0].new_zeros(activations[0].shape[0])
+    for values, rows in zip(activations, whitening, strict=True):
+        if rows.shape[1]:
+            along = values.flatten(2) @ rows.flatten(2).mT
+            along = along - along.mean(1, keepdim=True)
+            covariance = along.mT @ along / (values.shape[1] - 1)
+            total = total + _mean((covariance - torch.eye(rows.shape[1]).to(covariance)).square())
+    return total
+
+
 def _mean(values: Tensor) -> Tensor:
     """Over all but groups: ``[G, …]`` to ``[G]``. Not flattened first, which would cost the compiler its vector code."""
     return values.mean(tuple(range(1, values.dim())))

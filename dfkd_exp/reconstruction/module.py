@@ -25,7 +25,9 @@ from dfkd_exp.store import write_atomically
 
 
 class ReconstructionModule(pl.LightningModule):
-    """A batch is a list of group indices; a prediction is their `Images`."""
+    """A batch is a list of group indices; a prediction is their `Images`. Of several processes each is given its own batches."""
+
+    allow_zero_length_dataloader_with_multiple_devices = True
 
     def __init__(
         self,

@@ -153,22 +153,41 @@ class Moments(Reconstruction):
     shrinkage: float = 0.01
     """A unit's error is divided by its own variance in the class, shrunk this far towards its layer's mean: 1 is METHOD's formula."""
 
+    covariance_weight: float = 0.0
+    """Weight of the covariances within each layer, where the metadata knows them,"""
+    covariance_directions: int = 32
+    """along so many directions, those in which the class varies most."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require("covariance_weight", self.covariance_weight >= 0, "at least 0")
+        self.require("covariance_directions", self.covariance_directions >= 1, "at least 1")
         self.require("group_size", self.group_size >= 2, "at least 2: one image has no deviation")
         self.require("logits_weight", self.logits_weight >= 0, "at least 0")
         self.require("shrinkage", 0 < self.shrinkage <= 1, "above 0 and at most 1")
 
     def draw_targets(self, metadata: Metadata, label: int, generator: torch.Generator) -> Targets:
         logits = metadata.draw_logits(label, self.group_size, generator)
-        moments = [(mean[label], std[label]) for mean, std in metadata.layer_moments()]
-        return [*moments[:-1], (*moments[-1], logits)]
+        layers: Targets = [(mean[label], std[label]) for mean, std in metadata.layer_moments()]
+        if self.covariance_weight:
+            directions = metadata.layer_whitening(self.covariance_directions)
+            layers = [(*layer, rows[label]) for layer, rows in zip(layers, directions, strict=True)]
+        return [*layers[:-1], (*layers[-1], logits)]
 
     def loss(self, activations: list[Tensor], targets: Targets, metadata: Metadata) -> Tensor:
-        from dfkd_exp.reconstruction.losses import moment_loss
+        from dfkd_exp.reconstruction.losses import covariance_loss, moment_loss
 
         means, deviations = [layer[0] for layer in targets], [layer[1] for layer in targets]
-        return moment_loss(activations, means, deviations, targets[-1][2], self.logits_weight, self.shrinkage)
+        loss = moment_loss(activations, means, deviations, targets[-1][-1], self.logits_weight, self.shrinkage)
+        if self.covariance_weight:
+            loss = loss + self.covariance_weight * covariance_loss(activations, [layer[2] for layer in targets])
+        return loss
+
+    def identity(self) -> dict[str, Any]:
+        fields = super().identity()
+        if not self.covariance_weight:  # as they were before there was a choice
+            del fields["covariance_weight"], fields["covariance_directions"]
+        return fields
 
 
 SCHEMAS: dict[str, type[Reconstruction]] = {"sample": Sample, "moments": Moments}

@@ -14,17 +14,6 @@ from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig
 
-PARENTS_OWN = (
-    "hydra/launcher",
-    "hydra.launcher",
-    "hydra/sweeper",
-    "hydra.sweeper",
-    "hydra.sweep",
-    "hydra.mode",
-    "hydra.run",
-)
-"""What is for the sweep and not for its jobs."""
-
 
 @dataclass
 class ProcessesConf:
@@ -49,27 +38,21 @@ class ProcessesLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from dfkd_exp.app import job_failed
         from dfkd_exp.errors import ConfigError, DfkdError
-        from dfkd_exp.jobs import Job, devices, run_jobs
+        from dfkd_exp.jobs import Job, devices, run_jobs, single_run
 
         assert self.config is not None
         if self.jobs is not None and self.jobs < 1:
             raise ConfigError(f"hydra.launcher.jobs must be at least 1, or empty, got {self.jobs}")
         sweep = Path(self.config.hydra.sweep.dir).absolute()
-        shared = [text for text in self.config.hydra.overrides.hydra if not text.lstrip("+~").startswith(PARENTS_OWN)]
+        hydra_overrides = self.config.hydra.overrides.hydra
         jobs = []
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             folder = sweep / str(number)
-            own = [f"hydra.run.dir={_quoted(str(folder))}", "hydra.mode=RUN"]
-            jobs.append(Job(" ".join(filter_overrides(overrides)), folder, (*overrides, *shared, *own)))
+            arguments = single_run(overrides, hydra_overrides, folder)
+            jobs.append(Job(" ".join(filter_overrides(overrides)), folder, arguments))
         gpus = devices()
         codes = run_jobs(jobs, self.jobs or max(1, len(gpus)), gpus)
         if any(codes):
             job_failed(DfkdError(f"{sum(map(bool, codes))} jobs failed"))
         # A failure that is returned to Hydra ends the sweep without its table.
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]
-
-
-def _quoted(text: str) -> str:
-    """As a value on Hydra's command line, whatever characters are in it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -71,21 +71,25 @@ def test_augmentation_keeps_shape_and_range_and_depends_on_the_seed():
 
 def test_the_map_is_that_of_pytorchs_affine_grid():
     """The four amounts of an image: angle, size, and the shifts along the width and the height."""
-    uniform = 2 * torch.rand(5, 4, generator=torch.Generator().manual_seed(3)).double().numpy() - 1
-    angle, size = np.radians(20.0) * uniform[:, 0], 1 + 0.2 * uniform[:, 1]
-    cosine, sine, shift = size * np.cos(angle), size * np.sin(angle), 2 * 0.1 * uniform[:, 2:]
+    uniform = torch.rand(5, 4, generator=torch.Generator().manual_seed(3))
+    amounts = 2 * uniform.double().numpy() - 1
+    angle, size = np.radians(20.0) * amounts[:, 0], 1 + 0.2 * amounts[:, 1]
+    cosine, sine, shift = size * np.cos(angle), size * np.sin(angle), 2 * 0.1 * amounts[:, 2:]
     theta = np.stack([cosine, -sine * 9 / 7, shift[:, 0], sine * 7 / 9, cosine, shift[:, 1]], 1).reshape(5, 2, 3)
     grid = torch.nn.functional.affine_grid(torch.from_numpy(theta), (5, 2, 9, 7), align_corners=False)
     low = torch.tensor([-1.0, 0.0])[:, None, None].double()
     expected = torch.nn.functional.grid_sample(shown().double() - low, grid, align_corners=False) + low
-    moved = random_affine(shown(), SPEC, 20.0, 0.1, 0.2, torch.Generator().manual_seed(3))
+    moved = random_affine(shown(), SPEC, 20.0, 0.1, 0.2, uniform)
     torch.testing.assert_close(moved.double(), expected, atol=1e-4, rtol=0)
 
 
 def test_images_are_moved_in_parts_as_all_at_once():
-    whole = random_affine(shown(), SPEC, 20.0, 0.2, 0.2, torch.Generator().manual_seed(0))
-    generator = torch.Generator().manual_seed(0)
-    parts = [random_affine(part, SPEC, 20.0, 0.2, 0.2, generator) for part in shown().split(2)]
+    uniform = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    whole = random_affine(shown(), SPEC, 20.0, 0.2, 0.2, uniform)
+    parts = [
+        random_affine(images, SPEC, 20.0, 0.2, 0.2, own)
+        for images, own in zip(shown().split(2), uniform.split(2), strict=True)
+    ]
     assert torch.equal(torch.cat(parts), whole)
 
 

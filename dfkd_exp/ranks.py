@@ -1,0 +1,167 @@
+"""The processes of one run, when it has several: which of them this is, what they agree on, and how they are started.
+
+Each runs the whole pipeline. Training shares every batch, collection the images, reconstruction the groups; the rest the first
+process does, and the others find it in the store. They are started by `launch`, by ``torchrun`` or by ``srun``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from dfkd_exp.errors import DfkdError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+"""How long they wait for one another: the first may wait for another run's lock. One that fails ends them all, at once."""
+LAUNCHED = "DFKD_LAUNCHED"
+"""Set for the processes that `launch` starts: it says what went wrong in them."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Process ``rank`` of ``world``. With ``world=1`` everything here is free."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes, and speaks, for all."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """Those of ``items`` that are this process's."""
+        return list(items[self.rank :: self.world])
+
+    def barrier(self) -> None:
+        """Wait until all are here."""
+        if self.world > 1:
+            import torch.distributed as dist
+
+            dist.barrier(_small_talk())
+
+    def in_turn(self, do: Callable[[], T]) -> T:
+        """What ``do()`` returns; the others do it when the first has done it."""
+        if self.first:
+            result = do()
+            self.barrier()
+            return result
+        self.barrier()
+        return do()
+
+    def agreed(self, decide: Callable[[], T]) -> T:
+        """What the first process decides; the others wait for it. A JSON-able value."""
+        if self.world == 1:
+            return decide()
+        import torch.distributed as dist
+
+        box: list[Any] = [decide() if self.first else None]
+        dist.broadcast_object_list(box, src=0, group=_small_talk())
+        return box[0]
+
+
+ALONE = Ranks()
+_group: Any = None
+
+
+def _small_talk() -> Any:
+    """A group on the CPU, whatever the devices: NCCL has no objects and no patience."""
+    global _group
+    if _group is None:
+        import torch.distributed as dist
+
+        _group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return _group
+
+
+def ranks_of_process() -> Ranks:
+    """This process's place, as `launch`, ``torchrun`` or ``srun`` say it in the environment; alone if they say nothing."""
+    if {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return Ranks(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    # A batch script has a rank too; only what srun starts has a step of several tasks.
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return Ranks(int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_STEP_NUM_TASKS"]))
+    return ALONE
+
+
+def shared_name() -> str | None:
+    """A name that all processes of this run know; None for a process that is alone."""
+    if ranks_of_process().world == 1:
+        return None
+    if "RANK" in os.environ:
+        return f"torchrun-{os.environ.get('TORCHELASTIC_RUN_ID', os.environ.get('MASTER_PORT', ''))}"
+    return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ['SLURM_STEP_ID']}"
+
+
+def join(accelerator: str) -> None:
+    """Meet the other processes of this run, if there are any."""
+    if ranks_of_process().world == 1:
+        return
+    import torch
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        return
+    if "RANK" not in os.environ:
+        from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+        slurm = SLURMEnvironment()
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
+        os.environ["RANK"], os.environ["WORLD_SIZE"] = (str(value) for value in vars(ranks_of_process()).values())
+        os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+    on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+
+
+def leave() -> None:
+    """Close what `join` opened."""
+    global _group
+    if "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized():
+        sys.modules["torch"].distributed.destroy_process_group()
+        _group = None
+
+
+def launch(count: int, arguments: Sequence[str]) -> None:
+    """Run ``dfkd ARGUMENTS`` as one run of ``count`` processes on this machine. DfkdError with what the first to fail said;
+    the others are ended then."""
+    import torch  # noqa: F401  only now: some seconds
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # it is said below
+    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // count)
+    config = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+        run_id=f"dfkd-{os.getpid()}-{time.time_ns()}",
+    )  # fmt: skip
+    environment = {LAUNCHED: "1", "OMP_NUM_THREADS": str(threads)}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        elastic_launch(config, sys.executable)("-m", "dfkd_exp", *arguments)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        said = failure.message if failure.exitcode >= 0 else f"killed by {failure.signal_name()}"
+        raise DfkdError(f"process {rank} of {count} failed: {said}") from None
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def report_failure(message: str) -> None:
+    """Leave what went wrong where `launch`, or ``torchrun``, reads it."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path:
+        with open(path, "w") as file:
+            json.dump({"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}, file)
