@@ -73,7 +73,7 @@ class TrainerSettings(Settings):
         if ranks.world == 1 and (self.launcher == "slurm" or self.nodes > 1):
             raise ConfigError(
                 f"trainer.launcher={self.launcher} trainer.nodes={self.nodes}: the {wanted} processes are started by srun (trainer=slurm) "
-                f"or torchrun, and this one is alone: srun --ntasks={wanted} dfkd …"
+                f"or torchrun, and this one is alone: srun --nodes={self.nodes} --ntasks-per-node={self.num_devices()} dfkd …"
             )
         if ranks.world not in (1, wanted):
             raise ConfigError(
