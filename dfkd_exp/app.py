@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +25,7 @@ from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, regis
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.jobs import single_run
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
+from dfkd_exp.runs import ERROR, LOG, PICTURE, RESULT, STDERR, at_work, plan_sweep, stop_without_parent
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata",),
@@ -50,6 +53,7 @@ def main() -> None:
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
     _failures.clear()
+    stop_without_parent()
     if not ranks_of_process().first:
         console.be_quiet()
     try:
@@ -74,15 +78,17 @@ def _hydra_main(settings: DictConfig) -> None:
         _job(settings, folder, list(hydra_config.overrides.task))
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         job_failed(error)
+        begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
+        if begun or not isinstance(error, DfkdError | OSError):
+            with suppress(OSError):  # a full disk
+                (folder / ERROR).write_text(traceback.format_exc())
         message = _in_one_line(error, folder)
         if LAUNCHED in os.environ:
             report_failure(message)  # the process that started this one says it
             return
-        with console.log_to(folder / "log.txt") if (folder / "log.txt").exists() else nullcontext():
+        with console.log_to(folder / LOG) if (folder / LOG).exists() else nullcontext():
             console.error(message)
-        if hydra_config.mode is RunMode.MULTIRUN:
-            (folder / "error.txt").write_text(traceback.format_exc())
-        elif folder.is_dir() and not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # Hydra makes it before the config is checked
 
 
@@ -101,13 +107,15 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
     if config.trainer.check_processes(min(config.teacher.batch_size, config.distillation.batch_size)):
         launch(config.trainer.num_devices(), single_run(overrides, HydraConfig.get().overrides.hydra, folder))
         return
-    with console.log_to(folder / _log_name()):
+    ranks = ranks_of_process()
+    at_it = at_work(folder, overrides) if ranks.first else nullcontext()
+    with at_it, console.log_to(folder / (LOG if ranks.first else f"log-process{ranks.rank}.txt")):
         console.show(f"[bold]dfkd[/] {escape(' '.join(overrides))}")
-        if ranks_of_process().first:
+        if ranks.first:
             text = OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
             (folder / "config.yaml").write_text(text)
 
-        from dfkd_exp.pipeline import PICTURE, RESULT, run  # torch and Lightning, some seconds
+        from dfkd_exp.pipeline import run  # torch and Lightning, some seconds
         from dfkd_exp.report.tables import run_table
 
         result = run(config, folder, overrides)
@@ -117,7 +125,11 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
 
 
 class SweepTable(Callback):
-    """Prints the table of a sweep at its end, and names the jobs that failed."""
+    """Writes what a sweep is going to run, prints its table at its end, and names the jobs that failed."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        if ranks_of_process().first:
+            plan_sweep(Path(config.hydra.sweep.dir), _planned(config))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from dfkd_exp.report.paper import paper_rows, show, write_tables
@@ -125,7 +137,7 @@ class SweepTable(Callback):
 
         folder = Path(config.hydra.sweep.dir)
         results, failed = read_results(folder)
-        with console.log_to(folder / "log.txt"):
+        with console.log_to(folder / LOG):
             if results and config.table:
                 rows = paper_rows(results, config.table)
                 console.show(show(rows))
@@ -133,10 +145,24 @@ class SweepTable(Callback):
                     console.show(escape(f"table    {_short(path)}"))
             elif results:
                 console.show(sweep_table(results))
+            if failed and not _failures:  # it was in another process
+                job_failed(DfkdError(f"{len(failed)} jobs left no result"))
             for job in failed:
-                console.error(f"job {job.name} failed: {_short(job / 'error.txt')}")
+                said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
+                console.error(f"job {job.name} failed: {_short(said)}")
             done = f"{len(results)} of {len(results) + len(failed)} jobs done"
             console.show(escape(f"sweep    {_short(folder)}: {done}"))
+
+
+def _planned(config: DictConfig) -> list[list[str]] | None:
+    """The overrides of each job of a grid; None for a sweeper that decides as it goes."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper.get("_target_")).endswith(".BasicSweeper"):
+        return None
+    params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    [jobs] = BasicSweeper.split_arguments(parsed, None)
+    return jobs
 
 
 def _in_one_line(error: Exception, folder: Path) -> str:
@@ -145,18 +171,12 @@ def _in_one_line(error: Exception, folder: Path) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename or folder}; mend that, and the same command continues where it was"
-    (folder / "error.txt").write_text(traceback.format_exc())
-    return f"{type(error).__name__}: {error}; the traceback is in {_short(folder / 'error.txt')}"
+    return f"{type(error).__name__}: {error}; the traceback is in {_short(folder / ERROR)}"
 
 
 def _run_name() -> str:
     """Sorts by time, and is unique for runs that start in the same second; the same in all processes of one run."""
     return shared_name() or f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
-
-
-def _log_name() -> str:
-    rank = ranks_of_process().rank
-    return f"log-process{rank}.txt" if rank else "log.txt"
 
 
 def _short(path: Path) -> str:

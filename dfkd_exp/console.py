@@ -71,6 +71,13 @@ def _complain(label: str, text: str) -> None:
         target.file.flush()
 
 
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 class Progress:
     """A bar with the time left on a terminal; elsewhere (a log file, a cluster) a line every ten seconds."""
 

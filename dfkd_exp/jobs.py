@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfkd_exp import console
+from dfkd_exp.runs import ERROR, STDERR, with_parent
 
 PARENTS_OWN = (
     "hydra/launcher",
@@ -25,7 +26,6 @@ PARENTS_OWN = (
 )
 """What is for the sweep, or the starting process, and not for the run."""
 
-ERROR, STDERR = "error.txt", "stderr.txt"
 POLL_SECONDS = 0.2
 
 
@@ -104,11 +104,16 @@ def _start(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     job.folder.mkdir(parents=True, exist_ok=True)
     with open(job.folder / STDERR, "wb") as errors:  # what it shows is in its log.txt
         command = [sys.executable, "-m", "dfkd_exp", *job.arguments]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env=environment)
+        # A session of its own: Ctrl-C in a terminal reaches the sweep alone, which then interrupts its jobs, once.
+        return subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, env=with_parent(environment), start_new_session=True
+        )
 
 
 def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:
-    progress = f"{done} of {total}" + (f", about {seconds / done * (total - done):,.0f} s left" if done < total else "")
+    progress = f"{done} of {total}" + (
+        f", about {console.duration(seconds / done * (total - done))} left" if done < total else ""
+    )
     if code == 0:
         console.note(f"{progress}: done {job.title}")
         return

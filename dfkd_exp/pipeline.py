@@ -20,14 +20,13 @@ from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release, usage
 from dfkd_exp.report.pictures import draw_images
 from dfkd_exp.report.result import build_result
+from dfkd_exp.runs import PICTURE, RESULT
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Store, write_atomically
 from dfkd_exp.workshop import LazyData, Workshop
 
 if TYPE_CHECKING:
     from dfkd_exp.config import Config
-
-RESULT, PICTURE = "result.json", "reconstructions.png"
 
 
 def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.runs import with_parent
 
 T = TypeVar("T")
 
@@ -145,7 +146,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         run_id=f"dfkd-{os.getpid()}-{time.time_ns()}",
     )  # fmt: skip
-    environment = {LAUNCHED: "1", "OMP_NUM_THREADS": str(threads)}
+    environment = with_parent({LAUNCHED: "1", "OMP_NUM_THREADS": str(threads)})
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:

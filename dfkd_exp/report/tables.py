@@ -12,6 +12,8 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_exp.runs import RESULT
+
 
 def percent(values: Iterable[float | None]) -> str:
     """``97.12``, or ``97.12 ± 0.08`` over several seeds, in per cent; a dash where nothing was measured."""
@@ -100,5 +102,5 @@ def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
     jobs = sorted(
         (path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name)
     )
-    results = [json.loads((job / "result.json").read_text()) for job in jobs if (job / "result.json").is_file()]
-    return results, [job for job in jobs if (job / "error.txt").is_file()]
+    results = [json.loads((job / RESULT).read_text()) for job in jobs if (job / RESULT).is_file()]
+    return results, [job for job in jobs if not (job / RESULT).is_file()]

@@ -47,6 +47,18 @@ def test_gradients_keep_their_size_at_any_temperature():
     torch.testing.assert_close(student.grad, ((student - teacher) / 5 / 6).detach(), atol=1e-3, rtol=0)
 
 
+def test_soft_targets_are_told_apart_whatever_the_type_of_the_logits():
+    """The loss of a student that equals its teacher cannot be lowered: its gradient is zero, which in bfloat16 it would not be."""
+    teacher = (10 * torch.randn(64, 10, generator=torch.Generator().manual_seed(0))).bfloat16()
+    student = teacher.clone().requires_grad_(True)
+    loss = soft_cross_entropy(student, teacher, 8.0)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert student.grad.abs().max() < 1e-6
+    exact = soft_cross_entropy(teacher.double() + 1, teacher.double(), 8.0)  # a constant changes nothing
+    torch.testing.assert_close(loss.double(), exact.double(), rtol=1e-5, atol=0)
+
+
 SPEC = InputSpec((2, 9, 7), (-1.0, 0.0), (2.0, 5.0))
 
 

@@ -1,0 +1,180 @@
+"""``dfkd-status``: how far a sweep, or a run, is; while it runs, on whatever machine that sees its folder, and afterwards."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
+from rich.table import Table
+
+from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.report.tables import percent
+from dfkd_exp.runs import ERROR, JOB, LOG, RESULT, SWEEP, is_running
+
+STATES = {"done": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "waiting": "dim"}
+"""``stopped``: it was started, has neither a result nor an error, and nobody is at it: killed, or interrupted."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Of one job: its ``overrides``, its state, what it is doing, the ``seconds`` that it took or takes so far, its figures."""
+
+    title: str
+    folder: Path
+    state: str
+    doing: str = ""
+    seconds: float | None = None
+    result: dict[str, Any] | None = None
+
+
+def status_of(folder: Path, overrides: list[str] | None = None) -> Status:
+    """The status of the job in ``folder``; ``overrides`` as the sweep has planned them, if it has."""
+    job = _json(folder / JOB) or {}
+    title = " ".join(overrides if overrides is not None else job.get("overrides", []))
+    result = _json(folder / RESULT)
+    started = job.get("started")
+    if result is not None:
+        ended = (folder / RESULT).stat().st_mtime
+        return Status(title, folder, "done", "", ended - started if started else None, result)
+    if is_running(folder):
+        return Status(title, folder, "running", _last_words(folder), time.time() - started if started else None)
+    if (folder / ERROR).is_file():
+        return Status(title, folder, "failed", _error(folder / ERROR))
+    return Status(title, folder, "stopped" if started else "waiting", _last_words(folder) if started else "")
+
+
+def read_sweep(folder: Path) -> list[Status]:
+    """The jobs of a sweep, in the order of their numbers; or the one run in ``folder``."""
+    sweep = _json(folder / SWEEP)
+    numbers = {int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()}
+    if sweep is None and not numbers:
+        return [status_of(folder)]
+    planned = (sweep or {}).get("jobs") or []
+    numbers |= set(range(len(planned)))
+    return [status_of(folder / str(n), planned[n] if n < len(planned) else None) for n in sorted(numbers)]
+
+
+def seconds_left(jobs: list[Status]) -> float | None:
+    """An estimate: as many jobs at once as run now, each as long as those that are done took; None if none is."""
+    took = [job.seconds for job in jobs if job.state == "done" and job.seconds is not None]
+    running = [job for job in jobs if job.state == "running"]
+    waiting = sum(job.state == "waiting" for job in jobs)
+    if not took or not running:
+        return None
+    usual = sum(took) / len(took)
+    begun = sum(max(usual - (job.seconds or 0), 0) for job in running)
+    return (begun + waiting * usual) / len(running)
+
+
+def newest(folder: Path) -> Path:
+    """``folder`` if it is a sweep or a run; else the newest one in it. DfkdError if there is none."""
+    if not folder.is_dir():
+        raise DfkdError(f"{folder}: there is no such folder; name the outputs, or the folder of a sweep or a run")
+    if any((folder / name).is_file() for name in (SWEEP, JOB, RESULT)):
+        return folder
+    marks = [*folder.glob(f"**/{SWEEP}"), *folder.glob(f"**/{JOB}")]
+    folders = {mark.parent for mark in marks}
+    found = [place for place in folders if place.parent not in folders]  # a sweep's jobs are shown with it
+    if not found:
+        raise DfkdError(f"{folder}: no sweep and no run is in it; name the outputs, or the folder of a sweep or a run")
+    return max(found, key=lambda place: max(path.stat().st_mtime for path in place.iterdir()))
+
+
+def status_table(jobs: list[Status]) -> Table:
+    """A line per job."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("job", justify="right")
+    table.add_column("state")
+    table.add_column("setting", overflow="fold")
+    table.add_column("seconds", justify="right")
+    table.add_column("accuracy %", justify="right")
+    table.add_column("now", overflow="fold")
+    shared = set.intersection(*(set(job.title.split()) for job in jobs)) if len(jobs) > 1 else set()
+    for job in jobs:
+        table.add_row(
+            job.folder.name,
+            f"[{STATES[job.state]}]{job.state}[/]",
+            escape(" ".join(word for word in job.title.split() if word not in shared)),
+            "" if job.seconds is None else f"{job.seconds:,.0f}",
+            percent([job.result["accuracy"]]) if job.result else "",
+            escape(job.doing),
+        )
+    return table
+
+
+def summary(folder: Path, jobs: list[Status]) -> str:
+    """One line: how many are in which state, and the time left."""
+    counts = Counter(job.state for job in jobs)
+    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    left = seconds_left(jobs)
+    if left is not None:
+        parts.append(f"about {console.duration(left)} left")
+    if counts["stopped"] or counts["failed"]:
+        parts.append("the same command again runs what is missing")
+    return f"{folder}: {len(jobs)} job{'s' if len(jobs) > 1 else ''}: {', '.join(parts)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="dfkd-status", description="How far a sweep, or a run, is: done, running, failed, the time left."
+    )
+    parser.add_argument(
+        "folder", nargs="?", default="outputs", type=Path, help="a sweep, a run, or the outputs (default)"
+    )
+    parser.add_argument(
+        "--watch", type=float, metavar="SECONDS", help="show it again every so many seconds until it is over"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    said = parser.parse_args()
+    try:
+        while True:
+            folder = newest(said.folder)
+            jobs = read_sweep(folder)
+            if said.json:
+                lines = [{**vars(job), "folder": str(job.folder)} for job in jobs]
+                print(json.dumps({"folder": str(folder), "seconds_left": seconds_left(jobs), "jobs": lines}, indent=2))
+            else:
+                console.show(status_table(jobs))
+                console.show(escape(summary(folder, jobs)))
+            if not said.watch or not any(job.state in ("running", "waiting") for job in jobs):
+                return
+            time.sleep(said.watch)
+    except DfkdError as error:
+        console.error(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever reads has read enough
+        sys.exit(0)
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _last_words(folder: Path) -> str:
+    """The phase that a job is in, and how far it is there."""
+    try:
+        lines = (folder / LOG).read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    start = max((index for index, line in enumerate(lines) if line.startswith("▸")), default=len(lines))
+    phase = [line.strip() for line in lines[start:] if line.strip()]
+    return "; ".join([phase[0].lstrip("▸ "), *([phase[-1]] if len(phase) > 1 else [])]) if phase else ""
+
+
+def _error(path: Path) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return f"{lines[-1].removeprefix('dfkd_exp.errors.')} ({path})" if lines else str(path)

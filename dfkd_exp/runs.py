@@ -1,0 +1,84 @@
+"""What lies in the folder of a run, and of a sweep: who writes it and who reads it agree here."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+RESULT, PICTURE = "result.json", "reconstructions.png"
+ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
+JOB, SWEEP = "job.json", "sweep.json"
+RUNNING = "running.lock"
+"""Held by the process that is at it; the system drops it with the process, so that a killed job is not taken for a running one."""
+
+
+@contextmanager
+def at_work(folder: Path, overrides: Sequence[str]) -> Iterator[None]:
+    """Say in ``folder`` that this process runs the job with ``overrides`` there, for as long as the context lasts."""
+    with FileLock(folder / RUNNING):
+        (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
+        about = {
+            "overrides": list(overrides),
+            "started": time.time(),
+            "machine": platform.node(),
+            "process": os.getpid(),
+        }
+        (folder / JOB).write_text(json.dumps(about, indent=2) + "\n")
+        try:
+            yield
+        finally:
+            (folder / RUNNING).unlink(missing_ok=True)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process is at the job in ``folder``."""
+    if not (folder / RUNNING).exists():
+        return False
+    try:
+        with FileLock(folder / RUNNING, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def plan_sweep(folder: Path, jobs: Sequence[Sequence[str]] | None) -> None:
+    """Write what a sweep is to run: the overrides of its ``jobs``, or None if they are not known beforehand."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = {"command": ["dfkd", *sys.argv[1:]], "started": time.time(), "jobs": jobs and [list(job) for job in jobs]}
+    (folder / SWEEP).write_text(json.dumps(plan, indent=2) + "\n")
+
+
+PARENT = "DFKD_PARENT"
+"""Set for processes that a sweep, or a run of several processes, starts: the one that is to outlive them."""
+SECONDS_TO_STOP = 60.0
+
+
+def with_parent(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that is to stop when this one is gone."""
+    return {**environment, PARENT: str(os.getpid())}
+
+
+def stop_without_parent() -> None:
+    """Interrupt this process, as Ctrl-C would, when the one that started it has died, so that nobody works for a sweep that is gone."""
+    parent = os.environ.get(PARENT)
+    if parent is None or not hasattr(os, "getppid"):
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(SECONDS_TO_STOP)  # unless it hangs in a call that cannot be interrupted
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
