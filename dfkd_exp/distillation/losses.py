@@ -14,12 +14,13 @@ from dfkd_exp.inputs import InputSpec
 def soft_cross_entropy(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
     """``-T^2 sum_k softmax(z_t/T)_k log softmax(z_s/T)_k``, mean over the batch; logits ``[N, K]``, a scalar.
 
-    Source: Hinton, Vinyals and Dean (2015), Sec. 2; the factor T^2 keeps gradients of one size at every temperature. Always in
+    Source: Hinton, Vinyals and Dean (2015), Sec. 2; the factor T^2 keeps gradients of one size at every temperature. At least in
     float32: at a temperature all probabilities are nearly alike, and bfloat16 cannot tell what they differ by, so that a student that
     is close to its teacher drifts away from it.
     """
-    log_probabilities = F.log_softmax(student_logits.float() / temperature, dim=1)
-    probabilities = F.softmax(teacher_logits.float() / temperature, dim=1)
+    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    log_probabilities = F.log_softmax(student_logits.to(dtype) / temperature, dim=1)
+    probabilities = F.softmax(teacher_logits.to(dtype) / temperature, dim=1)
     return -(temperature**2) * (probabilities * log_probabilities).sum(1).mean()
 
 
