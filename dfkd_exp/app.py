@@ -150,6 +150,8 @@ class SweepTable(Callback):
             for job in failed:
                 said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
                 console.error(f"job {job.name} failed: {_short(said)}")
+            if next(folder.glob("*/wandb/offline-run-*"), None):
+                console.show(escape(f"W&B      wandb sync {_short(folder)}/*/wandb/offline-run-*"))
             done = f"{len(results)} of {len(results) + len(failed)} jobs done"
             console.show(escape(f"sweep    {_short(folder)}: {done}"))
 

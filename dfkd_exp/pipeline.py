@@ -39,14 +39,15 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
     ranks = ranks_of_process()
     logger = config.logger if ranks.first else NoLogger()
     workshop = Workshop(Store(Path(config.outputs, "store")), config.trainer, logger, ranks)
-    result, picture = None, None
-    logger.start(folder, config.plain())
+    result, picture, failed = None, None, True
+    logger.start(folder, config.plain(), _tags(config))
     try:
         data = LazyData(config.data, workshop)
         release = release_of(config, workshop, data)
-        if not ranks.first and config.pipeline == "release":
-            return None
         if config.pipeline == "release":
+            failed = False
+            if not ranks.first:
+                return None
             copied = copy_release(release, Path(config.release or folder / "release"))
             console.show(escape(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)"))
             console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
@@ -61,9 +62,17 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         result = build_result(config, overrides, release, shown, workshop.artifacts)
         picture = make_picture(workshop, release, shown, data, folder / PICTURE)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
+        failed = False
     finally:
-        logger.finish(result or {}, picture)
+        logger.finish(result or {}, picture, failed)
     return result
+
+
+def _tags(config: Config) -> list[str]:
+    """By what people look for a run."""
+    networks = [network.target.rpartition(".")[2] or network.name for network in (config.teacher, config.student)]
+    choices = [type(choice).__name__ for choice in (config.metadata, config.source, config.reconstruction)]
+    return list(dict.fromkeys([config.name, *networks, *choices]))
 
 
 def release_of(config: Config, workshop: Workshop, data: LazyData) -> Release:

@@ -9,7 +9,14 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "dfkd_exp"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 HYDRA = {"app.py", "config.py"}
-LIGHTNING = {"trainer.py", "ranks.py", "checkpoint.py", "logger.py", "reconstruction/module.py", "distillation/module.py"}
+LIGHTNING = {
+    "trainer.py",
+    "ranks.py",
+    "checkpoint.py",
+    "logger.py",
+    "reconstruction/module.py",
+    "distillation/module.py",
+}
 OUTER = {"app", "config", "pipeline", "owner", "receiver", "workshop", "logger", "report"}
 MATHEMATICS = [
     name

@@ -35,6 +35,13 @@ class ProcessesLauncher(Launcher):
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         self.config = config
 
+    @property
+    def at_once(self) -> int:
+        """How many jobs run side by side."""
+        from dfkd_exp.jobs import devices
+
+        return self.jobs or max(1, len(devices()))
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from dfkd_exp.app import job_failed
         from dfkd_exp.errors import ConfigError, DfkdError
@@ -50,8 +57,7 @@ class ProcessesLauncher(Launcher):
             folder = sweep / str(number)
             arguments = single_run(overrides, hydra_overrides, folder)
             jobs.append(Job(" ".join(filter_overrides(overrides)), folder, arguments))
-        gpus = devices()
-        codes = run_jobs(jobs, self.jobs or max(1, len(gpus)), gpus)
+        codes = run_jobs(jobs, self.at_once, devices())
         if any(codes):
             job_failed(DfkdError(f"{sum(map(bool, codes))} jobs failed"))
         # A failure that is returned to Hydra ends the sweep without its table.

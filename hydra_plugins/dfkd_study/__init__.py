@@ -1,0 +1,79 @@
+"""``hydra/sweeper=study``: a search for hyper-parameters (`dfkd_exp.study`).
+
+It stands here because Hydra takes sweepers from the package ``hydra_plugins`` alone. Hydra imports it in a way of its own, in which
+a dataclass cannot have its annotations postponed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from omegaconf import DictConfig
+
+
+@dataclass
+class StudyConf:
+    _target_: str = "hydra_plugins.dfkd_study.StudySweeper"
+    study: str = ""
+    """Name of the study: outputs/studies/STUDY.journal; empty: the name of the runs."""
+    trials: int = 20
+    """How many, in all workers and repetitions together."""
+    objective: str = "agreement_held_out"
+    """What is searched for: agreement_held_out and reconstruction_loss need no data; agreement and accuracy look at the test set."""
+    sampler: str = "tpe"
+    """tpe or random."""
+    seed: int = 0
+    """Of the sampler."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Flags and what is tried for them, as on the command line."""
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudyConf, provider="dfkd_exp")
+
+
+class StudySweeper(Sweeper):
+    """Asks a study for trials, has Hydra's launcher run them, and tells it what came of them."""
+
+    def __init__(self, study: str, trials: int, objective: str, sampler: str, seed: int, params: Any) -> None:
+        self.study, self.trials, self.objective = study, trials, objective
+        self.sampler, self.seed, self.params = sampler, seed, params
+        self.config: DictConfig | None = None
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        self.config = config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        from dfkd_exp import console
+        from dfkd_exp.study import Search, space_and_fixed
+
+        assert self.config is not None
+        assert self.launcher is not None
+        params = [f"{name}={value}" for name, value in self.params.items()]
+        space, fixed = space_and_fixed(OverridesParser.create().parse_overrides([*params, *arguments]))
+        folder = Path(self.config.hydra.sweep.dir)
+        path = Path(self.config.outputs) / "studies" / f"{self.study or folder.parent.name}.journal"
+        search = Search(
+            path, space, fixed, self.objective, self.trials, self.sampler, self.seed
+        )  # fmt: skip
+        started = 0
+
+        def launch(jobs: Sequence[Sequence[str]]) -> list[Path]:
+            nonlocal started
+            first = started
+            started += len(jobs)
+            assert self.launcher is not None
+            self.launcher.launch(jobs, initial_job_idx=first)
+            return [folder / str(number) for number in range(first, started)]
+
+        search.run(launch, at_once=getattr(self.launcher, "at_once", 1))
+        console.show(search.summary())
