@@ -23,7 +23,7 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, register, typed
 from dfkd_exp.errors import ConfigError, DfkdError
-from dfkd_exp.jobs import single_run
+from dfkd_exp.jobs import Job, run_jobs, single_run
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
 from dfkd_exp.runs import ERROR, LOG, PICTURE, RESULT, STDERR, at_work, plan_sweep, stop_without_parent
 
@@ -35,6 +35,10 @@ WITHOUT_EFFECT = {
 
 _failures: list[Exception] = []
 """What went wrong in the job, or in a sweep's jobs; the exit code follows from it."""
+
+
+_sweeps: list[DictConfig] = []
+"""The config of the sweep that has begun and not ended."""
 
 
 def job_failed(error: Exception) -> None:
@@ -53,6 +57,7 @@ def main() -> None:
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
     _failures.clear()
+    _sweeps.clear()
     stop_without_parent()
     if not ranks_of_process().first:
         console.be_quiet()
@@ -61,6 +66,10 @@ def main() -> None:
     except (ConfigError, *CONFIG_ERRORS) as error:
         console.error(explain(error))
         sys.exit(2)
+    except Exception as error:
+        if not _sweeps:
+            raise
+        _end_without_launcher(error)
     except KeyboardInterrupt:
         console.error("interrupted; the same command continues where it was")
         sys.exit(130)
@@ -75,6 +84,16 @@ def _hydra_main(settings: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        refuse_launcher(hydra_config)
+        if hydra_config.mode is RunMode.MULTIRUN and _launched_by(
+            hydra_config, "RayLauncher", "SlurmLauncher", "LocalLauncher"
+        ):
+            # In a process of its own: if that is killed, the launcher's worker is not, and says so.
+            overrides = list(hydra_config.overrides.task)
+            job = Job(" ".join(overrides), folder, single_run(overrides, hydra_config.overrides.hydra, folder))
+            if any(run_jobs([job], at_once=1)):
+                job_failed(DfkdError("the job failed"))
+            return
         _job(settings, folder, list(hydra_config.overrides.task))
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         job_failed(error)
@@ -124,10 +143,31 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
             console.show(escape(f"result   {_short(folder / RESULT)}\npicture  {_short(folder / PICTURE)}"))
 
 
+def refuse_launcher(settings: Any) -> None:
+    """Raise ConfigError for launchers that do something else than they seem to."""
+    if settings.mode is not RunMode.MULTIRUN:
+        return
+    if _launched_by(settings, "JoblibLauncher"):
+        raise ConfigError(
+            "hydra/launcher=joblib ends a sweep when one of its jobs is killed, and gives each job all threads; "
+            "use hydra/launcher=processes"
+        )
+    if _launched_by(settings, "RayLauncher") and settings.launcher.ray.remote.get("max_retries") != 0:
+        raise ConfigError(
+            "hydra/launcher=ray starts a job whose machine is lost up to three times more, in the same folder; "
+            "use hydra/launcher=ray_jobs, or say +hydra.launcher.ray.remote.max_retries=0"
+        )
+
+
+def _launched_by(settings: Any, *names: str) -> bool:
+    return str(settings.launcher.get("_target_")).endswith(names)
+
+
 class SweepTable(Callback):
     """Writes what a sweep is going to run, prints its table at its end, and names the jobs that failed."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        _sweeps.append(config)
         if ranks_of_process().first:
             plan_sweep(Path(config.hydra.sweep.dir), _planned(config))
 
@@ -135,6 +175,7 @@ class SweepTable(Callback):
         from dfkd_exp.report.paper import paper_rows, show, write_tables
         from dfkd_exp.report.tables import read_results, sweep_table
 
+        _sweeps.clear()
         folder = Path(config.hydra.sweep.dir)
         results, failed = read_results(folder)
         with console.log_to(folder / LOG):
@@ -154,6 +195,17 @@ class SweepTable(Callback):
                 console.show(escape(f"W&B      wandb sync {_short(folder)}/*/wandb/offline-run-*"))
             done = f"{len(results)} of {len(results) + len(failed)} jobs done"
             console.show(escape(f"sweep    {_short(folder)}: {done}"))
+
+
+def _end_without_launcher(error: Exception) -> None:
+    """The table of what is done, when the launcher has lost a job and left: those of submitit and Ray do, with a machine that dies."""
+    config = _sweeps[0]
+    job_failed(error)
+    console.error(
+        f"{config.hydra.runtime.choices['hydra/launcher']} ended the sweep: {type(error).__name__}: {str(error).strip().splitlines()[0]}; "
+        f"jobs that it has started may go on (dfkd-status {_short(Path(config.hydra.sweep.dir))}); the same command again runs the rest"
+    )
+    SweepTable().on_multirun_end(config)
 
 
 def _planned(config: DictConfig) -> list[list[str]] | None:

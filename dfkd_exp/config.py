@@ -176,6 +176,9 @@ def explain(error: BaseException) -> str:
     return _first_line(error)
 
 
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""Launchers that others have written, and the extra that brings them."""
+
 CONFIG_ERRORS = (HydraException, ConfigCompositionException, OmegaConfBaseException)
 
 
@@ -188,6 +191,10 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
     if not group or not (CONF / group).is_dir():
         return None
     known = choices(group)
+    if name in EXTRAS:
+        return f"{group}={name} is not installed: pip install 'dfkd_exp[{EXTRAS[name]}]'"
+    if group == "hydra/launcher":
+        known = sorted({*known, "basic", "processes"})
     return f"{group}={name}: there is no such {group}; choose one of {', '.join(known)}{did_you_mean(name, known)}"
 
 

@@ -55,18 +55,24 @@ def devices() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
+def in_groups(gpus: Sequence[str], size: int) -> list[str]:
+    """The GPUs by ``size``, each group as CUDA_VISIBLE_DEVICES names it; what is left over is not used."""
+    return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
+
+
 def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> list[int]:
     """Run ``jobs``, ``at_once`` at a time, each in a process of its own; their exit codes, in order. 0 is success.
 
     The processor's threads are divided among those that run side by side, since two processes that each want all of them
-    are many times slower than one; the jobs take turns with the ``gpus``. A job that fails, or is killed, leaves ``error.txt``
-    in its folder. An interrupt stops them all.
+    are many times slower than one; the jobs take turns with the ``gpus``, one, or a group of them, for each. A job that fails, or
+    is killed, leaves ``error.txt`` in its folder. An interrupt stops them all.
     """
     codes: dict[int, int] = {}
     running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
     free, waiting, started = list(range(at_once)), list(range(len(jobs))), time.monotonic()
-    threads = max(1, (os.cpu_count() or 1) // at_once)
-    console.note(f"{len(jobs)} jobs, {at_once} at a time, {threads} threads each")
+    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // at_once)
+    if len(jobs) > 1:
+        console.note(f"{len(jobs)} jobs, {at_once} at a time, {threads} threads each")
     try:
         while waiting or running:
             while waiting and free:

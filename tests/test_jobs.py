@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_exp.jobs import Job, run_jobs
+from dfkd_exp.jobs import Job, in_groups, run_jobs
+
+
+def test_gpus_are_given_in_groups_to_jobs_that_use_several():
+    assert in_groups(["0", "1", "2", "3", "4"], 2) == ["0,1", "2,3"]
+    assert in_groups(["0", "1"], 1) == ["0", "1"]
+    assert in_groups([], 1) == []
+
 
 DEADLY = """
 import os, signal
@@ -85,6 +92,7 @@ def script(tmp_path, monkeypatch):
 
 def test_threads_and_gpus_are_divided(script, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
     write = "import os; open(os.environ['HERE'] + os.environ['CUDA_VISIBLE_DEVICES'], 'a').write(os.environ['OMP_NUM_THREADS'])"
     monkeypatch.setenv("HERE", str(tmp_path / "gpu"))
     assert run_jobs([script(index, write) for index in range(3)], at_once=2, gpus=["4", "7"]) == [0, 0, 0]

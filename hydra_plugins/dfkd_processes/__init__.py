@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 class ProcessesConf:
     _target_: str = "hydra_plugins.dfkd_processes.ProcessesLauncher"
     jobs: int | None = None
-    """At once; empty: one per GPU, or one on a machine without."""
+    """At once; empty: one per GPU, or per trainer.devices of them, or one on a machine without."""
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessesConf, provider="dfkd_exp")
@@ -38,14 +38,21 @@ class ProcessesLauncher(Launcher):
     @property
     def at_once(self) -> int:
         """How many jobs run side by side."""
-        from dfkd_exp.jobs import devices
+        return self.jobs or max(1, len(self._gpus()))
 
-        return self.jobs or max(1, len(devices()))
+    def _gpus(self) -> list[str]:
+        """A group of GPUs for each job: one, or as many as its run uses."""
+        from dfkd_exp.jobs import devices, in_groups
+
+        assert self.config is not None
+        found = devices()
+        wanted = self.config.trainer.devices or max(1, len(found))
+        return in_groups(found, wanted)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from dfkd_exp.app import job_failed
         from dfkd_exp.errors import ConfigError, DfkdError
-        from dfkd_exp.jobs import Job, devices, run_jobs, single_run
+        from dfkd_exp.jobs import Job, run_jobs, single_run
 
         assert self.config is not None
         if self.jobs is not None and self.jobs < 1:
@@ -57,7 +64,7 @@ class ProcessesLauncher(Launcher):
             folder = sweep / str(number)
             arguments = single_run(overrides, hydra_overrides, folder)
             jobs.append(Job(" ".join(filter_overrides(overrides)), folder, arguments))
-        codes = run_jobs(jobs, self.at_once, devices())
+        codes = run_jobs(jobs, self.at_once, self._gpus())
         if any(codes):
             job_failed(DfkdError(f"{sum(map(bool, codes))} jobs failed"))
         # A failure that is returned to Hydra ends the sweep without its table.

@@ -1,0 +1,104 @@
+"""``dfkd-status``: what it says of jobs that are done, running, failed, stopped and still to come."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.report.status import Status, main, newest, read_sweep, seconds_left, summary
+from dfkd_exp.runs import at_work, is_running, plan_sweep
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Of six jobs: done, failed, running, killed, never begun, and interrupted."""
+    folder = tmp_path / "outputs" / "runs" / "digits" / "1"
+    plan_sweep(folder, [[f"student=s{number}", "seed=0"] for number in range(5)])
+    for number in range(4):
+        (folder / str(number)).mkdir()
+    with at_work(folder / "0", ["student=s0", "seed=0"]):
+        pass
+    (folder / "0" / "result.json").write_text(json.dumps({"accuracy": 0.5}))
+    with at_work(folder / "1", ["student=s1", "seed=0"]):
+        (folder / "1" / "error.txt").write_text("Traceback\nDfkdError: it is too cold\n")
+    with at_work(folder / "3", ["student=s3", "seed=0"]):
+        (folder / "3" / "log.txt").write_text(
+            "▸ teacher: training mlp\n  0.4 s\n▸ student: distilling\n  9 of 10, 1 s left\n"
+        )
+    code = f"""
+import os
+from pathlib import Path
+from dfkd_exp.runs import at_work
+with at_work(Path({str(folder / "3")!r}), ["student=s3", "seed=0"]):
+    os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    with at_work(folder / "2", ["student=s2", "seed=0"]):
+        yield folder
+
+
+def test_every_job_has_its_state(sweep):
+    jobs = read_sweep(sweep)
+    assert [job.state for job in jobs] == ["done", "failed", "running", "stopped", "waiting"]
+    assert [job.title for job in jobs] == [f"student=s{number} seed=0" for number in range(5)]
+    assert "it is too cold" in jobs[1].doing
+    assert jobs[3].doing == "student: distilling; 9 of 10, 1 s left"
+    line = summary(sweep, jobs)
+    assert "5 jobs: 1 done, 1 running, 1 failed, 1 stopped, 1 waiting" in line
+    assert "the same command again" in line
+
+
+def test_a_job_whose_process_was_killed_is_not_running(sweep):
+    assert (sweep / "3" / "running.lock").exists()
+    assert not is_running(sweep / "3")
+    assert is_running(sweep / "2")
+
+
+def test_the_time_left_is_that_of_the_jobs_that_are_not_done():
+    def job(state, seconds=None):
+        return Status("", None, state, seconds=seconds)
+
+    jobs = [job("done", 10), job("done", 20), job("running", 5), job("running", 14), *[job("waiting")] * 4]
+    assert seconds_left(jobs) == pytest.approx((10 + 1 + 4 * 15) / 2)
+    assert seconds_left(jobs[2:]) is None
+    assert seconds_left(jobs[:2]) is None
+
+
+def test_the_newest_sweep_or_run_of_the_outputs_is_shown(sweep, tmp_path, capsys, monkeypatch):
+    assert newest(tmp_path) == sweep
+    alone = tmp_path / "outputs" / "runs" / "digits" / "2"
+    alone.mkdir()
+    time.sleep(0.01)
+    with at_work(alone, ["seed=7"]):
+        assert newest(tmp_path) == alone
+        [status] = read_sweep(alone)
+    assert status.title == "seed=7"
+    monkeypatch.setattr(sys, "argv", ["dfkd-status", str(sweep)])
+    main()
+    assert "student=s4" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["dfkd-status", str(sweep), "--json"])
+    main()
+    said = json.loads(capsys.readouterr().out)
+    assert [job["state"] for job in said["jobs"]] == ["done", "failed", "running", "stopped", "waiting"]
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_where_there_is_nothing_it_says_what_to_name(tmp_path, exists, capsys, monkeypatch):
+    folder = tmp_path / "empty"
+    if exists:
+        folder.mkdir()
+    with pytest.raises(DfkdError, match="name the outputs"):
+        newest(folder)
+    monkeypatch.setattr(sys, "argv", ["dfkd-status", str(folder)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "name the outputs" in capsys.readouterr().err
+
+
+def test_it_does_not_wait_for_torch():
+    code = "import sys, dfkd_exp.report.status; assert not {'torch', 'hydra', 'numpy'} & set(sys.modules), sorted(sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=os.environ).returncode == 0

@@ -1,0 +1,158 @@
+"""The search for hyper-parameters: several workers on one study, one that dies, figures that are none, a study that goes on."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
+
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.study import Search, space_and_fixed
+
+LR = "distillation.lr=tag(log,interval(0.001,0.01))"
+SPACE = {"x": FloatDistribution(-1, 1)}
+
+
+def parsed(*overrides):
+    return space_and_fixed(OverridesParser.create().parse_overrides(list(overrides)))
+
+
+def test_flags_with_choices_and_intervals_are_searched_and_the_others_are_not():
+    space, fixed = parsed(
+        LR, "a=int(interval(2,9))", "student=mlp,cnn", "+b.c=choice(true,false)", "d=range(1,7,3)", "seed=3"
+    )
+    assert fixed == ["seed=3"]
+    assert space == {
+        "distillation.lr": FloatDistribution(0.001, 0.01, log=True),
+        "a": IntDistribution(2, 9),
+        "student": CategoricalDistribution(["mlp", "cnn"]),
+        "+b.c": CategoricalDistribution(["True", "False"]),
+        "d": CategoricalDistribution(["1", "4"]),
+    }
+
+
+def parabola(folder: Path, started: list):
+    """A launcher whose jobs leave ``-x^2``, or no number where x is negative."""
+
+    def launch(jobs):
+        folders = []
+        for overrides in jobs:
+            x = float(overrides[-1].partition("=")[2])
+            started.append(x)
+            place = folder / str(len(started))
+            place.mkdir(parents=True)
+            (place / "result.json").write_text(json.dumps({"agreement_held_out": -x * x if x >= 0 else float("nan")}))
+            folders.append(place)
+        return folders
+
+    return launch
+
+
+def trials(search):
+    return search._study().get_trials()
+
+
+def test_a_figure_that_is_no_number_is_a_failed_trial_and_the_study_goes_on_where_it_was(tmp_path):
+    started: list[float] = []
+    launch = parabola(tmp_path / "runs", started)
+    Search(tmp_path / "s.journal", SPACE, [], trials=8).run(launch, at_once=3)
+    assert len(started) == 8
+    search = Search(tmp_path / "s.journal", SPACE, [], trials=12)
+    search.run(launch, at_once=1)
+    assert len(started) == 12
+    states = [trial.state for trial in trials(search)]
+    assert states == [TrialState.COMPLETE if x >= 0 else TrialState.FAIL for x in started]
+    assert TrialState.FAIL in states
+    assert search._study().best_params["x"] == min(x for x in started if x >= 0)
+    assert "12 of 12 trials" in search.summary()
+    search.run(launch, at_once=1)
+    assert len(started) == 12, "there are enough"
+
+
+def test_a_job_that_leaves_no_result_is_a_failed_trial(tmp_path):
+    search = Search(tmp_path / "s.journal", SPACE, [], trials=2)
+    search.run(lambda jobs: [tmp_path / "nowhere"], at_once=1)
+    assert [trial.state for trial in trials(search)] == [TrialState.FAIL] * 2
+    assert "best" not in search.summary()
+
+
+WORKER = """
+import json, os, signal, sys, time
+from pathlib import Path
+from optuna.distributions import FloatDistribution
+from dfkd_exp.study import Search
+
+place, name, deadly = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "deadly"
+count = 0
+def launch(jobs):
+    global count
+    count += 1
+    if deadly and count == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    folder = place / f"{name}-{count}"
+    folder.mkdir()
+    time.sleep(0.05)
+    x = float(jobs[0][-1].partition("=")[2])
+    (folder / "result.json").write_text(json.dumps({"agreement_held_out": -x * x}))
+    return [folder]
+Search(place / "s.journal", {"x": FloatDistribution(-1, 1)}, [], trials=20).run(launch, at_once=1)
+"""
+
+
+def test_of_three_workers_one_is_killed_and_its_trial_is_done_by_another(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def work(name, fate):
+        return subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), name, fate], env=environment)
+
+    workers = [work("a", "deadly"), work("b", "lives"), work("c", "lives")]
+    codes = [worker.wait(timeout=120) for worker in workers]
+    assert codes == [-9, 0, 0]
+    search = Search(tmp_path / "s.journal", SPACE, [], trials=20)
+    if any(trial.state is TrialState.RUNNING for trial in trials(search)):  # the others were through before it died
+        assert work("d", "lives").wait(timeout=120) == 0
+    assert [trial.state for trial in trials(search)] == [TrialState.COMPLETE] * 20
+    folders = [trial.user_attrs["folder"] for trial in trials(search)]
+    assert len(set(folders)) == 20
+    assert len({Path(folder).name[0] for folder in folders}) >= 2, "more than one has worked"
+
+
+def test_a_search_by_the_command(dfkd):
+    search = ("-m", "hydra/sweeper=study", "hydra.sweeper.trials=2", LR)
+    ran = dfkd(*search)
+    assert ran.code == 0, ran.err
+    assert len(ran.results()) == 2
+    assert "2 of 2 trials (2 complete)" in ran.out
+    assert "best     trial" in ran.out
+    again = dfkd(*search)
+    assert again.code == 0
+    assert len(again.results()) == 2, "nothing is left to do"
+    other = dfkd("-m", "hydra/sweeper=study", "hydra.sweeper.trials=2", "distillation.lr=interval(0.1,0.2)")
+    assert other.code == 2
+    assert "hydra.sweeper.study=NAME" in other.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([LR, "hydra.sweeper.objective=acuracy"], "hydra.sweeper.objective must be one of"),
+        ([LR, "hydra.sweeper.sampler=grid"], "hydra.sweeper.sampler must be one of"),
+        ([LR, "hydra.sweeper.trials=0"], "hydra.sweeper.trials must be at least 1"),
+        (["seed=1"], "nothing is searched"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(arguments, said, dfkd):
+    ran = dfkd("-m", "hydra/sweeper=study", *arguments)
+    assert ran.code == 2
+    assert said in ran.err
+
+
+def test_a_study_looks_at_no_test_set_unless_told():
+    assert Search(Path("s.journal"), SPACE, []).objective == "agreement_held_out"
+    with pytest.raises(ConfigError):
+        Search(Path("s.journal"), SPACE, [], objective="best")
