@@ -5,17 +5,31 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import sys
 
 import pytest
 import torch
 
 import dfkd_exp
 from dfkd_exp.config import CONF
+from dfkd_exp.report.status import main as status
 
 README = (CONF.parent / "README.md").read_text()
-BLOCKS = [text.splitlines() for text in re.findall(r"^```bash\n(.*?)^```", README, re.M | re.S)]
-COMMANDS = [[shlex.split(line)[1:] for line in block if line.startswith("dfkd ")] for block in BLOCKS]
 SILENT = {"--help", "--cfg"}
+
+
+def blocks(text: str) -> list[list[str]]:
+    return [block.splitlines() for block in re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)]
+
+
+BLOCKS = blocks(README)
+PAGES = [
+    README,
+    *(path.read_text() for path in sorted((CONF.parent / "docs").glob("*.md")) if "tutorial" not in path.name),
+]
+COMMANDS = [
+    [shlex.split(line) for line in block if line.startswith("dfkd")] for page in PAGES for block in blocks(page)
+]
 
 
 def test_its_first_command_is_the_default_and_its_second_the_tests():
@@ -26,14 +40,19 @@ def test_its_first_command_is_the_default_and_its_second_the_tests():
 @pytest.mark.parametrize(
     "commands",
     [
-        pytest.param(c, id=" ".join(c[0]), marks=[pytest.mark.data] if "experiment=mnist" in " ".join(c[0]) else [])
+        pytest.param(c, id=" ".join(c[0]), marks=[pytest.mark.data] if "mnist" in " ".join(c[0]) else [])
         for c in COMMANDS
         if c
     ],
 )
-def test_its_commands_run(dfkd, commands):
-    for arguments in commands:
-        ran = dfkd(*arguments, small=not SILENT & set(arguments))
+def test_its_commands_run(dfkd, commands, monkeypatch):
+    for name, *arguments in commands:
+        if name == "dfkd-status":
+            monkeypatch.setattr(sys, "argv", [name, *arguments])
+            status()
+            continue
+        several = "trainer=ddp" in arguments
+        ran = dfkd(*arguments, *(["scale=smoke"] if several else []), small=not several and not SILENT & set(arguments))
         assert ran.code == 0, ran.err
 
 

@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from dfkd_exp.metadata import AllLayers, SpectralAllLayers, SpectralLayerPairs
 from dfkd_exp.reconstruction import Moments, Sample
-from dfkd_exp.reconstruction.losses import gaussian_blur, moment_loss, sample_loss, total_variation
+from dfkd_exp.reconstruction.losses import covariance_loss, gaussian_blur, moment_loss, sample_loss, total_variation
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 GROUPS, IMAGES, UNITS = 3, 5, (7, 4)
@@ -127,6 +127,35 @@ def test_a_groups_loss_depends_on_its_own_images_alone(loss):
     for values in activations:
         assert values.grad[1].abs().sum() > 0
         assert values.grad[[0, 2]].abs().sum() == 0
+
+
+def test_covariances_are_compared_along_the_directions_that_are_given():
+    activations, rows = random(3, 7, 2, 5), random(3, 4, 2, 5, seed=1)
+    expected = [
+        np.square(np.cov(along, rowvar=False) - np.eye(4)).mean()
+        for along in activations.numpy().reshape(3, 7, 10) @ rows.numpy().reshape(3, 4, 10).transpose(0, 2, 1)
+    ]
+    none = torch.empty(3, 0, 6)
+    np.testing.assert_allclose(covariance_loss([random(3, 7, 6), activations], [none, rows]), expected)
+
+
+def test_a_group_with_the_classs_covariances_has_no_loss_from_them_and_shuffled_units_have():
+    """What means and deviations cannot see: each unit as it was, and in no relation to the others."""
+    metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images()], INPUTS)
+    settings = Moments(
+        images_per_class=400, group_size=400, logits_weight=0, covariance_weight=1, covariance_directions=3
+    )
+    drawn = settings.draw_targets(metadata, 0, torch.Generator().manual_seed(0))
+    targets = [tuple(values.unsqueeze(0) for values in layer) for layer in drawn]
+    sampled = metadata.targets(0, 400, torch.Generator().manual_seed(1))
+    shuffled = [torch.stack([column[torch.randperm(400)] for column in values.T], 1) for values in sampled]
+    near, far = (settings.loss([v[None] for v in values], targets, metadata).item() for values in (sampled, shuffled))
+    blind = Moments(images_per_class=400, group_size=400, logits_weight=0)
+    plain = [layer[:2] for layer in targets]
+    plain[-1] = (*plain[-1], targets[-1][-1])
+    indifferent = [blind.loss([v[None] for v in values], plain, metadata).item() for values in (sampled, shuffled)]
+    assert indifferent[0] == pytest.approx(indifferent[1], rel=1e-4)
+    assert far > 3 * near
 
 
 def test_units_that_never_vary_leave_loss_and_gradient_finite():
