@@ -22,10 +22,10 @@ from rich.markup import escape
 
 from dfkd_exp import console
 from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, register, typed
-from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.jobs import Job, run_jobs, single_run
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.runs import ERROR, LOG, PICTURE, RESULT, STDERR, at_work, plan_sweep, stop_without_parent
+from dfkd_exp.runs import ERROR, LOG, PICTURE, PRUNED, RESULT, STDERR, at_work, plan_sweep, stop_without_parent
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata",),
@@ -95,6 +95,9 @@ def _hydra_main(settings: DictConfig) -> None:
                 job_failed(DfkdError("the job failed"))
             return
         _job(settings, folder, list(hydra_config.overrides.task))
+    except Pruned as pruned:
+        (folder / PRUNED).write_text(f"{pruned}\n")
+        console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         job_failed(error)
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN

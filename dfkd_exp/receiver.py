@@ -31,6 +31,7 @@ from dfkd_exp.reconstruction.tuning import describe, settle
 from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
+from dfkd_exp.study import trial_of_process
 from dfkd_exp.workshop import LazyData, Workshop, load_network, weights_bytes
 
 SIGNALS = "signals.safetensors"
@@ -154,6 +155,14 @@ def make_student(
         }  # fmt: skip
         fit_seed = derive_seed(seed, "student")
         teacher = release.teacher(receiver)
+        trial = trial_of_process()
+        if trial is not None and len(rest):
+
+            def look(part: int) -> None:
+                both = [predict_logits(net.to(workshop.device), held, inputs) for net in (network, teacher)]
+                trial.report(agreement(*both), part)
+
+            options["look"] = look
         if distillation.targets == "labels":
             if labels is None:
                 raise DfkdError("distillation.targets=labels needs images that have labels; noise has none")

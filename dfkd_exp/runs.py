@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 RESULT, PICTURE = "result.json", "reconstructions.png"
 ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
 JOB, SWEEP = "job.json", "sweep.json"
+PRUNED = "pruned.txt"
 RUNNING = "running.lock"
 """Held by the process that is at it; the system drops it with the process, so that a killed job is not taken for a running one."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from dfkd_exp import console
-from dfkd_exp.errors import ConfigError, DfkdError
-from dfkd_exp.runs import RESULT
+from dfkd_exp.errors import ConfigError, DfkdError, Pruned
+from dfkd_exp.ranks import ranks_of_process
+from dfkd_exp.runs import PRUNED, RESULT
 
 if TYPE_CHECKING:
     import optuna
@@ -35,6 +37,8 @@ OBJECTIVES = {
 OF_A_WORKER = ("outputs", "trainer", "logger", "name")
 """What each worker may have otherwise: where and how it computes."""
 SAMPLERS = ("tpe", "random")
+TRIAL = "DFKD_TRIAL"
+"""Set for a job whose trial may be pruned: the study's file and the trial's number."""
 
 
 def optuna_module() -> Any:
@@ -58,8 +62,13 @@ class Search:
     trials: int = 20
     sampler: str = "tpe"
     seed: int = 0
+    prune: bool = False
 
     def __post_init__(self) -> None:
+        if self.prune and self.objective != "agreement_held_out":
+            raise ConfigError(
+                "hydra.sweeper.prune=true needs hydra.sweeper.objective=agreement_held_out, which is known while a student is trained"
+            )
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"hydra.sweeper.objective must be one of {', '.join(OBJECTIVES)}, got {self.objective!r}")
         if self.sampler not in SAMPLERS:
@@ -82,30 +91,25 @@ class Search:
                     trials = list(self._next(study, at_once, stack))
                 if not trials:
                     return
-                folders = launch([[*self.fixed, *_overrides(trial.params)] for trial in trials])
+                folders = launch([[*self.fixed, *_overrides(trial.params), *self._told(trial)] for trial in trials])
                 for trial, folder in zip(trials, folders, strict=True):
                     self._tell(study, trial, folder)
 
     def _study(self) -> optuna.Study:
         optuna = optuna_module()
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._held.mkdir(exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")), warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with FileLock(self.path.with_suffix(".lock")), _without_warnings():
             study = optuna.create_study(
-                storage=JournalStorage(JournalFileBackend(str(self.path))), study_name=self.path.stem,
+                storage=_storage(self.path), study_name=self.path.stem,
                 direction=OBJECTIVES[self.objective], load_if_exists=True,
             )  # fmt: skip
             # Each worker draws other trials, and the same ones when it is the only one.
             seed = self.seed + len(study.get_trials(deepcopy=False))
-            samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-            options = (
-                {"constant_liar": True} if self.sampler == "tpe" else {}
-            )  # others' running trials are not tried again
-            study.sampler = samplers[self.sampler](seed=seed, **options)
+            if self.sampler == "random":
+                study.sampler = optuna.samplers.RandomSampler(seed=seed)
+            else:  # a constant liar does not try what others are trying
+                study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             space = {name: str(distribution) for name, distribution in self.space.items()}
             fixed = sorted(text for text in self.fixed if not text.lstrip("+~").startswith(OF_A_WORKER))
             about = {"objective": self.objective, "space": space, "fixed": fixed}
@@ -147,11 +151,21 @@ class Search:
             stack.enter_context(FileLock(self._held / f"{trial.number}.lock"))
             yield trial
 
+    def _told(self, trial: optuna.Trial) -> list[str]:
+        """What a job must know to report on its way."""
+        if not self.prune:
+            return []
+        return [f"+hydra.job.env_set.{TRIAL}='{self.path.absolute()}:{trial.number}'"]
+
     def _tell(self, study: optuna.Study, trial: optuna.Trial, folder: Path) -> None:
         """A figure that is missing, or no number, is a failed trial, and the search goes on."""
         import optuna
 
         trial.set_user_attr("folder", str(folder))
+        if (folder / PRUNED).is_file():
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            console.note(f"trial {trial.number} ended early: {(folder / PRUNED).read_text().strip()}")
+            return
         try:
             value = json.loads((folder / RESULT).read_text())[self.objective]
         except (OSError, ValueError):
@@ -182,6 +196,52 @@ class Search:
                 f"best     trial {best.number}: {self.objective} {best.value:.4g}: {' '.join(_overrides(best.params))}"
             )
         return "\n".join(lines)
+
+
+@dataclass
+class RunningTrial:
+    """A trial's place in its study, for the job that runs it."""
+
+    path: Path
+    number: int
+
+    def report(self, value: float, part: int) -> None:
+        """The objective at the ``part``-th moment of the training. Raises Pruned if the median of the other trials was better there."""
+        import optuna
+
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
+        study = optuna.load_study(study_name=self.path.stem, storage=_storage(self.path), pruner=pruner)
+        trial = optuna.Trial(study, study.get_trials(deepcopy=False)[self.number]._trial_id)
+        trial.report(value, part)
+        if trial.should_prune():
+            raise Pruned(
+                f"agreement {100 * value:.2f} % after {part} tenths of the training is below the other trials' median"
+            )
+
+
+def trial_of_process() -> RunningTrial | None:
+    """The trial that this process runs, if its search prunes."""
+    said = os.environ.get(TRIAL)
+    if said is None or not ranks_of_process().first:
+        return None
+    path, _, number = said.rpartition(":")
+    return RunningTrial(Path(path), int(number))
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Optuna calls some of what is used here experimental, once for each use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna_module().exceptions.ExperimentalWarning)
+        yield
+
+
+def _storage(path: Path) -> Any:
+    optuna = optuna_module()
+    from optuna.storages.journal import JournalFileBackend
+
+    with _without_warnings():
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
 def _overrides(params: dict[str, Any]) -> list[str]:

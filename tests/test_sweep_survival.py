@@ -111,10 +111,10 @@ def test_what_jobs_share_is_made_once(undisturbed):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system in memory of 64 MiB, for the outputs alone."""
+    """A file system in memory of 512 MiB, for the outputs alone."""
     place = tmp_path / "disk"
     place.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", str(place)], capture_output=True).returncode:
         pytest.skip("cannot mount a file system here")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)

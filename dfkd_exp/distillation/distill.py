@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
-from dfkd_exp.distillation.module import Loss, Prepare, ResumePoint, TrainingModule
+from dfkd_exp.distillation.module import Loss, Prepare, ResumePoint, TrainingModule, Watch
 from dfkd_exp.distillation.settings import Distillation, Training
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import predict_logits
@@ -36,16 +37,19 @@ def fit(
     resume: Path | None = None,
     prepare: Prepare = lambda chunk, _: chunk,
     batches_per_chunk: int = 1,
+    look: Callable[[int], None] | None = None,
 ) -> nn.Module:
     """Train ``network`` in place on slices of ``tensors`` (all ``[N, ...]``) and return it, on the CPU, after the last epoch.
 
     ``prepare`` makes batches of them, ``batches_per_chunk`` at a time. ``resume``: a file to continue from if it exists, and
-    to save to from time to time. The result is the same, bit for bit, whether it was interrupted or not.
+    to save to from time to time. The result is the same, bit for bit, whether it was interrupted or not. ``look(part)`` is
+    called now and then, when ``network`` may be tried (`Watch`).
     """
     network.train()  # it may have been evaluated before
     with Progress(label, settings.num_steps(len(tensors[0]))) as progress:
         module = TrainingModule(network, tensors, loss, settings, seed, progress, prepare, batches_per_chunk)
-        callbacks = [ResumePoint(resume)] if resume else []
+        callbacks: list[object] = [ResumePoint(resume)] if resume else []
+        callbacks += [Watch(look)] if look else []
         runner = (trainer or TrainerSettings()).build(
             logger=logger, callbacks=callbacks, max_epochs=settings.epochs, reload_dataloaders_every_n_epochs=1
         )

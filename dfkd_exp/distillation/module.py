@@ -164,6 +164,23 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
+class Watch(pl.Callback):
+    """Calls ``look(part)``, part = 1, 2, …, at the end of the epochs that divide the training into ``times`` parts, but the last."""
+
+    def __init__(self, look: Callable[[int], None], times: int = 10):
+        self.look, self.times = look, times
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert trainer.max_epochs is not None
+        before, now = (
+            self.times * epoch // trainer.max_epochs for epoch in (trainer.current_epoch, trainer.current_epoch + 1)
+        )
+        if before < now < self.times:
+            pl_module.eval()
+            self.look(now)
+            pl_module.train()
+
+
 class ResumePoint(pl.Callback):
     """Saves the training at the end of an epoch, not more often than every ``seconds``, for a killed run to continue."""
 

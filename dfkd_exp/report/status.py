@@ -18,9 +18,16 @@ from rich.table import Table
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.tables import percent
-from dfkd_exp.runs import ERROR, JOB, LOG, RESULT, SWEEP, is_running
+from dfkd_exp.runs import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running
 
-STATES = {"done": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "waiting": "dim"}
+STATES = {
+    "done": "green",
+    "running": "cyan",
+    "pruned": "yellow",
+    "failed": "red",
+    "stopped": "yellow",
+    "waiting": "dim",
+}
 """``stopped``: it was started, has neither a result nor an error, and nobody is at it: killed, or interrupted."""
 
 
@@ -45,6 +52,8 @@ def status_of(folder: Path, overrides: list[str] | None = None) -> Status:
     if result is not None:
         ended = (folder / RESULT).stat().st_mtime
         return Status(title, folder, "done", "", ended - started if started else None, result)
+    if (folder / PRUNED).is_file():
+        return Status(title, folder, "pruned", (folder / PRUNED).read_text().strip())
     if is_running(folder):
         return Status(title, folder, "running", _last_words(folder), time.time() - started if started else None)
     if (folder / ERROR).is_file():

@@ -12,7 +12,7 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from dfkd_exp.runs import RESULT
+from dfkd_exp.runs import PRUNED, RESULT
 
 
 def percent(values: Iterable[float | None]) -> str:
@@ -103,4 +103,4 @@ def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
         (path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name)
     )
     results = [json.loads((job / RESULT).read_text()) for job in jobs if (job / RESULT).is_file()]
-    return results, [job for job in jobs if not (job / RESULT).is_file()]
+    return results, [job for job in jobs if not (job / RESULT).is_file() and not (job / PRUNED).is_file()]

@@ -30,6 +30,8 @@ class StudyConf:
     """tpe or random."""
     seed: int = 0
     """Of the sampler."""
+    prune: bool = False
+    """End a trial whose agreement, at a tenth, two tenths, … of the student's training, is below the median of the others there."""
     params: dict[str, Any] = field(default_factory=dict)
     """Flags and what is tried for them, as on the command line."""
 
@@ -40,9 +42,11 @@ ConfigStore.instance().store(group="hydra/sweeper", name="study", node=StudyConf
 class StudySweeper(Sweeper):
     """Asks a study for trials, has Hydra's launcher run them, and tells it what came of them."""
 
-    def __init__(self, study: str, trials: int, objective: str, sampler: str, seed: int, params: Any) -> None:
+    def __init__(
+        self, study: str, trials: int, objective: str, sampler: str, seed: int, prune: bool, params: Any
+    ) -> None:
         self.study, self.trials, self.objective = study, trials, objective
-        self.sampler, self.seed, self.params = sampler, seed, params
+        self.sampler, self.seed, self.prune, self.params = sampler, seed, prune, params
         self.config: DictConfig | None = None
         self.launcher: Launcher | None = None
 
@@ -63,7 +67,7 @@ class StudySweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir)
         path = Path(self.config.outputs) / "studies" / f"{self.study or folder.parent.name}.journal"
         search = Search(
-            path, space, fixed, self.objective, self.trials, self.sampler, self.seed
+            path, space, fixed, self.objective, self.trials, self.sampler, self.seed, self.prune
         )  # fmt: skip
         started = 0
 
