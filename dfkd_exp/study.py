@@ -209,8 +209,8 @@ class RunningTrial:
         """The objective at the ``part``-th moment of the training. Raises Pruned if the median of the other trials was better there."""
         import optuna
 
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1)
-        study = optuna.load_study(study_name=self.path.stem, storage=_storage(self.path), pruner=pruner)
+        study = open_study(self.path)
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
         trial = optuna.Trial(study, study.get_trials(deepcopy=False)[self.number]._trial_id)
         trial.report(value, part)
         if trial.should_prune():
@@ -226,6 +226,11 @@ def trial_of_process() -> RunningTrial | None:
         return None
     path, _, number = said.rpartition(":")
     return RunningTrial(Path(path), int(number))
+
+
+def open_study(path: Path) -> optuna.Study:
+    """The study in a file that a search has written."""
+    return optuna_module().load_study(study_name=path.stem, storage=_storage(path))
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from dfkd_exp.errors import ConfigError
-from dfkd_exp.study import Search, space_and_fixed
+from dfkd_exp.errors import ConfigError, Pruned
+from dfkd_exp.study import RunningTrial, Search, open_study, space_and_fixed
 
 LR = "distillation.lr=tag(log,interval(0.001,0.01))"
 SPACE = {"x": FloatDistribution(-1, 1)}
@@ -54,7 +54,7 @@ def parabola(folder: Path, started: list):
 
 
 def trials(search):
-    return search._study().get_trials()
+    return open_study(search.path).get_trials()
 
 
 def test_a_figure_that_is_no_number_is_a_failed_trial_and_the_study_goes_on_where_it_was(tmp_path):
@@ -156,3 +156,49 @@ def test_a_study_looks_at_no_test_set_unless_told():
     assert Search(Path("s.journal"), SPACE, []).objective == "agreement_held_out"
     with pytest.raises(ConfigError):
         Search(Path("s.journal"), SPACE, [], objective="best")
+
+
+def test_a_trial_that_is_worse_than_the_others_at_the_same_moment_is_ended(tmp_path):
+    search = Search(tmp_path / "s.journal", SPACE, [], prune=True)
+    study = search._study()
+    for height in (0.7, 0.8, 0.9, 0.95):
+        trial = study.ask(SPACE)
+        for part in range(1, 5):
+            RunningTrial(search.path, trial.number).report(height + part / 100, part)
+        study.tell(trial, height)
+    good, bad = (RunningTrial(search.path, study.ask(SPACE).number) for _ in range(2))
+    for trial in (good, bad):
+        trial.report(0.5, 1)  # too early to say
+    good.report(0.96, 2)
+    with pytest.raises(Pruned, match=r"agreement 60\.00 % after 2 tenths"):
+        bad.report(0.6, 2)
+
+
+def test_a_search_that_prunes_hears_of_its_trials_on_the_way(dfkd):
+    ran = dfkd(
+        "-m", "hydra/sweeper=study", "hydra.sweeper.trials=1", "hydra.sweeper.prune=true", LR, "scale=smoke", "trainer=cpu",
+        "reconstruction.images_per_class=100", "distillation.epochs=5", f"outputs={Path.cwd() / 'outputs'}", small=False,
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    [journal] = ran.outputs.glob("studies/*.journal")
+    [trial] = open_study(journal).get_trials()
+    assert sorted(trial.intermediate_values) == [2, 4, 6, 8]
+    assert trial.value == ran.result["agreement_held_out"]
+
+
+def test_a_job_that_was_pruned_is_neither_done_nor_failed(dfkd, monkeypatch):
+    import dfkd_exp.pipeline
+
+    def pruned(*_):
+        raise Pruned("it was worse")
+
+    monkeypatch.setattr(dfkd_exp.pipeline, "run", pruned)
+    ran = dfkd("-m", "hydra/sweeper=study", "hydra.sweeper.trials=2", LR)
+    assert ran.code == 0
+    assert "2 of 2 trials (2 pruned)" in ran.out
+    assert "ended early: it was worse" in ran.out
+
+
+def test_pruning_needs_what_is_known_on_the_way():
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.prune=true needs"):
+        Search(Path("s.journal"), SPACE, [], objective="reconstruction_loss", prune=True)
