@@ -8,42 +8,26 @@ import traceback
 from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
-from dfkd_exp import console
+from dfkd_exp import console, sweep
 from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, register, typed
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
-from dfkd_exp.jobs import Job, run_jobs, single_run
+from dfkd_exp.jobs import single_run
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.runs import ERROR, LOG, PICTURE, PRUNED, RESULT, STDERR, at_work, plan_sweep, stop_without_parent
+from dfkd_exp.runs import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work, stop_without_parent
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata",),
     "release": ("student", "reconstruction", "optimizer", "engine", "distillation", "source"),
 }
 """Per pipeline, the groups that it does not reach."""
-
-_failures: list[Exception] = []
-"""What went wrong in the job, or in a sweep's jobs; the exit code follows from it."""
-
-
-_sweeps: list[DictConfig] = []
-"""The config of the sweep that has begun and not ended."""
-
-
-def job_failed(error: Exception) -> None:
-    """The command will not leave with 0."""
-    _failures.append(error)
 
 
 def main() -> None:
@@ -56,8 +40,8 @@ def main() -> None:
     register()
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
-    _failures.clear()
-    _sweeps.clear()
+    sweep.failures.clear()
+    sweep.begun.clear()
     stop_without_parent()
     if not ranks_of_process().first:
         console.be_quiet()
@@ -67,16 +51,16 @@ def main() -> None:
         console.error(explain(error))
         sys.exit(2)
     except Exception as error:
-        if not _sweeps:
+        if not sweep.begun:
             raise
-        _end_without_launcher(error)
+        sweep.end_without_launcher(error)
     except KeyboardInterrupt:
         console.error("interrupted; the same command continues where it was")
         sys.exit(130)
     finally:
         leave()
-    if _failures:
-        sys.exit(2 if all(isinstance(error, ConfigError) for error in _failures) else 1)
+    if sweep.failures:
+        sys.exit(2 if all(isinstance(error, ConfigError) for error in sweep.failures) else 1)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -84,22 +68,16 @@ def _hydra_main(settings: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        refuse_launcher(hydra_config)
-        if hydra_config.mode is RunMode.MULTIRUN and _launched_by(
-            hydra_config, "RayLauncher", "SlurmLauncher", "LocalLauncher"
-        ):
-            # In a process of its own: if that is killed, the launcher's worker is not, and says so.
-            overrides = list(hydra_config.overrides.task)
-            job = Job(" ".join(overrides), folder, single_run(overrides, hydra_config.overrides.hydra, folder))
-            if any(run_jobs([job], at_once=1)):
-                job_failed(DfkdError("the job failed"))
+        sweep.refuse_launcher(hydra_config)
+        if sweep.is_sent_elsewhere(hydra_config):
+            sweep.run_as_process(hydra_config, folder)
             return
         _job(settings, folder, list(hydra_config.overrides.task))
     except Pruned as pruned:
         (folder / PRUNED).write_text(f"{pruned}\n")
         console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
-        job_failed(error)
+        sweep.failures.append(error)
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
         if begun or not isinstance(error, DfkdError | OSError):
             with suppress(OSError):  # a full disk
@@ -143,83 +121,9 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
         result = run(config, folder, overrides)
         if result is not None:
             console.show(run_table(result))
-            console.show(escape(f"result   {_short(folder / RESULT)}\npicture  {_short(folder / PICTURE)}"))
-
-
-def refuse_launcher(settings: Any) -> None:
-    """Raise ConfigError for launchers that do something else than they seem to."""
-    if settings.mode is not RunMode.MULTIRUN:
-        return
-    if _launched_by(settings, "JoblibLauncher"):
-        raise ConfigError(
-            "hydra/launcher=joblib ends a sweep when one of its jobs is killed, and gives each job all threads; "
-            "use hydra/launcher=processes"
-        )
-    if _launched_by(settings, "RayLauncher") and settings.launcher.ray.remote.get("max_retries") != 0:
-        raise ConfigError(
-            "hydra/launcher=ray starts a job whose machine is lost up to three times more, in the same folder; "
-            "use hydra/launcher=ray_jobs, or say +hydra.launcher.ray.remote.max_retries=0"
-        )
-
-
-def _launched_by(settings: Any, *names: str) -> bool:
-    return str(settings.launcher.get("_target_")).endswith(names)
-
-
-class SweepTable(Callback):
-    """Writes what a sweep is going to run, prints its table at its end, and names the jobs that failed."""
-
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        _sweeps.append(config)
-        if ranks_of_process().first:
-            plan_sweep(Path(config.hydra.sweep.dir), _planned(config))
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from dfkd_exp.report.paper import paper_rows, show, write_tables
-        from dfkd_exp.report.tables import read_results, sweep_table
-
-        _sweeps.clear()
-        folder = Path(config.hydra.sweep.dir)
-        results, failed = read_results(folder)
-        with console.log_to(folder / LOG):
-            if results and config.table:
-                rows = paper_rows(results, config.table)
-                console.show(show(rows))
-                for path in write_tables(folder, rows):
-                    console.show(escape(f"table    {_short(path)}"))
-            elif results:
-                console.show(sweep_table(results))
-            if failed and not _failures:  # it was in another process
-                job_failed(DfkdError(f"{len(failed)} jobs left no result"))
-            for job in failed:
-                said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
-                console.error(f"job {job.name} failed: {_short(said)}")
-            if next(folder.glob("*/wandb/offline-run-*"), None):
-                console.show(escape(f"W&B      wandb sync {_short(folder)}/*/wandb/offline-run-*"))
-            done = f"{len(results)} of {len(results) + len(failed)} jobs done"
-            console.show(escape(f"sweep    {_short(folder)}: {done}"))
-
-
-def _end_without_launcher(error: Exception) -> None:
-    """The table of what is done, when the launcher has lost a job and left: those of submitit and Ray do, with a machine that dies."""
-    config = _sweeps[0]
-    job_failed(error)
-    console.error(
-        f"{config.hydra.runtime.choices['hydra/launcher']} ended the sweep: {type(error).__name__}: {str(error).strip().splitlines()[0]}; "
-        f"jobs that it has started may go on (dfkd-status {_short(Path(config.hydra.sweep.dir))}); the same command again runs the rest"
-    )
-    SweepTable().on_multirun_end(config)
-
-
-def _planned(config: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job of a grid; None for a sweeper that decides as it goes."""
-    sweeper = config.hydra.sweeper
-    if not str(sweeper.get("_target_")).endswith(".BasicSweeper"):
-        return None
-    params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
-    [jobs] = BasicSweeper.split_arguments(parsed, None)
-    return jobs
+            console.show(
+                escape(f"result   {console.short(folder / RESULT)}\npicture  {console.short(folder / PICTURE)}")
+            )
 
 
 def _in_one_line(error: Exception, folder: Path) -> str:
@@ -228,18 +132,12 @@ def _in_one_line(error: Exception, folder: Path) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename or folder}; mend that, and the same command continues where it was"
-    return f"{type(error).__name__}: {error}; the traceback is in {_short(folder / ERROR)}"
+    return f"{type(error).__name__}: {error}; the traceback is in {console.short(folder / ERROR)}"
 
 
 def _run_name() -> str:
     """Sorts by time, and is unique for runs that start in the same second; the same in all processes of one run."""
     return shared_name() or f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
-
-
-def _short(path: Path) -> str:
-    """Relative to the working directory, if it is inside it."""
-    path = path.absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _first_comment(path: Path) -> str:

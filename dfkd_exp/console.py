@@ -71,6 +71,12 @@ def _complain(label: str, text: str) -> None:
         target.file.flush()
 
 
+def short(path: Path) -> str:
+    """Relative to the working directory, if it is inside it."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def duration(seconds: float) -> str:
     """``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 100:

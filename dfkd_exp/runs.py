@@ -59,6 +59,14 @@ def plan_sweep(folder: Path, jobs: Sequence[Sequence[str]] | None) -> None:
     (folder / SWEEP).write_text(json.dumps(plan, indent=2) + "\n")
 
 
+def planned_jobs(folder: Path) -> list[list[str]]:
+    """The overrides of a sweep's jobs, as far as they are known beforehand."""
+    try:
+        return json.loads((folder / SWEEP).read_text())["jobs"] or []
+    except (OSError, ValueError, KeyError):
+        return []
+
+
 PARENT = "DFKD_PARENT"
 """Set for processes that a sweep, or a run of several processes, starts: the one that is to outlive them."""
 SECONDS_TO_STOP = 60.0

@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dfkd_exp"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-HYDRA = {"app.py", "config.py"}
+HYDRA = {"app.py", "config.py", "sweep.py"}
 LIGHTNING = {
     "trainer.py",
     "ranks.py",

@@ -18,7 +18,7 @@ from rich.table import Table
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.tables import percent
-from dfkd_exp.runs import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running
+from dfkd_exp.runs import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running, planned_jobs
 
 STATES = {
     "done": "green",
@@ -63,11 +63,10 @@ def status_of(folder: Path, overrides: list[str] | None = None) -> Status:
 
 def read_sweep(folder: Path) -> list[Status]:
     """The jobs of a sweep, in the order of their numbers; or the one run in ``folder``."""
-    sweep = _json(folder / SWEEP)
     numbers = {int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()}
-    if sweep is None and not numbers:
+    if not (folder / SWEEP).is_file() and not numbers:
         return [status_of(folder)]
-    planned = (sweep or {}).get("jobs") or []
+    planned = planned_jobs(folder)
     numbers |= set(range(len(planned)))
     return [status_of(folder / str(n), planned[n] if n < len(planned) else None) for n in sorted(numbers)]
 

@@ -50,9 +50,9 @@ class ProcessesLauncher(Launcher):
         return in_groups(found, wanted)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from dfkd_exp.app import job_failed
         from dfkd_exp.errors import ConfigError, DfkdError
         from dfkd_exp.jobs import Job, run_jobs, single_run
+        from dfkd_exp.sweep import failures
 
         assert self.config is not None
         if self.jobs is not None and self.jobs < 1:
@@ -66,6 +66,6 @@ class ProcessesLauncher(Launcher):
             jobs.append(Job(" ".join(filter_overrides(overrides)), folder, arguments))
         codes = run_jobs(jobs, self.at_once, self._gpus())
         if any(codes):
-            job_failed(DfkdError(f"{sum(map(bool, codes))} jobs failed"))
+            failures.append(DfkdError(f"{sum(map(bool, codes))} jobs failed"))
         # A failure that is returned to Hydra ends the sweep without its table.
         return [JobReturn(overrides=list(o), status=JobStatus.COMPLETED) for o in job_overrides]

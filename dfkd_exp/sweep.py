@@ -1,0 +1,119 @@
+"""A sweep around its jobs: what it plans, what it refuses, its table at the end, and what failed, wherever the jobs ran."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.markup import escape
+
+from dfkd_exp import console
+from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.jobs import Job, run_jobs, single_run
+from dfkd_exp.ranks import ranks_of_process
+from dfkd_exp.runs import ERROR, LOG, STDERR, plan_sweep, planned_jobs
+
+failures: list[Exception] = []
+"""What went wrong in the run, or in a sweep's jobs; the command's exit code follows from it."""
+
+begun: list[DictConfig] = []
+"""The config of the sweep that has begun and not ended."""
+
+
+class SweepTable(Callback):
+    """Writes what a sweep is going to run, prints its table at its end, and names the jobs that failed."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        begun.append(config)
+        if ranks_of_process().first:
+            plan_sweep(Path(config.hydra.sweep.dir), _grid(config))
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from dfkd_exp.report.paper import paper_rows, show, write_tables
+        from dfkd_exp.report.tables import read_results, sweep_table
+
+        begun.clear()
+        folder = Path(config.hydra.sweep.dir)
+        results, failed = read_results(folder)
+        not_started = [number for number in range(len(planned_jobs(folder))) if not (folder / str(number)).is_dir()]
+        with console.log_to(folder / LOG):
+            if results and config.table:
+                rows = paper_rows(results, config.table)
+                console.show(show(rows))
+                for path in write_tables(folder, rows):
+                    console.show(escape(f"table    {console.short(path)}"))
+            elif results:
+                console.show(sweep_table(results))
+            if (failed or not_started) and not failures:  # it was in another process
+                failures.append(DfkdError("jobs left no result"))
+            for job in failed:
+                said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
+                console.error(f"job {job.name} failed: {console.short(said)}")
+            if not_started:
+                console.error(f"not started: job {', '.join(map(str, not_started))}")
+            if next(folder.glob("*/wandb/offline-run-*"), None):
+                console.show(escape(f"W&B      wandb sync {console.short(folder)}/*/wandb/offline-run-*"))
+            done = f"{len(results)} of {len(results) + len(failed) + len(not_started)} jobs done"
+            console.show(escape(f"sweep    {console.short(folder)}: {done}"))
+
+
+def _grid(config: DictConfig) -> list[list[str]] | None:
+    """The overrides of each job of a grid; None for a sweeper that decides as it goes."""
+    sweeper = config.hydra.sweeper
+    if not str(sweeper.get("_target_")).endswith(".BasicSweeper"):
+        return None
+    params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
+    [jobs] = BasicSweeper.split_arguments(parsed, None)
+    return jobs
+
+
+def end_without_launcher(error: Exception) -> None:
+    """The table of what is done, when the launcher has left with an error: those of submitit and Ray do, when a machine dies."""
+    config = begun[0]
+    failures.append(error)
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    folder = console.short(Path(config.hydra.sweep.dir))
+    console.error(
+        f"{launcher} ended the sweep: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}; jobs that it has started "
+        f"may go on (dfkd-status {folder}); the same command again runs the rest"
+    )
+    SweepTable().on_multirun_end(config)
+
+
+def refuse_launcher(settings: Any) -> None:
+    """Raise ConfigError for launchers that do something else than they seem to. ``settings``: Hydra's own config of the job."""
+    if settings.mode is not RunMode.MULTIRUN:
+        return
+    if _launched_by(settings, "JoblibLauncher"):
+        raise ConfigError(
+            "hydra/launcher=joblib ends a sweep when one of its jobs is killed, and gives each job all threads; "
+            "use hydra/launcher=processes"
+        )
+    if _launched_by(settings, "RayLauncher") and settings.launcher.ray.remote.get("max_retries") != 0:
+        raise ConfigError(
+            "hydra/launcher=ray starts a job whose machine is lost up to three times more, in the same folder; "
+            "use hydra/launcher=ray_jobs, or say +hydra.launcher.ray.remote.max_retries=0"
+        )
+
+
+def is_sent_elsewhere(settings: Any) -> bool:
+    """Whether this process is a worker of Ray or submitit, and not the job itself."""
+    return settings.mode is RunMode.MULTIRUN and _launched_by(settings, "RayLauncher", "SlurmLauncher", "LocalLauncher")
+
+
+def run_as_process(settings: Any, folder: Path) -> None:
+    """Run the job of a worker as a process of its own: if that is killed, the worker is not, and the sweep hears of it."""
+    overrides = list(settings.overrides.task)
+    job = Job(" ".join(overrides), folder, single_run(overrides, settings.overrides.hydra, folder))
+    if any(run_jobs([job], at_once=1)):
+        failures.append(DfkdError("the job failed"))
+
+
+def _launched_by(settings: Any, *names: str) -> bool:
+    return str(settings.launcher.get("_target_")).endswith(names)
