@@ -1,0 +1,98 @@
+"""Around a sweep's jobs: what is planned, which launchers are refused, jobs in processes of their own, a launcher that leaves."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from dfkd_exp import sweep
+from dfkd_exp.config import CONF, register
+from dfkd_exp.errors import ConfigError
+
+RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
+
+
+def launched(target, mode=RunMode.MULTIRUN, **fields):
+    return OmegaConf.create({"mode": mode, "launcher": {"_target_": target, **fields}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (launched("hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"), "hydra/launcher=processes"),
+        (launched(RAY, ray={"remote": {}}), "max_retries=0"),
+        (launched(RAY, ray={"remote": {"max_retries": 3}}), "hydra/launcher=ray_jobs"),
+    ],
+)
+def test_launchers_that_do_something_else_than_they_seem_to_are_refused(settings, said):
+    with pytest.raises(ConfigError, match=said):
+        sweep.refuse_launcher(settings)
+
+
+def test_other_launchers_are_not():
+    sweep.refuse_launcher(launched(RAY, ray={"remote": {"max_retries": 0}}))
+    sweep.refuse_launcher(launched("hydra_plugins.dfkd_processes.ProcessesLauncher"))
+    sweep.refuse_launcher(launched(RAY, mode=RunMode.RUN, ray={"remote": {}}))
+
+
+@pytest.mark.parametrize(
+    ("name", "elsewhere"), [(RAY, True), ("hydra_plugins.x.SlurmLauncher", True), ("x.BasicLauncher", False)]
+)
+def test_workers_of_ray_and_submitit_are_not_the_job(name, elsewhere):
+    assert sweep.is_sent_elsewhere(launched(name)) is elsewhere
+    assert not sweep.is_sent_elsewhere(launched(name, mode=RunMode.RUN))
+
+
+def test_what_a_grid_will_run_is_written_down_before_it_does(dfkd):
+    ran = dfkd("sweep=seeds", "seed=4,2", "student.kwargs.width=4,8")
+    assert ran.code == 0, ran.err
+    [plan] = ran.outputs.glob("runs/digits/*/sweep.json")
+    jobs = json.loads(plan.read_text())["jobs"]
+    picked = [[o for o in job if o.startswith(("seed", "student"))] for job in jobs]
+    assert picked == [[f"seed={seed}", f"student.kwargs.width={width}"] for seed in (4, 2) for width in (4, 8)]
+    for number, job in enumerate(jobs):
+        result = json.loads((plan.parent / str(number) / "result.json").read_text())
+        assert sorted(result["overrides"]) == sorted(job)
+
+
+def test_a_launcher_that_leaves_with_an_error_leaves_the_table_and_the_exit_code(dfkd, monkeypatch):
+    """As those of submitit and Ray do when a machine is lost: one job is done, one was never begun."""
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    real = BasicLauncher.launch
+
+    def launch(self, job_overrides, initial_job_idx):
+        real(self, job_overrides[:1], initial_job_idx)
+        raise RuntimeError("the machine is gone\nfor good")
+
+    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    ran = dfkd("-m", "student.kwargs.width=4,8")
+    assert ran.code == 1
+    assert "basic ended the sweep: RuntimeError: the machine is gone; jobs that it has started may go on" in ran.err
+    assert "not started: job 1" in ran.err
+    assert "1 of 2 jobs done" in ran.out
+
+
+@pytest.mark.parametrize(("name", "plugin"), [("slurm", "hydra_submitit_launcher"), ("ray_jobs", "hydra_ray_launcher")])
+def test_the_clusters_launchers_compose(name, plugin, dfkd):
+    if not find_spec(f"hydra_plugins.{plugin}"):
+        ran = dfkd("-m", f"hydra/launcher={name}", "seed=0,1")
+        assert ran.code == 2
+        assert "is not installed: pip install 'dfkd_exp[" in ran.err
+        return
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[f"hydra/launcher={name}"], return_hydra_config=True)
+    sweep.refuse_launcher(OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": config.hydra.launcher}))
+
+
+def test_every_launcher_that_needs_an_extra_names_one_there_is():
+    from dfkd_exp.config import EXTRAS
+
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    for extra in EXTRAS.values():
+        assert f"\n{extra} = [" in project
