@@ -148,3 +148,44 @@ def test_an_interrupt_stops_them_all(script, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_jobs(jobs, at_once=2)
     assert time.monotonic() - started < 30
+
+
+CHILD = """
+import pathlib, sys, time
+from dfkd_exp.runs import stop_without_parent
+stop_without_parent()
+place = pathlib.Path(sys.argv[1])
+(place / "begun").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    (place / "stopped").touch()
+"""
+PARENT = """
+import os, subprocess, sys, time
+from dfkd_exp.runs import with_parent
+subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], env=with_parent(os.environ), start_new_session=True)
+time.sleep(60)
+"""
+
+
+def waited_for(path: Path, seconds: float = 30) -> bool:
+    until = time.monotonic() + seconds
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    return path.exists()
+
+
+def test_jobs_stop_when_the_sweep_is_killed(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), CHILD], env=environment)
+    assert waited_for(tmp_path / "begun")
+    parent.kill()
+    parent.wait()
+    assert waited_for(tmp_path / "stopped")
+
+
+def test_a_jobs_session_is_its_own_so_that_ctrl_c_comes_from_the_sweep_alone(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("HERE", str(tmp_path / "session"))
+    assert run_jobs([script(0, "import os; open(os.environ['HERE'], 'w').write(str(os.getsid(0)))")], at_once=1) == [0]
+    assert int((tmp_path / "session").read_text()) != os.getsid(0)
