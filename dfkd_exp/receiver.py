@@ -35,6 +35,8 @@ from dfkd_exp.study import trial_of_process
 from dfkd_exp.workshop import LazyData, Workshop, load_network, weights_bytes
 
 SIGNALS = "signals.safetensors"
+TRAINING_IMAGES = 10_000
+"""Of the training set, from its end, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
 
 
 def in_units(workshop: Workshop, release: Release, teacher: nn.Module) -> Metadata:
@@ -186,12 +188,14 @@ def make_student(
 def evaluate(
     workshop: Workshop, release: Release, receiver: Teacher, student: Artifact, settings: Student, data: LazyData
 ) -> Artifact:
-    """True accuracy of student and teacher on the test set, and their agreement there; ``null`` where there is no data."""
+    """True accuracy of student and teacher on the test set, and their agreement there and on training images; ``null`` where there is
+    no data."""
     identity = {"release": release.digest, "student": student.digest, "data": data.fingerprint}
 
     def make(folder: Path) -> dict[str, Any]:
         if not data.settings.available:
-            return {"accuracy": None, "teacher_accuracy": None, "agreement": None, "test_images": 0}
+            none = dict.fromkeys(("accuracy", "teacher_accuracy", "agreement", "agreement_training"))
+            return {**none, "test_images": 0}
         test = data.images.test
         if data.images.shape != release.inputs.shape:
             raise DfkdError(
@@ -203,13 +207,16 @@ def evaluate(
                 f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
             )
         networks = (load_network(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
-        student_logits, teacher_logits = (
-            predict_logits(n.to(workshop.device), test.images, release.inputs) for n in networks
+        training = data.images.train.images[-TRAINING_IMAGES:]
+        (student_logits, teacher_logits), on_training = (
+            [predict_logits(n.to(workshop.device), images, release.inputs) for n in networks]
+            for images in (test.images, training)
         )
         return {
             "accuracy": accuracy(student_logits, test.labels),
             "teacher_accuracy": accuracy(teacher_logits, test.labels),
             "agreement": agreement(student_logits, teacher_logits),
+            "agreement_training": agreement(*on_training),
             "test_images": len(test),
         }
 

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 OBJECTIVES = {
     "agreement_held_out": "maximize",
     "reconstruction_loss": "minimize",
+    "agreement_training": "maximize",
     "agreement": "maximize",
     "accuracy": "maximize",
 }
-"""What may be searched for, by its name in result.json. The last two need the test set's images or labels, and so are never the default."""
+"""What may be searched for, by its name in result.json. The first two need no data, the third training images; the last two look at the
+test set, and so are never the default."""
 OF_A_WORKER = ("outputs", "trainer", "logger", "name")
 """What each worker may have otherwise: where and how it computes."""
 SAMPLERS = ("tpe", "random")

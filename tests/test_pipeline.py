@@ -25,7 +25,7 @@ def test_a_run_leaves_result_config_picture_and_log(dfkd):
     ran = dfkd()
     assert ran.code == 0, ran.err
     [folder] = ran.outputs.glob("runs/digits/*")
-    assert {"result.json", "config.yaml", "reconstructions.png", "log.txt", "logs"} == {
+    assert {"result.json", "config.yaml", "job.json", "reconstructions.png", "log.txt", "logs"} == {
         path.name for path in folder.iterdir()
     }
     result_schema = json.loads((PACKAGE / "schemas" / "result-v1.schema.json").read_text())
@@ -193,9 +193,11 @@ def test_both_sides_of_the_wall_find_what_the_whole_finds(dfkd, tmp_path):
     assert alone["teacher_accuracy"] is None
     assert alone["teacher_accuracy_by_owner"] == whole["teacher_accuracy"]
     assert alone["agreement_held_out"] == whole["agreement_held_out"]
+    assert alone["agreement_training"] is None
     assert alone["phases"]["reconstruction"]["reused"], "the same release, the same images"
     measured = dfkd("pipeline=from_release", f"release={tmp_path / 'published'}", "data=digits").result
     assert measured["accuracy"] == whole["accuracy"]
+    assert measured["agreement_training"] == whole["agreement_training"] != whole["agreement"]
     wrong = dfkd("pipeline=from_release", f"release={tmp_path / 'published'}", "data=digits", "data.pad=2")
     assert wrong.code == 1
     assert "the release is for images of shape [1, 8, 8]" in wrong.err

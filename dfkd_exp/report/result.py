@@ -41,6 +41,7 @@ def build_result(
         "accuracy": evaluation["accuracy"],
         "agreement": evaluation["agreement"],
         "agreement_held_out": student["agreement_held_out"],
+        "agreement_training": evaluation["agreement_training"],
         "teacher_accuracy": evaluation["teacher_accuracy"],
         "teacher_accuracy_by_owner": release.teacher_accuracy,
         "test_images": evaluation["test_images"],
