@@ -58,6 +58,11 @@ class SweepTable(Callback):
                 console.error(f"not started: job {', '.join(map(str, not_started))}")
             if next(folder.glob("*/wandb/offline-run-*"), None):
                 console.show(escape(f"W&B      wandb sync {console.short(folder)}/*/wandb/offline-run-*"))
+            if results:
+                from dfkd_exp.report.page import write_report
+                from dfkd_exp.report.summary import read
+
+                console.show(escape(f"report   {console.short(write_report(read(folder), folder))}"))
             done = f"{len(results)} of {len(results) + len(failed) + len(not_started)} jobs done"
             console.show(escape(f"sweep    {console.short(folder)}: {done}"))
 

@@ -1,0 +1,46 @@
+"""``dfkd-report``: the report of a sweep, or what differs between two."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.markup import escape
+
+from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.report.compare import compared
+from dfkd_exp.report.page import write_report
+from dfkd_exp.report.status import newest
+from dfkd_exp.report.summary import in_words, read
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="dfkd-report",
+        description="One HTML file of a sweep, and its table and drawings for papers; or two sweeps compared.",
+    )
+    parser.add_argument(
+        "folder", nargs="?", default="outputs", type=Path, help="a sweep, a run, or the outputs: the newest in them"
+    )
+    parser.add_argument(
+        "other", nargs="?", type=Path, help="another one: what changed in config and figures, FOLDER first"
+    )
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to write (default: in the sweep's folder)")
+    said = parser.parse_args()
+    try:
+        sweep = read(newest(said.folder))
+        if said.other is not None:
+            console.show(compared(sweep, read(newest(said.other))))
+            return
+        page = write_report(sweep, said.to or sweep.folder)
+        for sentence in in_words(sweep):
+            console.show(escape(sentence))
+        console.show(escape(f"report   {console.short(page)}"))
+    except DfkdError as error:
+        console.error(str(error))
+        sys.exit(2)
+    except OSError as error:
+        console.error(f"{error.strerror}: {error.filename}")
+        sys.exit(1)

@@ -1,0 +1,238 @@
+"""The report of a sweep: one HTML file that needs no server and no network, and the same as Markdown, CSV, LaTeX, SVG and PNG."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from string import Template
+
+from dfkd_exp.report.figures import accuracy_against, curves, png, svg
+from dfkd_exp.report.summary import Setting, Sweep, in_words
+from dfkd_exp.runs import PICTURE, SWEEP
+from dfkd_exp.store import write_atomically
+
+TEMPLATE = Path(__file__).with_name("page.html")
+MOST_PICTURES = 24
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its heading, what it says, its text, and the number that it is sorted by."""
+
+    name: str
+    meaning: str
+    text: Callable[[Setting], str]
+    value: Callable[[Setting], float | None]
+
+
+COLUMNS = (
+    Column(
+        "accuracy %", "True accuracy of the student on the test set after the last epoch. A dash: there was no test set.",
+        lambda s: s.accuracy.text(), lambda s: s.accuracy.mean,
+    ),
+    Column("teacher %", "The teacher's on the same images.", lambda s: s.teacher.text(), lambda s: s.teacher.mean),
+    Column(
+        "agreement %", "How often student and teacher say the same of a test image, right or wrong.",
+        lambda s: s.percent("agreement").text(), lambda s: s.percent("agreement").mean,
+    ),
+    Column(
+        "held out %", "The same of reconstructions that the student was not trained on: needs no data, and is easier.",
+        lambda s: s.percent("agreement_held_out").text(), lambda s: s.percent("agreement_held_out").mean,
+    ),
+    Column(
+        "bytes", "Of the metadata, or of the real images that stand in its place; 0: nothing was published.",
+        lambda s: f"{s.num_bytes:,}", lambda s: s.num_bytes,
+    ),
+    Column(
+        "images", "How many the student was trained on.", lambda s: f"{s.results[0]['images']:,}", lambda s: s.results[0]["images"]
+    ),
+    Column(
+        "seconds", "Of all phases, the teacher's training too, when they were computed; other work may have run beside them.",
+        lambda s: s.seconds.text(0), lambda s: s.seconds.mean,
+    ),
+    Column("seeds", "How many runs the means are of.", lambda s: str(len(s.results)), lambda s: len(s.results)),
+)  # fmt: skip
+
+
+def write_report(sweep: Sweep, folder: Path) -> Path:
+    """Write ``report.html`` and, beside it, the table as ``report.md``, ``.csv`` and ``.tex`` and the drawings; the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
+    if series := _student_curves(sweep):
+        drawings["student-loss"] = curves(series, "the student's loss")
+    for name, drawing in drawings.items():
+        write_atomically(folder / f"{name}.svg", svg(drawing, for_page=False).encode())
+        write_atomically(folder / f"{name}.png", png(drawing))
+    rows = [[str(n), s.title, *(c.text(s) for c in COLUMNS)] for n, s in enumerate(sweep.settings, 1)]
+    headings = ["no", "setting", *(column.name for column in COLUMNS)]
+    write_atomically(folder / "report.md", _markdown(sweep, headings, rows).encode())
+    write_atomically(folder / "report.csv", _csv(headings, rows).encode())
+    write_atomically(folder / "report.tex", _latex(headings, rows).encode())
+    page = _page(sweep, {name: svg(drawing, for_page=True) for name, drawing in drawings.items()})
+    write_atomically(folder / "report.html", page.encode())
+    return folder / "report.html"
+
+
+CAPTIONS = {
+    "accuracy-bytes": (
+        "Accuracy against bytes",
+        "Each point is a setting, by its number in the table; bars are deviations over seeds. The line joins those of which no other is as "
+        "accurate for fewer bytes.",
+    ),
+    "accuracy-seconds": ("Accuracy against seconds", "What each setting cost to compute, teacher included."),
+    "student-loss": ("The students' training", "Loss over the epochs, of the first seed of each setting."),
+}
+
+
+def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
+    charts = []
+    for name, drawing in drawings.items():
+        title, caption = CAPTIONS[name]
+        labelled = drawing.replace("<svg", f'<svg role="img" aria-label="{escape(title)}: {escape(caption)}"', 1)
+        charts.append(
+            f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(title)}</h2>'
+            f"<figure>{labelled}<figcaption>{escape(caption)}</figcaption></figure></section>"
+        )
+    first = sweep.settings[0].results[0] if sweep.settings else None
+    done = len(sweep.jobs) - len(sweep.unfinished)
+    name = first["name"] if first else sweep.folder.parent.name
+    return Template(TEMPLATE.read_text()).substitute(
+        title=escape(f"{name}: {len(sweep.settings)} setting{'s' if len(sweep.settings) != 1 else ''}"),
+        about=escape(
+            f"{sweep.folder.name}; {done} of {len(sweep.jobs)} jobs done; written {datetime.now():%Y-%m-%d %H:%M}"
+        ),
+        words="".join(f"<li>{escape(sentence)}</li>" for sentence in in_words(sweep)),
+        missing=_missing(sweep),
+        table=_table(sweep.settings),
+        columns="".join(f"<dt>{escape(column.name)}</dt><dd>{escape(column.meaning)}</dd>" for column in COLUMNS),
+        charts="\n".join(charts),
+        pictures=_pictures(sweep),
+        commands=escape(_commands(sweep)),
+        machine=escape(_machine(first)),
+    )
+
+
+def _missing(sweep: Sweep) -> str:
+    if not sweep.unfinished:
+        return ""
+    rows = "".join(
+        f'<li><span class="bad">{escape(job.state)}</span> {escape(job.title)} <span class="soft">{escape(job.doing)}</span></li>'
+        for job in sweep.unfinished
+    )
+    return (
+        f'<section aria-labelledby="missing"><h2 id="missing">Without a result</h2><p>{len(sweep.unfinished)} of {len(sweep.jobs)} jobs; '
+        f"none of the figures below counts them. The same command again runs them.</p><ul>{rows}</ul></section>"
+    )
+
+
+def _table(settings: Sequence[Setting]) -> str:
+    names = ["no", "setting", *(column.name for column in COLUMNS)]
+    heads = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in names
+    )
+    lines = []
+    for number, setting in enumerate(settings, 1):
+        cells = [f'<td data-value="{number}">{number}</td><td>{escape(setting.title)}</td>']
+        for column in COLUMNS:
+            value = column.value(setting)
+            cells.append(f'<td data-value="{"" if value is None else value}">{escape(column.text(setting))}</td>')
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _pictures(sweep: Sweep) -> str:
+    shown: list[str] = []
+    for number, setting in enumerate(sweep.settings, 1):
+        folder = _folder_of(sweep, setting)
+        if folder is None or not (folder / PICTURE).is_file() or len(shown) == MOST_PICTURES:
+            continue
+        content = base64.b64encode((folder / PICTURE).read_bytes()).decode()
+        text = f"{number}. {setting.title}: {setting.shown}"
+        shown.append(
+            f'<figure><img loading="lazy" alt="What the student of {escape(setting.title, quote=True)} was trained on, a row per class" '
+            f'src="data:image/png;base64,{content}"><figcaption>{escape(text)}</figcaption></figure>'
+        )
+    if not shown:
+        return ""
+    return (
+        '<section aria-labelledby="pictures"><h2 id="pictures">What the students saw</h2>'
+        f'<div class="pictures">{"".join(shown)}</div></section>'
+    )
+
+
+def _folder_of(sweep: Sweep, setting: Setting) -> Path | None:
+    """The folder of the first of a setting's runs."""
+    wanted = setting.results[0]
+    for job in sweep.jobs:
+        if (
+            job.result is not None
+            and job.result["overrides"] == wanted["overrides"]
+            and job.result["seed"] == wanted["seed"]
+        ):
+            return job.folder
+    return None
+
+
+def _student_curves(sweep: Sweep) -> list[tuple[str, list[float], list[float]]]:
+    series = []
+    for number, setting in enumerate(sweep.settings, 1):
+        folder = _folder_of(sweep, setting)
+        path = folder / "logs" / "student" / "metrics.csv" if folder else None
+        if path is None or not path.is_file():
+            continue  # reused from the store, or another logger
+        rows = list(csv.DictReader(path.open()))
+        points = [(float(row["epoch"]), float(row["loss"])) for row in rows if row.get("loss") and row.get("epoch")]
+        if points:
+            series.append((f"{number}. {setting.title}", [x for x, _ in points], [y for _, y in points]))
+    return series
+
+
+def _commands(sweep: Sweep) -> str:
+    from dfkd_exp.report.status import _json
+
+    plan = _json(sweep.folder / SWEEP)
+    if plan:
+        return " ".join(plan["command"])
+    return "\n".join(
+        "dfkd " + " ".join(result["overrides"]) for setting in sweep.settings for result in setting.results
+    )
+
+
+def _machine(result: dict | None) -> str:
+    if result is None:
+        return ""
+    libraries = ", ".join(f"{name} {number}" for name, number in result["libraries"].items())
+    return f"dfkd_exp {result['code_version']}; {result['machine']}; Python {result['python']}; {libraries}"
+
+
+def _markdown(sweep: Sweep, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"- {sentence}" for sentence in in_words(sweep)] + [""]
+    lines += ["| " + " | ".join(headings) + " |", "|---:|---|" + "---:|" * (len(headings) - 2)]
+    return (
+        "\n".join([*lines, *("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)])
+        + "\n"
+    )
+
+
+def _csv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([headings, *rows])
+    return text.getvalue()
+
+
+def _latex(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """With booktabs' rules."""
+    special = {"\\": r"\textbackslash{}", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
+               "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}  # fmt: skip
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join("".join(special.get(c, c) for c in cell) for cell in cells) + r" \\"
+
+    head = [r"\begin{tabular}{rl" + "r" * (len(headings) - 2) + "}", r"\toprule", line(headings), r"\midrule"]
+    return "\n".join([*head, *map(line, rows), r"\bottomrule", r"\end{tabular}"]) + "\n"
