@@ -1,0 +1,175 @@
+"""The report of a sweep: right where jobs failed, are missing or found no number; one file that asks nobody for anything."""
+
+import csv
+import json
+import re
+import sys
+
+import pytest
+from PIL import Image
+
+from dfkd_exp.report.command import main
+from dfkd_exp.report.figures import accuracy_against, svg
+from dfkd_exp.report.page import write_report
+from dfkd_exp.report.summary import Figure, differ, in_words, pareto, read
+from dfkd_exp.runs import at_work, plan_sweep
+from tests.report.test_tables import result
+
+KINDS = {"small": (0.90, 1_000), "wasteful": (0.89, 50_000), "large": (0.95, 90_000)}
+
+
+def run(folder, number, overrides, **figures):
+    place = folder / str(number)
+    place.mkdir(parents=True)
+    with at_work(place, overrides):
+        pass
+    content = {
+        **result(),
+        "libraries": {"torch": "2"},
+        "code_version": "1",
+        "machine": "mine",
+        "python": "3",
+        "images": 10,
+    }
+    content |= {"overrides": overrides, "seed": int(overrides[-1].partition("=")[2]), "name": "digits", **figures}
+    (place / "result.json").write_text(json.dumps(content))
+    Image.new("RGB", (8, 8)).save(place / "reconstructions.png")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three kinds and their real images, two seeds each; one job failed, one never began, one has no number."""
+    sweep = tmp_path / "sweep"
+    planned = []
+    for kind, (accuracy, num_bytes) in KINDS.items():
+        for seed in (0, 1):
+            overrides = [f"metadata={kind}", f"seed={seed}"]
+            run(
+                sweep,
+                len(planned),
+                overrides,
+                accuracy=accuracy + seed / 100,
+                source_bytes=num_bytes,
+                source="FromReconstruction",
+            )
+            planned.append(overrides)
+    run(
+        sweep,
+        len(planned),
+        ["metadata=real", "seed=0"],
+        accuracy=0.93,
+        source_bytes=90_000,
+        source="SameBytes",
+        match=None,
+    )
+    planned.append(["metadata=real", "seed=0"])
+    run(sweep, len(planned), ["metadata=<b>odd</b>", "seed=0"], accuracy=None, source_bytes=5)
+    planned += [["metadata=<b>odd</b>", "seed=0"], ["metadata=broken", "seed=0"], ["metadata=late", "seed=0"]]
+    broken = sweep / "8"
+    broken.mkdir()
+    with at_work(broken, planned[8]):
+        (broken / "error.txt").write_text("Traceback\nDfkdError: it diverged\n")
+    plan_sweep(sweep, planned)
+    return sweep
+
+
+def test_figures_are_means_and_deviations_over_seeds(folder):
+    settings = {setting.title: setting for setting in read(folder).settings}
+    assert settings["metadata=small"].accuracy.text() == "90.50 ± 0.71"
+    assert settings["metadata=real"].accuracy.text() == "93.00"
+    assert settings["metadata=<b>odd</b>"].accuracy.text() == "–"
+    assert Figure.of([float("nan"), 1.0]).text() == "1.00"
+
+
+def test_the_front_is_of_those_that_nothing_beats_for_fewer_bytes(folder):
+    assert [setting.title for setting in pareto(read(folder).settings)] == ["metadata=small", "metadata=large"]
+
+
+def test_the_words_are_computed_from_the_figures(folder):
+    words = " ".join(in_words(read(folder)))
+    assert "no real image is of metadata=large: 95.50 ± 0.71 %" in words
+    assert (
+        "In 90,000 bytes, metadata=large is 2.50 points better than as many bytes of real images, of one seed" in words
+    )
+    assert "2 of 10 jobs have no result" in words
+    assert "have one seed only" in words
+
+
+def test_seeds_explain_a_difference_or_they_do_not():
+    assert differ(Figure(90, 0.1), Figure(91, 0.1))
+    assert not differ(Figure(90, 1), Figure(91, 1))
+    assert differ(Figure(90, 1), Figure(91)) is None
+    assert differ(Figure(None), Figure(91, 1)) is None
+
+
+def test_the_page_asks_nobody_for_anything_and_says_what_is_missing(folder):
+    page = write_report(read(folder), folder).read_text()
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    assert not re.findall(r"url\((?!#)", page)
+    assert "://" not in page.replace("http://www.w3.org", "")
+    assert "default-src &#x27;none&#x27;" in page or "default-src 'none'" in page
+    assert "8 of 10 jobs done" in page
+    assert "it diverged" in page
+    assert "metadata=late" in page
+    assert "<b>odd" not in page
+    assert "&lt;b&gt;odd" in page
+    assert page.count("data:image/png") == 5
+    assert "NaN" not in page
+    assert page.count('<th scope="col"') == 10
+
+
+def test_the_same_table_and_drawings_for_papers(folder):
+    write_report(read(folder), folder)
+    rows = list(csv.reader((folder / "report.csv").read_text().splitlines()))
+    assert rows[0][:3] == ["no", "setting", "accuracy %"]
+    assert len(rows) == 6
+    tex = (folder / "report.tex").read_text()
+    assert r"90.50 $\pm$ 0.71" in tex
+    assert r"accuracy \%" in tex
+    assert r"\toprule" in tex
+    assert "| 1 | metadata=small | 90.50 ± 0.71 |" in (folder / "report.md").read_text()
+    for name in ("accuracy-bytes", "accuracy-seconds"):
+        assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert (folder / f"{name}.svg").read_text().startswith("<svg")
+
+
+def test_a_drawing_is_the_same_bytes_each_time_and_in_the_pages_colours(folder):
+    settings = read(folder).settings
+    first, again = (svg(accuracy_against(settings, "bytes"), for_page=True) for _ in range(2))
+    assert first == again
+    assert "currentColor" in first
+    assert "#123456" not in first
+
+
+def test_a_sweep_without_any_result_has_a_report_too(tmp_path):
+    plan_sweep(tmp_path / "s", [["seed=0"], ["seed=1"]])
+    page = write_report(read(tmp_path / "s"), tmp_path / "s").read_text()
+    assert "0 of 2 jobs done" in page
+    assert "Nothing was measured" in page or "2 of 2 jobs have no result" in page
+
+
+def test_two_sweeps_are_compared(folder, tmp_path, capsys, monkeypatch):
+    other = tmp_path / "other"
+    for seed in (0, 1):
+        overrides = ["metadata=small", "reconstruction.steps=9", f"seed={seed}"]
+        run(other, seed, overrides, accuracy=0.70 + seed / 100, source_bytes=1_000)
+    plan_sweep(other, None)
+    run(other, 2, ["metadata=new", "reconstruction.steps=9", "seed=0"], accuracy=0.5, source_bytes=7)
+    monkeypatch.setattr(sys, "argv", ["dfkd-report", str(folder), str(other)])
+    main()
+    out = capsys.readouterr().out
+    assert "only B was told: reconstruction.steps=9" in out
+    [line] = [line for line in out.splitlines() if "metadata=small" in line and "±" in line]
+    assert "-20.00" in line
+    assert " yes " in line
+    assert "only in B: metadata=new" in out
+
+
+def test_the_command_writes_the_page_of_the_newest_sweep(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dfkd-report", str(folder.parent), "--to", str(folder.parent / "there")])
+    main()
+    assert (folder.parent / "there" / "report.html").is_file()
+    assert "report.html" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["dfkd-report", str(folder.parent / "nowhere")])
+    with pytest.raises(SystemExit, match="2"):
+        main()
