@@ -211,6 +211,16 @@ def model_card(config: dict[str, Any], metadata: Metadata) -> str:
             "* Records are of single training images. An image's outputs, even some of them, often suffice to reconstruct that very "
             "image.\n"
         )
+    noise = (
+        "* Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can\n"
+        "  compute that one from a mean.\n"
+    )
+    if dp := metadata.kind.get("dp"):
+        noise = (
+            f"* **Differential privacy of the metadata**: epsilon {dp['epsilon']:g}, delta {dp['delta']:g}, where {dp['neighbours']}.\n"
+            f"  Activations are clipped (root mean square {dp['clip']:g}), and their sums have Gaussian noise. The claim covers the\n"
+            "  metadata and not the network's weights, which were trained without noise.\n"
+        )
     signal = metadata.signal.removesuffix("_relu")
     return f"""---
 library_name: dfkd_exp
@@ -256,7 +266,5 @@ somebody without those images can distil a smaller network.
   often be computed.
 * Covariances of a full-rank first layer give the covariance of the pixels. Images reconstructed from the statistics resemble the training
   images' common features; rare features can be among them.
-{records}* Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can
-  compute that one from a mean.
-* The weights of the network reveal something of their own, with or without metadata.
+{records}{noise}* The weights of the network reveal something of their own, with or without metadata.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from dfkd_exp.metadata.bases import Graph, graph_bases
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, low_rank_factor, pack_symmetric
 from dfkd_exp.metadata.metadata import Block, Metadata, as_signals
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
+from dfkd_exp.metadata.privacy import PrivateSums, gaussian_sigma, secret_generator
 from dfkd_exp.metadata.records import Records, Reservoir, image_hash
 from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.metadata.settings import Gaussian, MetadataKind, Recorded
@@ -45,7 +47,8 @@ class Collector:
         self.means: list[list[ClassMoments]] = []
         if kind.summary == "gaussian":
             self._bases = self._graph_bases() if self.in_graph else {}
-            self.gaussians = [_BlockMoments(self, chain) for chain in self.chains]
+            private = isinstance(kind, Gaussian) and kind.dp.epsilon is not None
+            self.gaussians = [(_PrivateBlock if private else _BlockMoments)(self, chain) for chain in self.chains]
         else:
             assert isinstance(kind, Recorded)
             units = [layer.num_units for layer in self.layers]
@@ -153,7 +156,7 @@ class Collector:
             counts=counts,
             inputs=self.inputs,
             teacher_sha256=self.teacher_sha256,
-            kind={"name": type(self.kind).__name__, **asdict(self.kind)},
+            kind={"name": type(self.kind).__name__, **self.kind.described(), **self._claim()},
             signal=self.kind.signal,
             storage=self.kind.storage,
             dropout_masks=self.kind.dropout_masks,
@@ -161,6 +164,20 @@ class Collector:
         )
         metadata.check_finite("metadata")
         return metadata
+
+    def noise(self) -> float:
+        """Of each sum, in units of its sensitivity: an image is in two sums of every layer, and in those of one class alone."""
+        assert isinstance(self.kind, Gaussian)
+        dp = self.kind.dp
+        assert dp.epsilon is not None
+        return math.sqrt(2 * len(self.layers)) * gaussian_sigma(dp.epsilon, dp.delta)
+
+    def _claim(self) -> dict[str, Any]:
+        """What is claimed, for the file."""
+        if not (isinstance(self.kind, Gaussian) and self.kind.dp.epsilon is not None):
+            return {}
+        neighbours = "one training image is replaced by another of its class; the numbers of images and the teacher's weights are public"
+        return {"dp": {**asdict(self.kind.dp), "noise_multiplier": self.noise(), "neighbours": neighbours}}
 
     def _records(self, graph: Graph | None) -> list[Block]:
         """The reservoir's signals, each block's by their largest coefficients."""
@@ -251,6 +268,26 @@ class _BlockMoments:
             "factor": factor,
             "variance": rest.clamp_min(0),
         }
+
+
+class _PrivateBlock(_BlockMoments):
+    """The sums of one layer, released with noise."""
+
+    def __init__(self, collector: Collector, chain: tuple[int, ...]):
+        super().__init__(collector, chain)
+        self.form = "full" if self.form == "full" and collector.layers[chain[0]] is collector.layers[-1] else "diagonal"
+        self.noise = collector.noise()
+        sums = [PrivateSums(self.size, self.kind.dp.clip, self.form == "full") for _ in range(collector.num_classes)]
+        self.classes: list[Any] = sums
+
+    def finish(self) -> Block:
+        generator = secret_generator()
+        released = [sums.released(self.noise, generator) for sums in self.classes]
+        mean, spread = (torch.stack([parts[index] for parts in released]).float() for index in range(2))
+        name = "covariance" if self.form == "full" else "variance"
+        stored = {"mean": mean, name: pack_symmetric(spread) if self.form == "full" else spread}
+        stored = {n: rounded(n, value, self.kind.storage) for n, value in stored.items()}
+        return Block(self.chain, "units", (Full if self.form == "full" else Diagonal)(**stored))
 
 
 def _channels_last(deviations: Tensor, channels: int) -> Tensor:

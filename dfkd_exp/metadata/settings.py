@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfkd_exp.errors import ConfigError
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ class MetadataKind(Settings):
             "all, dense, top or a list of module paths, with quotes where a path looks like a decimal number",
         )
 
+    def described(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+    def identity(self) -> dict[str, Any]:
+        return {"kind": type(self).__name__, **self.described()}
+
     def collector(self, teacher: nn.Module, inputs: InputSpec) -> Collector:
         """An object with ``update(images, labels)``, ``merge(other)`` and ``finish()``: one streaming, mergeable pass."""
         from dfkd_exp.metadata.collection import Collector
@@ -83,6 +91,26 @@ class MetadataKind(Settings):
 
 
 @dataclass
+class DifferentialPrivacy(Settings):
+    """Noise on the sums that the statistics are made of, so that hardly anything follows from them about any one image."""
+
+    flag: ClassVar[str] = "metadata.dp"
+
+    epsilon: float | None = None
+    """Privacy budget of the whole metadata; empty: no noise, and no claim."""
+    delta: float = 1e-5
+    """Probability with which the claim may fail; well below one over the number of images."""
+    clip: float = 2.0
+    """Largest root mean square of an image's activations in a layer; larger ones are scaled down. To be chosen without looking at
+    the data."""
+
+    def __post_init__(self) -> None:
+        self.require("epsilon", self.epsilon is None or self.epsilon > 0, "positive, or empty")
+        self.require("delta", 0 < self.delta < 1, "in (0, 1)")
+        self.require("clip", self.clip > 0, "positive")
+
+
+@dataclass
 class Gaussian(MetadataKind):
     """A Gaussian per class and layer: its mean and a covariance. Logits are divided by the temperature first.
 
@@ -98,11 +126,29 @@ class Gaussian(MetadataKind):
     """auto: layers of at most so many units keep a full covariance,"""
     low_rank_up_to: int = 16384
     """auto: larger ones of at most so many units a low-rank one, and the largest a diagonal."""
+    dp: DifferentialPrivacy = field(default_factory=DifferentialPrivacy)
+    """Differential privacy of the statistics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_choice("covariance", COVARIANCES)
         self.require("rank", self.rank >= 1, "at least 1")
+        if self.dp.epsilon is not None:
+            few = self.covariance in ("diagonal", "top_only") or self.layers == "top"
+            self.require(
+                "covariance", few, "top_only or diagonal with metadata.dp.epsilon: noise would drown larger ones"
+            )
+            if self.basis != "units" or self.summary != "gaussian":
+                raise ConfigError(
+                    "metadata.dp.epsilon is for Gaussians of units: metadata=top_layer, all_layers_diagonal, or all_layers with "
+                    "metadata.covariance=top_only"
+                )
+
+    def described(self) -> dict[str, Any]:
+        fields = super().described()
+        if self.dp.epsilon is None:  # as it was before there was a choice
+            del fields["dp"]
+        return fields
 
     def form_for(self, num_units: int, is_top: bool) -> str:
         """full, low_rank or diagonal, for a layer of so many units; ``is_top``: the logits."""

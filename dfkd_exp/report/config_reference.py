@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from textwrap import dedent
 
@@ -55,6 +55,10 @@ def _table(cls: type[Settings], group: str, skip: set[str] = frozenset(), only: 
         if field.name in skip or (only is not None and field.name not in only):
             continue
         name = f"{group}.{field.name}" if group else field.name
+        nested = field.default_factory if isinstance(field.default_factory, type) else None
+        if nested is not None and is_dataclass(nested):
+            rows += _table(nested, name).splitlines()[2:]
+            continue
         kind = str(field.type if isinstance(field.type, str) else getattr(field.type, "__name__", field.type))
         rows.append(
             f"| `{name}` | {kind.replace('|', 'or')} | `{_default(field)}` | {docs[field.name].replace('|', '&#124;')} |"

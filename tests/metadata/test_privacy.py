@@ -1,0 +1,175 @@
+"""Differential privacy: the noise's deviation, what one image can change, what the file and the card claim."""
+
+import math
+
+import pytest
+import torch
+
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata import AllLayers, Composed, Spatial, TopLayer
+from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.privacy import PrivateSums, gaussian_sigma, secret_generator
+from dfkd_exp.metadata.settings import DifferentialPrivacy
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+BUDGETS = [(0.1, 1e-5), (1.0, 1e-5), (2.0, 1e-6), (8.0, 1e-5), (20.0, 1e-9), (1.0, 0.3), (60.0, 1e-5)]
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), BUDGETS)
+def test_the_noise_is_the_least_that_keeps_the_claim(epsilon, delta):
+    """Against Google's dp-accounting, which computes delta from the privacy loss's distribution."""
+    mechanism = pytest.importorskip("dp_accounting.pld.privacy_loss_mechanism")
+    sigma = gaussian_sigma(epsilon, delta)
+    found = mechanism.GaussianPrivacyLoss(sigma, sensitivity=1).get_delta_for_epsilon(epsilon)
+    assert found == pytest.approx(delta, rel=1e-4)
+    assert found <= delta * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_replacing_one_image_moves_the_sums_by_their_sensitivity_at_most(full):
+    """Also by the worst of images: huge, opposite, and with all they have in one unit."""
+    generator = torch.Generator().manual_seed(0)
+    spike = torch.zeros(5)
+    spike[0] = 1e6
+    other = torch.zeros(5)
+    other[1] = 1e6
+    worst = [spike, other, -spike, torch.zeros(5), *torch.randn(20, 5, generator=generator) * 30]
+    farthest = [0.0, 0.0]
+    for one in worst:
+        for two in worst:
+            sums = [PrivateSums(5, 2.0, full) for _ in range(2)]
+            for total, image in zip(sums, (one, two), strict=True):
+                total.update(image[None])
+            moved = [(sums[0]._first - sums[1]._first).norm(), (sums[0]._second - sums[1]._second).norm()]
+            if full:  # what is released is the lower triangle
+                moved[1] = (sums[0]._second - sums[1]._second).tril().norm()
+            for index, (distance, allowed) in enumerate(zip(moved, sums[0].sensitivities, strict=True)):
+                assert distance <= allowed * (1 + 1e-12)
+                farthest[index] = max(farthest[index], float(distance) / allowed)
+    assert farthest[0] == pytest.approx(1)
+    assert farthest[1] == pytest.approx(1)
+
+
+def test_without_noise_and_clipping_they_are_the_moments_of_the_class():
+    values = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
+    for full in (False, True):
+        sums = PrivateSums(6, 30.0, full)
+        sums.update(values[:200])
+        later = PrivateSums(6, 30.0, full)
+        later.update(values[200:])
+        sums.merge(sums.with_state(later.state()))
+        mean, spread = sums.released(0.0, torch.Generator())
+        torch.testing.assert_close(mean, values.double().mean(0))
+        expected = values.double().T.cov(correction=0)
+        torch.testing.assert_close(spread, expected if full else expected.diag(), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_noise_has_the_deviation_that_is_said(full):
+    sums = PrivateSums(40, 1.0, full)
+    sums.count = 1  # so that sums are what is released
+    noise = 3.0
+    mean, _ = sums.released(noise, torch.Generator().manual_seed(0))
+    assert mean.std().item() == pytest.approx(noise * sums.sensitivities[0], rel=0.3)
+
+
+def test_noise_never_makes_a_variance_negative_or_a_covariance_indefinite():
+    sums = PrivateSums(6, 1.0, True)
+    sums.update(torch.randn(4, 6))
+    _, covariance = sums.released(50.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(covariance, covariance.T)
+    assert torch.linalg.eigvalsh(covariance).min() > 0
+    diagonal = PrivateSums(6, 1.0, False)
+    diagonal.update(torch.randn(4, 6))
+    assert (diagonal.released(50.0, torch.Generator().manual_seed(0))[1] > 0).all()
+
+
+def private(epsilon, kind=AllLayers, **settings):
+    dp = DifferentialPrivacy(epsilon=epsilon, clip=3.0)
+    return kind(covariance="top_only", dp=dp, **settings)
+
+
+def test_with_a_large_budget_it_is_nearly_what_it_would_be_without(tmp_path):
+    teacher, batches = toy_teacher(), [toy_images(2000)]
+    plain = AllLayers(covariance="top_only").collect(teacher, batches, INPUTS)
+    kept = private(1e6).collect(teacher, batches, INPUTS)
+    for one, two in zip(plain.statistics, kept.statistics, strict=True):
+        assert type(one) is type(two)
+        torch.testing.assert_close(one.mean, two.mean, atol=0.05, rtol=0.05)
+        torch.testing.assert_close(one.std(), two.std(), atol=0.1, rtol=0.1)
+
+
+def test_the_file_says_what_is_claimed_and_noise_is_never_the_same_twice(tmp_path):
+    teacher, batches = toy_teacher(), [toy_images(300)]
+    one, two = (private(2.0).collect(teacher, batches, INPUTS) for _ in range(2))
+    assert not torch.equal(one.statistics[0].mean, two.statistics[0].mean)
+    one.save(tmp_path / "m.safetensors")
+    claim = Metadata.load(tmp_path / "m.safetensors").kind["dp"]
+    assert claim["epsilon"] == 2.0
+    assert claim["noise_multiplier"] == pytest.approx(math.sqrt(2 * 3) * gaussian_sigma(2.0, 1e-5))
+    assert "replaced by another of its class" in claim["neighbours"]
+    plain = AllLayers().collect(teacher, batches, INPUTS)
+    assert "dp" not in plain.kind
+
+
+def test_collected_in_halves_it_is_one_release():
+    teacher, (images, labels) = toy_teacher(), toy_images(400)
+    halves = [private(1e9).collector(teacher, INPUTS) for _ in range(2)]
+    halves[0].update(images[:200], labels[:200])
+    halves[1].update(images[200:], labels[200:])
+    halves[0].merge_state(halves[1].state())
+    whole = private(1e9).collect(teacher, [(images, labels)], INPUTS)
+    for one, two in zip(halves[0].finish().statistics, whole.statistics, strict=True):
+        torch.testing.assert_close(one.mean, two.mean, atol=1e-3, rtol=1e-3)
+    assert sum(halves[0].finish().counts) == 3 * 400
+    assert len(halves[0].finish().counts) == CLASSES
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: DifferentialPrivacy(epsilon=0.0), r"metadata\.dp\.epsilon must be positive"),
+        (lambda: DifferentialPrivacy(epsilon=1.0, delta=0.0), r"metadata\.dp\.delta"),
+        (lambda: DifferentialPrivacy(clip=-1.0), r"metadata\.dp\.clip"),
+        (
+            lambda: AllLayers(covariance="full", dp=DifferentialPrivacy(epsilon=1.0)),
+            r"metadata\.covariance must be top_only",
+        ),
+        (lambda: Spatial(covariance="diagonal", dp=DifferentialPrivacy(epsilon=1.0)), "Gaussians of units"),
+        (
+            lambda: Composed(covariance="diagonal", summary="records", dp=DifferentialPrivacy(epsilon=1.0)),
+            "Gaussians of units",
+        ),
+    ],
+)
+def test_what_cannot_be_made_private_is_refused(make, said):
+    with pytest.raises(ConfigError, match=said):
+        make()
+
+
+def test_the_top_layer_needs_no_other_covariance():
+    kind = TopLayer(dp=DifferentialPrivacy(epsilon=1.0))
+    metadata = kind.collect(toy_teacher(), [toy_images(300)], INPUTS)
+    assert metadata.statistics[0].form == "full"
+
+
+def test_a_key_without_privacy_is_what_it_was():
+    assert "dp" not in AllLayers().identity()
+    assert AllLayers(covariance="diagonal", dp=DifferentialPrivacy(epsilon=1.0)).identity()["dp"]["epsilon"] == 1.0
+
+
+def test_the_generator_of_the_noise_is_another_one_each_time():
+    assert secret_generator().initial_seed() != secret_generator().initial_seed()
+
+
+def test_by_the_command_and_on_the_card(dfkd, tmp_path):
+    release = tmp_path / "release"
+    ran = dfkd("pipeline=release", f"release={release}", "metadata=all_layers_diagonal", "metadata.dp.epsilon=8")
+    assert ran.code == 0, ran.err
+    card = (release / "README.md").read_text()
+    assert "epsilon 8, delta 1e-05" in card
+    assert "not the network's weights" in card.replace("\n ", "")
+    assert "no differential privacy is claimed" not in card
+    wrong = dfkd("metadata.dp.epslon=3")
+    assert wrong.code == 2
+    assert "metadata.dp" in wrong.err
