@@ -25,7 +25,7 @@ from dfkd_exp.runs import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work, stop_wit
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata",),
-    "release": ("student", "reconstruction", "optimizer", "engine", "distillation", "source"),
+    "release": ("privacy", "student", "reconstruction", "optimizer", "engine", "distillation", "source"),
 }
 """Per pipeline, the groups that it does not reach."""
 

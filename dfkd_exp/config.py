@@ -63,6 +63,8 @@ class Config(Settings):
     source: Source = MISSING
     trainer: TrainerSettings = MISSING
     logger: LoggerSettings = MISSING
+    privacy: bool = False
+    """Measure also what the metadata, the images made from it and the student give away of the training images, which it needs."""
     pipeline: str = "full"
     """full; release (stop at the wall); from_release (start at the wall)."""
     release: str | None = None
@@ -83,6 +85,10 @@ class Config(Settings):
         )
         self.require_choice("table", ("", "table1", "table2", "table3"))
         self.require("seed", self.seed >= 0, "at least 0")
+        if self.privacy and not self.data.available:
+            raise ConfigError(
+                "privacy=true compares with the training images, and data=none; choose the data set, for example data=mnist"
+            )
         if self.pipeline == "from_release":
             self.require(
                 "release", bool(self.release), "the folder of a release (release=FOLDER) with pipeline=from_release"
@@ -104,7 +110,7 @@ class Config(Settings):
         """Of everything that decides the figures; where they are kept and how they are logged does not."""
         parts: dict[str, Any] = {}
         for field in fields(self):
-            if field.name not in ("outputs", "logger", "name", "release", "table"):
+            if field.name not in ("outputs", "logger", "name", "release", "table", "privacy"):
                 value = getattr(self, field.name)
                 parts[field.name] = value.identity() if isinstance(value, Settings) else value
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]

@@ -12,6 +12,8 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
 from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
+from dfkd_exp.exposure import PICTURE as NEAREST
+from dfkd_exp.exposure import measure_exposure
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.owner import make_metadata, make_release, make_teacher
 from dfkd_exp.ranks import join, ranks_of_process
@@ -57,10 +59,14 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
             workshop, release, config.teacher, shown, config.student, config.distillation, config.seed
         )
         evaluate(workshop, release, config.teacher, student, config.student, data)
+        if config.privacy:
+            measure_exposure(workshop, release, config.teacher, shown, student, config.student, data, config.seed)
         if not ranks.first:
             return None
         result = build_result(config, overrides, release, shown, workshop.artifacts)
         picture = make_picture(workshop, release, shown, data, folder / PICTURE)
+        if config.privacy:
+            shutil.copyfile(workshop.artifacts["exposure"].file(NEAREST), folder / NEAREST)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
         failed = False
     finally:

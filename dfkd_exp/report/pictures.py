@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -52,6 +53,44 @@ def draw_images(
     axes[0][len(headings) + SAMPLES // 2].set_title("what the student is trained on", fontsize=8)
     figure.subplots_adjust(
         left=0.13, right=0.99, top=1 - 0.6 / (0.8 * len(names) + 0.7), bottom=0.01, wspace=0.08, hspace=0.08
+    )
+    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Images a student was ``shown``, the ``training`` and ``held_out`` images nearest to each (``[N, C, H, W]``, as the teacher takes
+    them), and their distances ``[N]``."""
+
+    shown: Tensor
+    training: Tensor
+    held_out: Tensor
+    to_training: Tensor
+    to_held_out: Tensor
+
+
+def draw_neighbours(path: Path, found: Neighbours, inputs: InputSpec) -> None:
+    """A PNG: of the images nearest to a training image, eight of them, that image, and the nearest held-out one, with distances."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    closest = found.to_training.argsort()[:SAMPLES]
+    figure = Figure(figsize=(0.95 * len(closest) + 1.6, 3.9), facecolor="white")
+    axes = figure.subplots(3, len(closest), squeeze=False)
+    rows = (("shown to\nthe student", found.shown, None), ("most similar\ntraining image", found.training, found.to_training),
+            ("most similar\nheld-out image", found.held_out, found.to_held_out))  # fmt: skip
+    for row, (name, images, distances) in zip(axes, rows, strict=True):
+        for axis, number, pixels in zip(row, closest, _pixels(images[closest], inputs), strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            _show(axis, pixels)
+            if distances is not None:
+                axis.set_xlabel(f"{distances[number]:.3f}", fontsize=7)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+    figure.suptitle("Similarity, not privacy: root mean squared difference below each image", fontsize=9)
+    figure.subplots_adjust(
+        left=1.5 / (0.95 * len(closest) + 1.6), right=0.99, top=0.9, bottom=0.06, wspace=0.08, hspace=0.25
     )
     FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
 

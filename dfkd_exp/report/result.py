@@ -45,6 +45,7 @@ def build_result(
         "teacher_accuracy": evaluation["teacher_accuracy"],
         "teacher_accuracy_by_owner": release.teacher_accuracy,
         "test_images": evaluation["test_images"],
+        "privacy": _exposure(artifacts),
         "teacher_parameters": parameters,
         "student_parameters": student["num_parameters"],
         "compression": parameters / student["num_parameters"],
@@ -72,6 +73,12 @@ def build_result(
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
+
+
+def _exposure(artifacts: dict[str, Artifact]) -> dict[str, Any] | None:
+    if "exposure" not in artifacts:
+        return None
+    return {name: artifacts["exposure"].info[name] for name in ("attacks", "candidates", "nearest")}
 
 
 def code_version() -> str:
