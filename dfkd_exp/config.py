@@ -152,7 +152,7 @@ def choices(group: str) -> list[str]:
 def groups() -> list[str]:
     """The config groups, in the order of the pipeline, then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}
-    ordered = [*SCHEMAS, *("pipeline", "experiment", "row", "recipe", "scale", "sweep")]
+    ordered = [*SCHEMAS, *("pipeline", "experiment", "row", "point", "recipe", "scale", "sweep")]
     return [name for name in ordered if name in found] + sorted(found - set(ordered))
 
 

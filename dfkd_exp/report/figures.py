@@ -12,16 +12,19 @@ from dfkd_exp.report.summary import Setting, pareto
 INK = "#123456"
 """Stands for the colour of the text, which follows the page: light or dark."""
 OURS, REAL, FRONT = "#2a78d6", "#c2570c", "#2a78d6"
-MOST_LABELS = 24
+MOST_LABELS, MOST_CURVES = 40, 10
+"""That are named in a drawing."""
 
 
-def accuracy_against(settings: Sequence[Setting], what: str) -> Any:
-    """A figure of accuracy against ``bytes`` or ``seconds``, with deviations over seeds; for bytes with the Pareto front."""
+def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[Setting] | None = None) -> Any:
+    """A figure of accuracy against ``bytes``, ``seconds`` or the better ``attack``, with deviations over seeds; for bytes with the Pareto
+    front. Points have the numbers that the settings have in ``numbered``."""
     from matplotlib.figure import Figure
 
     of: dict[str, Callable[[Setting], float | None]] = {
         "bytes": lambda setting: setting.num_bytes or None,
         "seconds": lambda setting: setting.seconds.mean,
+        "attack": lambda setting: max(setting.attack(on).mean or 0 for on in ("metadata", "shown")),
     }
     drawn = [(x, s.accuracy.mean, s) for s in settings if s.accuracy.mean is not None and (x := of[what](s))]
     figure = Figure(figsize=(7.2, 4.2))
@@ -42,12 +45,18 @@ def accuracy_against(settings: Sequence[Setting], what: str) -> Any:
     abscissae = [x for x, _, _ in drawn]
     if drawn and max(abscissae) > 10 * min(abscissae):
         axes.set_xscale("log")
-    numbers = {id(setting): number for number, setting in enumerate(settings, 1)}
+    numbers = {id(setting): number for number, setting in enumerate(numbered or settings, 1)}
     for place, height, setting in drawn[:MOST_LABELS]:
         axes.annotate(
             str(numbers[id(setting)]), (place, height), xytext=(5, 5), textcoords="offset points", fontsize=8, color=INK
         )  # fmt: skip
-    axes.set_xlabel({"bytes": "bytes of metadata, or of real images", "seconds": "seconds, all phases"}[what])
+    axes.set_xlabel(
+        {
+            "bytes": "bytes of metadata, or of real images",
+            "seconds": "seconds, all phases",
+            "attack": "AUC of the better attack (0.5: chance)",
+        }[what]
+    )
     axes.set_ylabel("true accuracy of the student, %")
     axes.grid(True, alpha=0.2, color=INK)
     if drawn:
@@ -72,8 +81,8 @@ def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label
     axes.set_xlabel("epoch")
     axes.set_ylabel(label)
     axes.grid(True, alpha=0.2, color=INK)
-    if 0 < len(series) <= MOST_LABELS:
-        axes.legend(fontsize=7, framealpha=0, labelcolor=INK, ncols=2 if len(series) > 8 else 1)
+    if 0 < len(series) <= MOST_CURVES:
+        axes.legend(fontsize=7, framealpha=0, labelcolor=INK)
     _ink(axes)
     figure.tight_layout()
     return figure

@@ -60,17 +60,57 @@ COLUMNS = (
 )  # fmt: skip
 
 
+PRIVACY = (
+    Column(
+        "teacher AUC", "Area under the curve of an attack that sees the teacher alone, public anyway: the floor. Chance is 0.5.",
+        lambda s: s.attack("teacher").text(3), lambda s: s.attack("teacher").mean,
+    ),
+    Column(
+        "metadata AUC", "Of an attack that sees the metadata: how well an image fits it.",
+        lambda s: s.attack("metadata").text(3), lambda s: s.attack("metadata").mean,
+    ),
+    Column(
+        "metadata TPR, %", "Of the training images, how many it finds while it accuses 0.1 % of the others.",
+        lambda s: s.attack("metadata", "tpr_at_0.1%").text(1), lambda s: s.attack("metadata", "tpr_at_0.1%").mean,
+    ),
+    Column(
+        "images AUC", "Of an attack that sees what the student was shown: how near an image is to it.",
+        lambda s: s.attack("shown").text(3), lambda s: s.attack("shown").mean,
+    ),
+    Column(
+        "images TPR, %", "As for the metadata, at 0.1 % false accusations.",
+        lambda s: s.attack("shown", "tpr_at_0.1%").text(1), lambda s: s.attack("shown", "tpr_at_0.1%").mean,
+    ),
+    Column(
+        "student AUC", "Of an attack that sees the student: how sure it is of an image's class.",
+        lambda s: s.attack("student").text(3), lambda s: s.attack("student").mean,
+    ),
+    Column(
+        "to training", "Root mean squared difference of what the student was shown to the nearest training image: similarity, not privacy.",
+        lambda s: s.nearest("training").text(3), lambda s: s.nearest("training").mean,
+    ),
+    Column(
+        "to held-out", "The same to the nearest of as many images that nobody was trained on.",
+        lambda s: s.nearest("held_out").text(3), lambda s: s.nearest("held_out").mean,
+    ),
+)  # fmt: skip
+
+
 def write_report(sweep: Sweep, folder: Path) -> Path:
     """Write ``report.html`` and, beside it, the table as ``report.md``, ``.csv`` and ``.tex`` and the drawings; the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
+    attacked = [setting for setting in sweep.settings if setting.attacked]
+    if attacked:
+        drawings["accuracy-attack"] = accuracy_against(attacked, "attack", numbered=sweep.settings)
     if series := _student_curves(sweep):
         drawings["student-loss"] = curves(series, "the student's loss")
     for name, drawing in drawings.items():
         write_atomically(folder / f"{name}.svg", svg(drawing, for_page=False).encode())
         write_atomically(folder / f"{name}.png", png(drawing))
-    rows = [[str(n), s.title, *(c.text(s) for c in COLUMNS)] for n, s in enumerate(sweep.settings, 1)]
-    headings = ["no", "setting", *(column.name for column in COLUMNS)]
+    columns = [*COLUMNS, *(PRIVACY if attacked else ())]
+    rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
+    headings = ["no", "setting", *(column.name for column in columns)]
     write_atomically(folder / "report.md", _markdown(sweep, headings, rows).encode())
     write_atomically(folder / "report.csv", _csv(headings, rows).encode())
     write_atomically(folder / "report.tex", _latex(headings, rows).encode())
@@ -86,6 +126,10 @@ CAPTIONS = {
         "accurate for fewer bytes.",
     ),
     "accuracy-seconds": ("Accuracy against seconds", "What each setting cost to compute, teacher included."),
+    "accuracy-attack": (
+        "Accuracy against what is given away",
+        "The better of two attacks, on the metadata and on the images made from it: area under the curve, 0.5 for chance.",
+    ),
     "student-loss": ("The students' training", "Loss over the epochs, of the first seed of each setting."),
 }
 
@@ -109,8 +153,9 @@ def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
         ),
         words="".join(f"<li>{escape(sentence)}</li>" for sentence in in_words(sweep)),
         missing=_missing(sweep),
-        table=_table(sweep.settings),
-        columns="".join(f"<dt>{escape(column.name)}</dt><dd>{escape(column.meaning)}</dd>" for column in COLUMNS),
+        table=_table(sweep.settings, COLUMNS),
+        columns=_meanings(COLUMNS),
+        privacy=_privacy(sweep),
         charts="\n".join(charts),
         pictures=_pictures(sweep),
         commands=escape(_commands(sweep)),
@@ -131,15 +176,37 @@ def _missing(sweep: Sweep) -> str:
     )
 
 
-def _table(settings: Sequence[Setting]) -> str:
-    names = ["no", "setting", *(column.name for column in COLUMNS)]
+def _meanings(columns: Sequence[Column]) -> str:
+    return "".join(f"<dt>{escape(column.name)}</dt><dd>{escape(column.meaning)}</dd>" for column in columns)
+
+
+ON_ATTACKS = (
+    "Membership inference: given training images and as many others, which are which? Each attack is one of many; where it fails, another "
+    "may not. Where the training images themselves are shown it must be near 1, and where noise is shown near 0.5."
+)
+
+
+def _privacy(sweep: Sweep) -> str:
+    if not any(setting.attacked for setting in sweep.settings):
+        return ""
+    return (
+        '<section aria-labelledby="privacy"><h2 id="privacy">What is given away</h2>'
+        f'<p class="soft">{escape(ON_ATTACKS)}</p>'
+        '<div class="wide" tabindex="0" role="region" aria-label="Privacy, by setting">'
+        f"{_table(sweep.settings, PRIVACY)}</div>"
+        f"<details><summary>What the columns say</summary><dl>{_meanings(PRIVACY)}</dl></details></section>"
+    )
+
+
+def _table(settings: Sequence[Setting], columns: Sequence[Column]) -> str:
+    names = ["no", "setting", *(column.name for column in columns)]
     heads = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in names
     )
     lines = []
     for number, setting in enumerate(settings, 1):
         cells = [f'<td data-value="{number}">{number}</td><td>{escape(setting.title)}</td>']
-        for column in COLUMNS:
+        for column in columns:
             value = column.value(setting)
             cells.append(f'<td data-value="{"" if value is None else value}">{escape(column.text(setting))}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")

@@ -62,6 +62,20 @@ class Setting:
         return Figure.of([result["seconds"] for result in self.results])
 
     @property
+    def attacked(self) -> bool:
+        """Whether it was measured what the runs give away."""
+        return any(result.get("privacy") for result in self.results)
+
+    def attack(self, on: str, figure: str = "auc") -> Figure:
+        """Membership inference by what an attack sees: ``auc``, or the true positives ``tpr_at_0.1%`` and ``tpr_at_1%`` in per cent."""
+        found = [result["privacy"]["attacks"][on][figure] for result in self.results if result.get("privacy")]
+        return Figure.of([100 * value["rate"] if isinstance(value, dict) else value for value in found])
+
+    def nearest(self, what: str) -> Figure:
+        """The mean distance of what the student was shown to the nearest ``training`` or ``held_out`` image."""
+        return Figure.of([result["privacy"]["nearest"][what] for result in self.results if result.get("privacy")])
+
+    @property
     def real(self) -> bool:
         """Whether the student saw real images."""
         return self.results[0]["source"] in ("FromData", "SameBytes")
@@ -111,6 +125,21 @@ def differ(one: Figure, other: Figure) -> bool | None:
     return abs(one.mean - other.mean) > 2 * math.hypot(one.deviation, other.deviation)
 
 
+def _exposed(settings: Sequence[Setting]) -> list[str]:
+    """What the attacks found, in words."""
+    said = []
+    for on, what in (("metadata", "metadata"), ("shown", "images made from it")):
+        found = [s for s in settings if not s.real and s.num_bytes]
+        if found:
+            worst = max(found, key=lambda s: s.attack(on).mean or 0)
+            floor = worst.attack("teacher")
+            said.append(
+                f"An attack on the {what} tells training images from others best for {worst.title}: AUC {worst.attack(on).text(3)}, and "
+                f"{floor.text(3)} on the teacher alone (0.5 is chance; an attack that fails proves nothing)."
+            )
+    return said
+
+
 def in_words(sweep: Sweep) -> list[str]:
     """The sweep in a few sentences, computed from its figures."""
     said = []
@@ -143,6 +172,9 @@ def in_words(sweep: Sweep) -> list[str]:
                 f"In {other.num_bytes:,} bytes, {rival.title} is {abs(apart):.2f} points {'better' if apart > 0 else 'worse'} than as many "
                 f"bytes of real images{doubt}."
             )
+    attacked = [s for s in measured if s.attacked]
+    if attacked:
+        said.extend(_exposed(attacked))
     single = sum(len(s.results) == 1 for s in sweep.settings)
     if single:
         said.append(
