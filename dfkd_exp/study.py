@@ -22,6 +22,7 @@ from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.runs import PRUNED, RESULT
+from dfkd_exp.seeding import derive_seed
 
 if TYPE_CHECKING:
     import optuna
@@ -85,11 +86,10 @@ class Search:
     def run(self, launch: Callable[[list[list[str]]], list[Path]], at_once: int) -> None:
         """Run trials, ``at_once`` at a time, until there are enough. ``launch(overrides)``: run jobs; the folders that they wrote to."""
         study = self._study()
+        study.sampler = self._sampler(study)
         while True:
             with ExitStack() as stack:
-                with FileLock(
-                    self.path.with_suffix(".lock")
-                ):  # so that workers together ask for no more than there are to be
+                with self._alone():  # so that workers together ask for no more than there are to be
                     trials = list(self._next(study, at_once, stack))
                 if not trials:
                     return
@@ -97,21 +97,32 @@ class Search:
                 for trial, folder in zip(trials, folders, strict=True):
                     self._tell(study, trial, folder)
 
+    def _alone(self) -> FileLock:
+        """Held by the one worker that looks at the study and changes it."""
+        return FileLock(self.path.with_suffix(".lock"))
+
+    def _sampler(self, study: optuna.Study) -> optuna.samplers.BaseSampler:
+        """Of this worker: each draws other trials than those before and beside it."""
+        optuna = optuna_module()
+        with self._alone(), _without_warnings():
+            number = study.user_attrs.get("workers", 0)
+            study.set_user_attr("workers", number + 1)
+            seed = derive_seed(self.seed, "worker", number) % 2**32
+            if self.sampler == "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            return optuna.samplers.TPESampler(
+                seed=seed, constant_liar=True
+            )  # which does not try what others are trying
+
     def _study(self) -> optuna.Study:
         optuna = optuna_module()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._held.mkdir(exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock")), _without_warnings():
+        with self._alone(), _without_warnings():
             study = optuna.create_study(
                 storage=_storage(self.path), study_name=self.path.stem,
                 direction=OBJECTIVES[self.objective], load_if_exists=True,
             )  # fmt: skip
-            # Each worker draws other trials, and the same ones when it is the only one.
-            seed = self.seed + len(study.get_trials(deepcopy=False))
-            if self.sampler == "random":
-                study.sampler = optuna.samplers.RandomSampler(seed=seed)
-            else:  # a constant liar does not try what others are trying
-                study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
             space = {name: str(distribution) for name, distribution in self.space.items()}
             fixed = sorted(text for text in self.fixed if not text.lstrip("+~").startswith(OF_A_WORKER))
             about = {"objective": self.objective, "space": space, "fixed": fixed}
@@ -142,6 +153,8 @@ class Search:
                     stack.enter_context(lock)
                 except Timeout:
                     continue
+                if study.get_trials(deepcopy=False)[frozen.number].state is not frozen.state:
+                    continue  # its worker has just told the study
                 if frozen.params.keys() != self.space.keys():  # killed while it was being asked for
                     study.tell(frozen.number, state=optuna.trial.TrialState.FAIL)
                     continue
@@ -170,7 +183,7 @@ class Search:
             return
         try:
             value = json.loads((folder / RESULT).read_text())[self.objective]
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             value, why = None, "the job left no result"
         else:
             why = f"{self.objective} is {value}"

@@ -117,6 +117,7 @@ def test_of_three_workers_one_is_killed_and_its_trial_is_done_by_another(tmp_pat
     if any(trial.state is TrialState.RUNNING for trial in trials(search)):  # the others were through before it died
         assert work("d", "lives").wait(timeout=120) == 0
     assert [trial.state for trial in trials(search)] == [TrialState.COMPLETE] * 20
+    assert len({trial.params["x"] for trial in trials(search)}) == 20, "no two workers draw the same"
     folders = [trial.user_attrs["folder"] for trial in trials(search)]
     assert len(set(folders)) == 20
     assert len({Path(folder).name[0] for folder in folders}) >= 2, "more than one has worked"
