@@ -253,7 +253,7 @@ def _student_curves(sweep: Sweep) -> list[tuple[str, list[float], list[float]]]:
         path = folder / "logs" / "student" / "metrics.csv" if folder else None
         if path is None or not path.is_file():
             continue  # reused from the store, or another logger
-        rows = list(csv.DictReader(path.open()))
+        rows = list(csv.DictReader(path.read_text().splitlines()))
         points = [(float(row["epoch"]), float(row["loss"])) for row in rows if row.get("loss") and row.get("epoch")]
         if points:
             series.append((f"{number}. {setting.title}", [x for x, _ in points], [y for _, y in points]))
