@@ -1,0 +1,40 @@
+"""The phase that measures what is given away, by the command: its figures, its picture, its two controls, and where it cannot be."""
+
+import json
+
+import jsonschema
+
+from dfkd_exp.config import PACKAGE
+
+
+def test_what_is_given_away_is_in_the_result_and_the_two_controls_are_where_they_should_be(dfkd):
+    ran = dfkd("-m", "privacy=true", "source=data,noise")
+    assert ran.code == 0, ran.err
+    schema = json.loads((PACKAGE / "schemas" / "result-v1.schema.json").read_text())
+    data, noise = (result["privacy"]["attacks"]["shown"] for result in ran.results())
+    for result in ran.results():
+        jsonschema.validate(result, schema)
+        assert set(result["privacy"]["attacks"]) == {"teacher", "metadata", "shown", "student"}
+        assert result["privacy"]["nearest"]["among"] == result["privacy"]["candidates"] == 359
+    assert data["auc"] > 0.999
+    assert data["tpr_at_0.1%"]["rate"] > 0.99
+    assert abs(noise["auc"] - 0.5) < 0.1
+    assert noise["tpr_at_0.1%"]["rate"] < 0.05
+    assert len(list(ran.outputs.glob("runs/digits/*/*/nearest.png"))) == 2
+    page = next(ran.outputs.glob("runs/digits/*/report.html")).read_text()
+    assert "What is given away" in page
+
+
+def test_it_is_not_measured_unless_it_is_asked_for(dfkd):
+    ran = dfkd()
+    assert ran.result["privacy"] is None
+    assert not list(ran.outputs.glob("runs/digits/*/nearest.png"))
+
+
+def test_where_it_cannot_be_measured_it_is_refused(dfkd, release_folder):
+    ran = dfkd("privacy=true", "pipeline=from_release", f"release={release_folder}", "data=none")
+    assert ran.code == 2
+    assert "privacy=true compares with the training images" in ran.err
+    ran = dfkd("privacy=true", "pipeline=release")
+    assert ran.code == 2
+    assert "no effect with pipeline=release" in ran.err
