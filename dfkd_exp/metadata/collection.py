@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from dfkd_exp.metadata.bases import Graph, graph_bases
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, low_rank_factor, pack_symmetric
 from dfkd_exp.metadata.metadata import Block, Metadata, as_signals
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
-from dfkd_exp.metadata.privacy import PrivateSums, gaussian_sigma, secret_generator
+from dfkd_exp.metadata.privacy import PrivateSums, claimed, noise_multiplier, secret_generator
 from dfkd_exp.metadata.records import Records, Reservoir, image_hash
 from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.metadata.settings import Gaussian, MetadataKind, Recorded
@@ -149,6 +147,8 @@ class Collector:
             means = [torch.stack([m.mean.float() for m in classes]) for classes in self.means]
             means = [rounded("mean", mean, self.kind.storage) for mean in means]
             graph = Graph(self.kind.graph, self.kind.graph_rank, means)  # type: ignore[attr-defined]
+        private = isinstance(self.kind, Gaussian) and self.kind.dp.epsilon is not None
+        claim = {"dp": claimed(self.kind.dp, len(self.layers))} if private else {}  # type: ignore[attr-defined]
         metadata = Metadata(
             layers=self.layers,
             blocks=self._records(graph) if self.reservoir else [block.finish() for block in self.gaussians],
@@ -156,7 +156,7 @@ class Collector:
             counts=counts,
             inputs=self.inputs,
             teacher_sha256=self.teacher_sha256,
-            kind={"name": type(self.kind).__name__, **self.kind.described(), **self._claim()},
+            kind={"name": type(self.kind).__name__, **self.kind.described(), **claim},
             signal=self.kind.signal,
             storage=self.kind.storage,
             dropout_masks=self.kind.dropout_masks,
@@ -164,20 +164,6 @@ class Collector:
         )
         metadata.check_finite("metadata")
         return metadata
-
-    def noise(self) -> float:
-        """Of each sum, in units of its sensitivity: an image is in two sums of every layer, and in those of one class alone."""
-        assert isinstance(self.kind, Gaussian)
-        dp = self.kind.dp
-        assert dp.epsilon is not None
-        return math.sqrt(2 * len(self.layers)) * gaussian_sigma(dp.epsilon, dp.delta)
-
-    def _claim(self) -> dict[str, Any]:
-        """What is claimed, for the file."""
-        if not (isinstance(self.kind, Gaussian) and self.kind.dp.epsilon is not None):
-            return {}
-        neighbours = "one training image is replaced by another of its class; the numbers of images and the teacher's weights are public"
-        return {"dp": {**asdict(self.kind.dp), "noise_multiplier": self.noise(), "neighbours": neighbours}}
 
     def _records(self, graph: Graph | None) -> list[Block]:
         """The reservoir's signals, each block's by their largest coefficients."""
@@ -276,7 +262,7 @@ class _PrivateBlock(_BlockMoments):
     def __init__(self, collector: Collector, chain: tuple[int, ...]):
         super().__init__(collector, chain)
         self.form = "full" if self.form == "full" and collector.layers[chain[0]] is collector.layers[-1] else "diagonal"
-        self.noise = collector.noise()
+        self.noise = noise_multiplier(self.kind.dp, len(collector.layers))
         sums = [PrivateSums(self.size, self.kind.dp.clip, self.form == "full") for _ in range(collector.num_classes)]
         self.classes: list[Any] = sums
 

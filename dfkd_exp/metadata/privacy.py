@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 import torch
 from scipy.special import log_ndtr, ndtr
 from torch import Tensor
+
+from dfkd_exp.metadata.settings import DifferentialPrivacy
 
 FLOOR = 1e-4
 """A variance that the noise has made smaller than this share of ``clip^2``, or negative, is set to it."""
@@ -38,6 +42,18 @@ def gaussian_sigma(epsilon: float, delta: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) > 0 else (low, middle)
     return high
+
+
+def noise_multiplier(dp: DifferentialPrivacy, num_layers: int) -> float:
+    """The noise of each sum, in units of its sensitivity: an image is in two sums of every layer, and in those of one class alone."""
+    assert dp.epsilon is not None
+    return math.sqrt(2 * num_layers) * gaussian_sigma(dp.epsilon, dp.delta)
+
+
+def claimed(dp: DifferentialPrivacy, num_layers: int) -> dict[str, Any]:
+    """What is claimed of metadata of ``num_layers``, for its file."""
+    neighbours = "one training image is replaced by another of its class; the numbers of images and the teacher's weights are public"
+    return {**asdict(dp), "noise_multiplier": noise_multiplier(dp, num_layers), "neighbours": neighbours}
 
 
 class PrivateSums:

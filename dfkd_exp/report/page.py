@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +12,7 @@ from pathlib import Path
 from string import Template
 
 from dfkd_exp.report.figures import accuracy_against, curves, png, svg
+from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.summary import Setting, Sweep, in_words
 from dfkd_exp.runs import PICTURE, SWEEP
 from dfkd_exp.store import write_atomically
@@ -111,9 +111,9 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     columns = [*COLUMNS, *(PRIVACY if attacked else ())]
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
     headings = ["no", "setting", *(column.name for column in columns)]
-    write_atomically(folder / "report.md", _markdown(sweep, headings, rows).encode())
-    write_atomically(folder / "report.csv", _csv(headings, rows).encode())
-    write_atomically(folder / "report.tex", _latex(headings, rows).encode())
+    write_atomically(folder / "report.md", markdown(in_words(sweep), headings, rows).encode())
+    write_atomically(folder / "report.csv", comma_separated(headings, rows).encode())
+    write_atomically(folder / "report.tex", latex(headings, rows).encode())
     page = _page(sweep, {name: svg(drawing, for_page=True) for name, drawing in drawings.items()})
     write_atomically(folder / "report.html", page.encode())
     return folder / "report.html"
@@ -276,30 +276,3 @@ def _machine(result: dict | None) -> str:
         return ""
     libraries = ", ".join(f"{name} {number}" for name, number in result["libraries"].items())
     return f"dfkd_exp {result['code_version']}; {result['machine']}; Python {result['python']}; {libraries}"
-
-
-def _markdown(sweep: Sweep, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"- {sentence}" for sentence in in_words(sweep)] + [""]
-    lines += ["| " + " | ".join(headings) + " |", "|---:|---|" + "---:|" * (len(headings) - 2)]
-    return (
-        "\n".join([*lines, *("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)])
-        + "\n"
-    )
-
-
-def _csv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([headings, *rows])
-    return text.getvalue()
-
-
-def _latex(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """With booktabs' rules."""
-    special = {"\\": r"\textbackslash{}", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
-               "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}  # fmt: skip
-
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(special.get(c, c) for c in cell) for cell in cells) + r" \\"
-
-    head = [r"\begin{tabular}{rl" + "r" * (len(headings) - 2) + "}", r"\toprule", line(headings), r"\midrule"]
-    return "\n".join([*head, *map(line, rows), r"\bottomrule", r"\end{tabular}"]) + "\n"

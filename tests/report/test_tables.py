@@ -151,4 +151,4 @@ def test_results_are_read_in_the_order_of_the_jobs_and_failures_are_named(tmp_pa
     (tmp_path / "logs").mkdir()
     results, failed = read_results(tmp_path)
     assert [r["overrides"] for r in results] == [[f"seed={job}"] for job in range(12) if job not in (3, 5)]
-    assert failed == [tmp_path / "3"]
+    assert failed == [tmp_path / "3", tmp_path / "5"]
