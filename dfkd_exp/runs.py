@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -61,10 +62,15 @@ def plan_sweep(folder: Path, jobs: Sequence[Sequence[str]] | None) -> None:
 
 def planned_jobs(folder: Path) -> list[list[str]]:
     """The overrides of a sweep's jobs, as far as they are known beforehand."""
+    return (read_json(folder / SWEEP) or {}).get("jobs") or []
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a file of a run holds; None if it is not there, or not whole yet."""
     try:
-        return json.loads((folder / SWEEP).read_text())["jobs"] or []
-    except (OSError, ValueError, KeyError):
-        return []
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 PARENT = "DFKD_PARENT"

@@ -13,8 +13,8 @@ from string import Template
 
 from dfkd_exp.report.figures import accuracy_against, curves, png, svg
 from dfkd_exp.report.plain import comma_separated, latex, markdown
-from dfkd_exp.report.summary import Setting, Sweep, in_words
-from dfkd_exp.runs import PICTURE, SWEEP
+from dfkd_exp.report.summary import Figure, Setting, Sweep, in_words
+from dfkd_exp.runs import PICTURE, SWEEP, read_json
 from dfkd_exp.store import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -23,76 +23,60 @@ MOST_PICTURES = 24
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its heading, what it says, its text, and the number that it is sorted by."""
+    """A column of the table: its heading, what it says, and the figure that is shown, and sorted by its mean."""
 
     name: str
     meaning: str
-    text: Callable[[Setting], str]
-    value: Callable[[Setting], float | None]
+    figure: Callable[[Setting], Figure]
+    decimals: int = 2
+
+    def text(self, setting: Setting) -> str:
+        return self.figure(setting).text(self.decimals)
 
 
 COLUMNS = (
     Column(
         "accuracy %", "True accuracy of the student on the test set after the last epoch. A dash: there was no test set.",
-        lambda s: s.accuracy.text(), lambda s: s.accuracy.mean,
+        lambda s: s.accuracy,
     ),
-    Column("teacher %", "The teacher's on the same images.", lambda s: s.teacher.text(), lambda s: s.teacher.mean),
+    Column("teacher %", "The teacher's on the same images.", lambda s: s.teacher),
     Column(
-        "agreement %", "How often student and teacher say the same of a test image, right or wrong.",
-        lambda s: s.percent("agreement").text(), lambda s: s.percent("agreement").mean,
+        "agreement %", "How often student and teacher say the same of a test image, right or wrong.", lambda s: s.percent("agreement")
     ),
     Column(
         "held out %", "The same of reconstructions that the student was not trained on: needs no data, and is easier.",
-        lambda s: s.percent("agreement_held_out").text(), lambda s: s.percent("agreement_held_out").mean,
+        lambda s: s.percent("agreement_held_out"),
     ),
     Column(
         "bytes", "Of the metadata, or of the real images that stand in its place; 0: nothing was published.",
-        lambda s: f"{s.num_bytes:,}", lambda s: s.num_bytes,
+        lambda s: Figure(s.num_bytes), 0,
     ),
-    Column(
-        "images", "How many the student was trained on.", lambda s: f"{s.results[0]['images']:,}", lambda s: s.results[0]["images"]
-    ),
+    Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0),
     Column(
         "seconds", "Of all phases, the teacher's training too, when they were computed; other work may have run beside them.",
-        lambda s: s.seconds.text(0), lambda s: s.seconds.mean,
+        lambda s: s.seconds, 0,
     ),
-    Column("seeds", "How many runs the means are of.", lambda s: str(len(s.results)), lambda s: len(s.results)),
+    Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0),
 )  # fmt: skip
-
 
 PRIVACY = (
     Column(
         "teacher AUC", "Area under the curve of an attack that sees the teacher alone, public anyway: the floor. Chance is 0.5.",
-        lambda s: s.attack("teacher").text(3), lambda s: s.attack("teacher").mean,
+        lambda s: s.attack("teacher"), 3,
     ),
-    Column(
-        "metadata AUC", "Of an attack that sees the metadata: how well an image fits it.",
-        lambda s: s.attack("metadata").text(3), lambda s: s.attack("metadata").mean,
-    ),
+    Column("metadata AUC", "Of an attack that sees the metadata: how well an image fits it.", lambda s: s.attack("metadata"), 3),
     Column(
         "metadata TPR, %", "Of the training images, how many it finds while it accuses 0.1 % of the others.",
-        lambda s: s.attack("metadata", "tpr_at_0.1%").text(1), lambda s: s.attack("metadata", "tpr_at_0.1%").mean,
+        lambda s: s.attack("metadata", "tpr_at_0.1%"), 1,
     ),
-    Column(
-        "images AUC", "Of an attack that sees what the student was shown: how near an image is to it.",
-        lambda s: s.attack("shown").text(3), lambda s: s.attack("shown").mean,
-    ),
-    Column(
-        "images TPR, %", "As for the metadata, at 0.1 % false accusations.",
-        lambda s: s.attack("shown", "tpr_at_0.1%").text(1), lambda s: s.attack("shown", "tpr_at_0.1%").mean,
-    ),
-    Column(
-        "student AUC", "Of an attack that sees the student: how sure it is of an image's class.",
-        lambda s: s.attack("student").text(3), lambda s: s.attack("student").mean,
-    ),
+    Column("images AUC", "Of an attack that sees what the student was shown: how near an image is to it.", lambda s: s.attack("shown"), 3),
+    Column("images TPR, %", "As for the metadata, at 0.1 % false accusations.", lambda s: s.attack("shown", "tpr_at_0.1%"), 1),
+    Column("student AUC", "Of an attack that sees the student: how sure it is of an image's class.", lambda s: s.attack("student"), 3),
     Column(
         "to training", "Root mean squared difference of what the student was shown to the nearest training image: similarity, not privacy.",
-        lambda s: s.nearest("training").text(3), lambda s: s.nearest("training").mean,
+        lambda s: s.nearest("training"), 3,
     ),
-    Column(
-        "to held-out", "The same to the nearest of as many images that nobody was trained on.",
-        lambda s: s.nearest("held_out").text(3), lambda s: s.nearest("held_out").mean,
-    ),
+    Column("to held-out", "The same to the nearest of as many images that nobody was trained on.", lambda s: s.nearest("held_out"), 3),
 )  # fmt: skip
 
 
@@ -110,10 +94,11 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
         write_atomically(folder / f"{name}.png", png(drawing))
     columns = [*COLUMNS, *(PRIVACY if attacked else ())]
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
-    headings = ["no", "setting", *(column.name for column in columns)]
-    write_atomically(folder / "report.md", markdown(in_words(sweep), headings, rows).encode())
+    headings, align = ["no", "setting", *(column.name for column in columns)], "rl" + "r" * len(columns)
+    words = [*(f"- {sentence}" for sentence in in_words(sweep)), "", ""]
+    write_atomically(folder / "report.md", ("\n".join(words) + markdown(headings, rows, align)).encode())
     write_atomically(folder / "report.csv", comma_separated(headings, rows).encode())
-    write_atomically(folder / "report.tex", latex(headings, rows).encode())
+    write_atomically(folder / "report.tex", latex(headings, rows, align).encode())
     page = _page(sweep, {name: svg(drawing, for_page=True) for name, drawing in drawings.items()})
     write_atomically(folder / "report.html", page.encode())
     return folder / "report.html"
@@ -144,7 +129,7 @@ def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
             f"<figure>{labelled}<figcaption>{escape(caption)}</figcaption></figure></section>"
         )
     first = sweep.settings[0].results[0] if sweep.settings else None
-    done = len(sweep.jobs) - len(sweep.unfinished)
+    done = sum(job.state == "done" for job in sweep.jobs)
     name = first["name"] if first else sweep.folder.parent.name
     return Template(TEMPLATE.read_text()).substitute(
         title=escape(f"{name}: {len(sweep.settings)} setting{'s' if len(sweep.settings) != 1 else ''}"),
@@ -207,7 +192,7 @@ def _table(settings: Sequence[Setting], columns: Sequence[Column]) -> str:
     for number, setting in enumerate(settings, 1):
         cells = [f'<td data-value="{number}">{number}</td><td>{escape(setting.title)}</td>']
         for column in columns:
-            value = column.value(setting)
+            value = column.figure(setting).mean
             cells.append(f'<td data-value="{"" if value is None else value}">{escape(column.text(setting))}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
@@ -261,9 +246,7 @@ def _student_curves(sweep: Sweep) -> list[tuple[str, list[float], list[float]]]:
 
 
 def _commands(sweep: Sweep) -> str:
-    from dfkd_exp.report.status import _json
-
-    plan = _json(sweep.folder / SWEEP)
+    plan = read_json(sweep.folder / SWEEP)
     if plan:
         return " ".join(plan["command"])
     return "\n".join(

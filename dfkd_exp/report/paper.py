@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.tables import percent, teacher_accuracy
 from dfkd_exp.store import write_atomically
 
@@ -109,33 +108,14 @@ def show(rows: Sequence[Row]) -> Table:
     return table
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(["---"] * 2 + ["---:"] * (len(COLUMNS) - 2)) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(row.cells) + " |" for row in rows)]) + "\n"
-
-
-def comma_separated(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *(row.cells for row in rows)])
-    return text.getvalue()
-
-
-def latex(rows: Sequence[Row]) -> str:
-    """With booktabs' rules."""
-
-    def line(cells: Sequence[str]) -> str:
-        escaped = (
-            cell.replace("%", r"\%").replace("_", r"\_").replace("±", r"$\pm$").replace("–", "--") for cell in cells
-        )
-        return " & ".join(escaped) + r" \\"
-
-    body = [r"\begin{tabular}{ll" + "r" * (len(COLUMNS) - 2) + "}", r"\toprule", line(COLUMNS), r"\midrule"]
-    return "\n".join([*body, *(line(row.cells) for row in rows), r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
 def write_tables(folder: Path, rows: Sequence[Row]) -> list[Path]:
     """``table.md``, ``table.csv`` and ``table.tex`` in ``folder``."""
-    texts = {"table.md": markdown(rows), "table.csv": comma_separated(rows), "table.tex": latex(rows)}
+    cells, align = [row.cells for row in rows], "ll" + "r" * (len(COLUMNS) - 2)
+    texts = {
+        "table.md": markdown(COLUMNS, cells, align),
+        "table.csv": comma_separated(COLUMNS, cells),
+        "table.tex": latex(COLUMNS, cells, align),
+    }
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
     return [folder / name for name in texts]

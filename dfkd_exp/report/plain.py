@@ -7,13 +7,11 @@ import io
 from collections.abc import Sequence
 
 
-def markdown(words: Sequence[str], headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [f"- {sentence}" for sentence in words] + [""]
-    lines += ["| " + " | ".join(headings) + " |", "|---:|---|" + "---:|" * (len(headings) - 2)]
-    return (
-        "\n".join([*lines, *("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)])
-        + "\n"
-    )
+def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """``align``: ``l`` or ``r`` for each column."""
+    lines = [headings, ["---:" if side == "r" else "---" for side in align]]
+    lines += [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
 def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -22,13 +20,13 @@ def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return text.getvalue()
 
 
-def latex(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """With booktabs' rules."""
+def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
+    """With booktabs' rules; ``align`` as LaTeX has it."""
     special = {"\\": r"\textbackslash{}", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
                "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}  # fmt: skip
 
     def line(cells: Sequence[str]) -> str:
         return " & ".join("".join(special.get(c, c) for c in cell) for cell in cells) + r" \\"
 
-    head = [r"\begin{tabular}{rl" + "r" * (len(headings) - 2) + "}", r"\toprule", line(headings), r"\midrule"]
+    head = [r"\begin{tabular}{" + align + "}", r"\toprule", line(headings), r"\midrule"]
     return "\n".join([*head, *map(line, rows), r"\bottomrule", r"\end{tabular}"]) + "\n"

@@ -18,7 +18,7 @@ from rich.table import Table
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.tables import percent
-from dfkd_exp.runs import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running, planned_jobs
+from dfkd_exp.runs import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running, planned_jobs, read_json
 
 STATES = {
     "done": "green",
@@ -45,9 +45,9 @@ class Status:
 
 def status_of(folder: Path, overrides: list[str] | None = None) -> Status:
     """The status of the job in ``folder``; ``overrides`` as the sweep has planned them, if it has."""
-    job = _json(folder / JOB) or {}
+    job = read_json(folder / JOB) or {}
     title = " ".join(overrides if overrides is not None else job.get("overrides", []))
-    result = _json(folder / RESULT)
+    result = read_json(folder / RESULT)
     started = job.get("started")
     if result is not None:
         ended = (folder / RESULT).stat().st_mtime
@@ -89,7 +89,8 @@ def newest(folder: Path) -> Path:
         raise DfkdError(f"{folder}: there is no such folder; name the outputs, or the folder of a sweep or a run")
     if any((folder / name).is_file() for name in (SWEEP, JOB, RESULT)):
         return folder
-    marks = [*folder.glob(f"**/{SWEEP}"), *folder.glob(f"**/{JOB}")]
+    place = folder / "runs" if (folder / "runs").is_dir() else folder  # the store beside it may be large
+    marks = [*place.glob(f"**/{SWEEP}"), *place.glob(f"**/{JOB}")]
     folders = {mark.parent for mark in marks}
     found = [place for place in folders if place.parent not in folders]  # a sweep's jobs are shown with it
     if not found:
@@ -163,13 +164,6 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # whoever reads has read enough
         sys.exit(0)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def _last_words(folder: Path) -> str:

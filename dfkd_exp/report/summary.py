@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp.report.status import Status, read_sweep
-from dfkd_exp.report.tables import by_setting, read_results, shown, teacher_accuracy
+from dfkd_exp.report.tables import by_setting, shown, teacher_accuracy
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Setting:
 
     @property
     def accuracy(self) -> Figure:
-        """True accuracy; where there was no test set, the agreement on held-out reconstructions stands in nothing's place."""
+        """True accuracy; nothing stands in its place where there was no test set."""
         return self.percent("accuracy")
 
     @property
@@ -95,15 +95,14 @@ class Sweep:
 
     @property
     def unfinished(self) -> list[Status]:
-        return [job for job in self.jobs if job.state != "done"]
+        """The jobs that the same command would run again; those that a search has ended early are not among them."""
+        return [job for job in self.jobs if job.state not in ("done", "pruned")]
 
 
 def read(folder: Path) -> Sweep:
     """The sweep in ``folder``, as far as it is."""
     jobs = read_sweep(folder)
     results = [job.result for job in jobs if job.result is not None]
-    if any(path.is_dir() and path.name.isdigit() for path in folder.iterdir()):
-        results = read_results(folder)[0]
     settings = [Setting(" ".join(key) or group[0]["name"], group) for key, group in by_setting(results).items()]
     return Sweep(folder, settings, jobs)
 

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dfkd_exp.config import CONF, choices
-from dfkd_exp.report.paper import COLUMNS, PAPER, TITLES, comma_separated, latex, markdown, paper_rows, write_tables
+from dfkd_exp.report.paper import COLUMNS, PAPER, TITLES, paper_rows, write_tables
 
 
 def result(row, recipe, seed, accuracy, **more):
@@ -52,9 +52,9 @@ def test_the_three_files_hold_the_same(tmp_path):
     rows = paper_rows(RESULTS, "table1")
     paths = write_tables(tmp_path, rows)
     assert [path.name for path in paths] == ["table.md", "table.csv", "table.tex"]
-    assert list(csv.reader(comma_separated(rows).splitlines())) == [list(COLUMNS), *(list(row.cells) for row in rows)]
-    assert markdown(rows).count("\n") == len(rows) + 2
-    tex = latex(rows)
+    markdown, separated, tex = (path.read_text() for path in paths)
+    assert list(csv.reader(separated.splitlines())) == [list(COLUMNS), *(list(row.cells) for row in rows)]
+    assert markdown.count("\n") == len(rows) + 2
     assert r"98.00 $\pm$ 1.41" in tex
     assert r"paper \%" in tex
     assert tex.count(r" \\") == len(rows) + 1
