@@ -74,7 +74,8 @@ def _hydra_main(settings: DictConfig) -> None:
             return
         _job(settings, folder, list(hydra_config.overrides.task))
     except Pruned as pruned:
-        (folder / PRUNED).write_text(f"{pruned}\n")
+        if ranks_of_process().first:
+            (folder / PRUNED).write_text(f"{pruned}\n")
         console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         sweep.failures.append(error)

@@ -17,7 +17,7 @@ from dfkd_exp import console
 from dfkd_exp.distillation.distill import train_on_labels, train_on_teacher
 from dfkd_exp.distillation.settings import Distillation, Student, Teacher
 from dfkd_exp.distillation.source import Shown, held_out
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.records import Signals
@@ -162,7 +162,9 @@ def make_student(
 
             def look(part: int) -> None:
                 both = [predict_logits(net.to(workshop.device), held, inputs) for net in (network, teacher)]
-                trial.report(agreement(*both), part)
+                # All processes of the run end together.
+                if reason := workshop.ranks.agreed(lambda: trial.report(agreement(*both), part)):
+                    raise Pruned(reason)
 
             options["look"] = look
         if distillation.targets == "labels":

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from dfkd_exp import console
-from dfkd_exp.errors import ConfigError, DfkdError, Pruned
-from dfkd_exp.ranks import ranks_of_process
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.runs import PRUNED, RESULT
 from dfkd_exp.seeding import derive_seed
 
@@ -220,24 +219,23 @@ class RunningTrial:
     path: Path
     number: int
 
-    def report(self, value: float, part: int) -> None:
-        """The objective at the ``part``-th moment of the training. Raises Pruned if the median of the other trials was better there."""
+    def report(self, value: float, part: int) -> str | None:
+        """The objective at the ``part``-th moment of the training; why the trial is to end, if the others' median was better there."""
         import optuna
 
         study = open_study(self.path)
         study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
         trial = optuna.Trial(study, study.get_trials(deepcopy=False)[self.number]._trial_id)
         trial.report(value, part)
-        if trial.should_prune():
-            raise Pruned(
-                f"agreement {100 * value:.2f} % after {part} tenths of the training is below the other trials' median"
-            )
+        if not trial.should_prune():
+            return None
+        return f"agreement {100 * value:.2f} % after {part} tenths of the training is below the other trials' median"
 
 
 def trial_of_process() -> RunningTrial | None:
     """The trial that this process runs, if its search prunes."""
     said = os.environ.get(TRIAL)
-    if said is None or not ranks_of_process().first:
+    if said is None:
         return None
     path, _, number = said.rpartition(":")
     return RunningTrial(Path(path), int(number))

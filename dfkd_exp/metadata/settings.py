@@ -65,6 +65,9 @@ class MetadataKind(Settings):
     def identity(self) -> dict[str, Any]:
         return {"kind": type(self).__name__, **self.described()}
 
+    def check_observed_inputs(self) -> None:
+        """Raise ConfigError if the range of the images must not be looked up in them."""
+
     def collector(self, teacher: nn.Module, inputs: InputSpec) -> Collector:
         """An object with ``update(images, labels)``, ``merge(other)`` and ``finish()``: one streaming, mergeable pass."""
         from dfkd_exp.metadata.collection import Collector
@@ -82,6 +85,7 @@ class MetadataKind(Settings):
         from dfkd_exp.metadata.collection import observed_inputs
 
         if inputs is None:
+            self.check_observed_inputs()
             batches = list(batches)
             inputs = observed_inputs(batches)
         collector = self.collector(teacher, inputs)
@@ -143,6 +147,12 @@ class Gaussian(MetadataKind):
                     "metadata.dp.epsilon is for Gaussians of units: metadata=top_layer, all_layers_diagonal, or all_layers with "
                     "metadata.covariance=top_only"
                 )
+
+    def check_observed_inputs(self) -> None:
+        if self.dp.epsilon is not None:
+            raise ConfigError(
+                "with metadata.dp.epsilon the range of the images must not be looked up in them; give collect its inputs"
+            )
 
     def described(self) -> dict[str, Any]:
         fields = super().described()

@@ -147,6 +147,11 @@ def test_what_cannot_be_made_private_is_refused(make, said):
         make()
 
 
+def test_the_range_of_the_images_must_be_given_and_is_not_looked_up_in_them():
+    with pytest.raises(ConfigError, match="give collect its inputs"):
+        private(1.0).collect(toy_teacher(), [toy_images(30)])
+
+
 def test_the_top_layer_needs_no_other_covariance():
     kind = TopLayer(dp=DifferentialPrivacy(epsilon=1.0))
     metadata = kind.collect(toy_teacher(), [toy_images(300)], INPUTS)
