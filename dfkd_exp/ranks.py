@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +25,8 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
 """How long they wait for one another: the first may wait for another run's lock. One that fails ends them all, at once."""
+SAID_AT = "nanoseconds"
+"""When a process said what went wrong, beside what it said."""
 LAUNCHED = "DFKD_LAUNCHED"
 """Set for the processes that `launch` starts: it says what went wrong in them."""
 
@@ -152,17 +156,27 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     try:
         elastic_launch(config, sys.executable)("-m", "dfkd_exp", *arguments)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        said = failure.message if failure.exitcode >= 0 else f"killed by {failure.signal_name()}"
+        rank, failure = min(error.failures.items(), key=lambda item: _order(item[1]))
+        ended = f"killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+        said = failure.message if SAID_AT in failure.error_file_data else ended
         raise DfkdError(f"process {rank} of {count} failed: {said}") from None
     finally:
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
+def _order(failure: Any) -> tuple[bool, float]:
+    """Which of several failures is the cause: the others fail too, within the second, when they lose a process's connections.
+
+    One that was killed left no word, and comes first; but for SIGTERM, with which the launcher ends the others.
+    """
+    killed = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
+    return not killed, failure.error_file_data.get(SAID_AT, math.inf)
+
+
 def report_failure(message: str) -> None:
-    """Leave what went wrong where `launch`, or ``torchrun``, reads it."""
+    """Leave what went wrong where `launch` reads it."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if path:
         with open(path, "w") as file:
-            json.dump({"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}, file)
+            json.dump({"message": message, "timestamp": int(time.time()), SAID_AT: time.time_ns()}, file)

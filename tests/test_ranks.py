@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 
 from dfkd_exp.distillation.module import Share
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.ranks import Ranks, ranks_of_process, shared_name
+from dfkd_exp.ranks import Ranks, _order, ranks_of_process, shared_name
 from dfkd_exp.trainer import TrainerSettings
 from tests.conftest import run_main
 
@@ -163,3 +164,22 @@ def test_the_weighted_mean_over_processes_is_the_batchs_mean(world, num_rows):
         [rows for share in shares for rows, w in zip(share.rows.split(share.sizes), share.weights, strict=True) if w]
     )
     assert sorted(seen.tolist()) == list(range(num_rows))
+
+
+def failed(exitcode: int, said_at: int | None = None):
+    data = {"message": "<NONE>"} if said_at is None else {"message": "why", "nanoseconds": said_at}
+    return SimpleNamespace(exitcode=exitcode, error_file_data=data)
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [failed(1, 2), failed(1, 3)],  # the second lost the first
+        [failed(-9), failed(1, 1)],  # the first was killed, and the second lost it
+        [failed(-15, 2), failed(1, 3)],  # the first had said why, and was ended while it left
+        [failed(1, 2), failed(-15)],  # the second was ended because of the first
+    ],
+)
+def test_of_several_failures_the_cause_is_told(failures):
+    assert min(failures, key=_order) is failures[0]
+    assert min(reversed(failures), key=_order) is failures[0]
