@@ -7,24 +7,28 @@ from typing import Any
 
 import torch
 
+from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.distillation.settings import Student, Teacher
 from dfkd_exp.distillation.source import Shown
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.evaluation.privacy import attack, confidence_scores, image_scores, metadata_scores, nearest
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.records import Signals, image_hash
 from dfkd_exp.receiver import in_units
 from dfkd_exp.release import Release
 from dfkd_exp.report.pictures import Neighbours, draw_neighbours
+from dfkd_exp.runs import NEAREST
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact
 from dfkd_exp.workshop import LazyData, Workshop, load_network
 
-CANDIDATES = 2_000
-"""Training images, and as many held-out ones, that the attacks are to tell apart."""
+CANDIDATES = 5_000
+"""Members, and others, at most, that an attack is to tell apart."""
 LOOKED_AT = 1_000
 """Of the images that the student was shown, whose nearest neighbours are looked for,"""
 NEIGHBOURS = 10_000
 """among so many training images and as many held-out ones, at most."""
-PICTURE = "nearest.png"
 
 
 def measure_exposure(
@@ -38,7 +42,10 @@ def measure_exposure(
     seed: int,
 ) -> Artifact:
     """Membership inference against the teacher alone, the metadata, what the student was shown, and the student; and the nearest
-    training and held-out images to what it was shown, as figures and as a picture."""
+    training and held-out images to what it was shown, as figures and as a picture.
+
+    Members are the images that what is attacked was made from: all training images, or those that were recorded or shown.
+    """
     identity = {
         "release": release.digest, "student": student.digest, "data": data.fingerprint, "shown": shown.identity, "seed": seed,
     }  # fmt: skip
@@ -46,40 +53,72 @@ def measure_exposure(
     def make(folder: Path) -> dict[str, Any]:
         images, inputs = data.images, release.inputs
         generator = torch.Generator().manual_seed(derive_seed(seed, "exposure"))
-        count = min(CANDIDATES, len(images.train), len(images.test))
-        candidates = [
-            part.select(torch.randperm(len(part), generator=generator)[:count]) for part in (images.train, images.test)
-        ]
         teacher = release.teacher(receiver)
         metadata = in_units(workshop, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         seen, seen_labels = shown.load()
         seen = seen if seen.is_floating_point() else inputs.from_pixels(seen)
-        scores: dict[str, list[torch.Tensor]] = {"teacher": [], "metadata": [], "shown": [], "student": []}
-        for part in candidates:
-            as_inputs = inputs.from_pixels(part.images)
-            scores["teacher"].append(confidence_scores(predict_logits(teacher, part.images, inputs), part.labels))
-            scores["metadata"].append(metadata_scores(metadata, teacher, as_inputs, part.labels))
-            scores["shown"].append(image_scores(as_inputs, part.labels, seen, seen_labels))
-            scores["student"].append(confidence_scores(predict_logits(network, part.images, inputs), part.labels))
+
+        everyone = torch.arange(len(images.train))
+        of_metadata = recorded(images.train, inputs, metadata) if metadata.has_records else everyone
+        of_shown = of_metadata if shown.free else among(images.train, inputs, seen)
+        others = _some(images.test, torch.arange(len(images.test)), generator)
+        attacks = {}
+        for name, members, score in (
+            ("teacher", everyone, lambda part, _: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
+            ("metadata", of_metadata, lambda part, as_inputs: metadata_scores(metadata, teacher, as_inputs, part.labels)),
+            ("shown", of_shown, lambda part, as_inputs: image_scores(as_inputs, part.labels, seen, seen_labels)),
+            ("student", of_shown, lambda part, _: confidence_scores(predict_logits(network, part.images, inputs), part.labels)),
+        ):  # fmt: skip
+            both = _some(images.train, members, generator), others
+            achieved = attack(*(score(part, inputs.from_pixels(part.images)) for part in both))
+            attacks[name] = {"members": len(both[0]), **achieved.plain()}
         looked_at = torch.randperm(len(seen), generator=generator)[:LOOKED_AT]
-        among = min(NEIGHBOURS, len(images.train), len(images.test))
+        pool_size = min(NEIGHBOURS, len(images.train), len(images.test))
         pools = [
-            inputs.from_pixels(part.images[torch.randperm(len(part), generator=generator)[:among]])
+            inputs.from_pixels(part.images[torch.randperm(len(part), generator=generator)[:pool_size]])
             for part in (images.train, images.test)
         ]
         near = [nearest(seen[looked_at], pool) for pool in pools]
         found = Neighbours(seen[looked_at], pools[0][near[0][1]], pools[1][near[1][1]], near[0][0], near[1][0])
-        draw_neighbours(folder / PICTURE, found, inputs)
+        draw_neighbours(folder / NEAREST, found, inputs)
         return {
-            "attacks": {name: attack(*pair).plain() for name, pair in scores.items()},
-            "candidates": count,
+            "attacks": attacks,
+            "others": len(others),
             "nearest": {
                 "training": float(near[0][0].mean()),
                 "held_out": float(near[1][0].mean()),
                 "nearer_to_training": float((near[0][0] < near[1][0]).double().mean()),
-                "among": among,
+                "among": pool_size,
             },
         }
 
     return workshop.phase("exposure", "privacy: what the training images are given away by", identity, make)
+
+
+def _some(part: LabelledImages, chosen: torch.Tensor, generator: torch.Generator) -> LabelledImages:
+    """At most CANDIDATES of those of ``part`` that were ``chosen``."""
+    return part.select(chosen[torch.randperm(len(chosen), generator=generator)[:CANDIDATES]])
+
+
+def _hashes(images: torch.Tensor, inputs: InputSpec) -> torch.Tensor:
+    return torch.cat([image_hash(inputs.from_pixels(part)) for part in images.split(inputs.images_at_once)])
+
+
+def recorded(train: LabelledImages, inputs: InputSpec, metadata: Metadata) -> torch.Tensor:
+    """Which of the training images' activations the metadata holds as records: those that the `Reservoir` kept."""
+    summary = metadata.blocks[0].summary  # every block is of the same images
+    assert isinstance(summary, Signals)
+    count = summary.signals.shape[1]
+    hashes = _hashes(train.images, inputs)
+    kept = []
+    for label in range(metadata.num_classes):
+        own = (train.labels == label).nonzero().squeeze(1)
+        kept.append(own[hashes[own].argsort(stable=True)[:count]])
+    return torch.cat(kept)
+
+
+def among(train: LabelledImages, inputs: InputSpec, seen: torch.Tensor) -> torch.Tensor:
+    """Which of the training images are among those that were ``seen[N, C, H, W]``."""
+    shown = torch.cat([image_hash(part) for part in seen.split(inputs.images_at_once)])
+    return torch.isin(_hashes(train.images, inputs), shown).nonzero().squeeze(1)

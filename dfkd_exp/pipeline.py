@@ -12,7 +12,6 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
 from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
-from dfkd_exp.exposure import PICTURE as NEAREST
 from dfkd_exp.exposure import measure_exposure
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.owner import make_metadata, make_release, make_teacher
@@ -22,7 +21,7 @@ from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release, usage
 from dfkd_exp.report.pictures import draw_images
 from dfkd_exp.report.result import build_result
-from dfkd_exp.runs import PICTURE, RESULT
+from dfkd_exp.runs import NEAREST, PICTURE, RESULT
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Store, write_atomically
 from dfkd_exp.workshop import LazyData, Workshop

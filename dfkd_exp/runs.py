@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-RESULT, PICTURE = "result.json", "reconstructions.png"
+RESULT, PICTURE, NEAREST = "result.json", "reconstructions.png", "nearest.png"
 ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
 JOB, SWEEP = "job.json", "sweep.json"
 PRUNED = "pruned.txt"

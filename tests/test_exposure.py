@@ -15,7 +15,7 @@ def test_what_is_given_away_is_in_the_result_and_the_two_controls_are_where_they
     for result in ran.results():
         jsonschema.validate(result, schema)
         assert set(result["privacy"]["attacks"]) == {"teacher", "metadata", "shown", "student"}
-        assert result["privacy"]["nearest"]["among"] == result["privacy"]["candidates"] == 359
+        assert result["privacy"]["nearest"]["among"] == result["privacy"]["others"] == 359
     assert data["auc"] > 0.999
     assert data["tpr_at_0.1%"]["rate"] > 0.99
     assert abs(noise["auc"] - 0.5) < 0.1
@@ -23,6 +23,22 @@ def test_what_is_given_away_is_in_the_result_and_the_two_controls_are_where_they
     assert len(list(ran.outputs.glob("runs/digits/*/*/nearest.png"))) == 2
     page = next(ran.outputs.glob("runs/digits/*/report.html")).read_text()
     assert "What is given away" in page
+    assert page.count('most like it"') == 2
+
+
+def test_members_are_the_images_that_what_is_attacked_was_made_from(dfkd):
+    """Whole records, and real images, are found exactly, however few of the training images they are."""
+    ran = dfkd(
+        "-m", "privacy=true", "metadata=spectral_layer_pairs", "metadata.fraction=1", "metadata.records_per_class=5",
+        "source=reconstruction,same_bytes",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    reconstructed, real = (result["privacy"]["attacks"] for result in ran.results())
+    assert reconstructed["teacher"]["members"] == 1_438
+    assert reconstructed["metadata"]["members"] == reconstructed["student"]["members"] == 50
+    assert reconstructed["metadata"]["auc"] == 1
+    assert real["shown"]["members"] == ran.results()[1]["images"] > 50
+    assert real["shown"]["auc"] > 0.999
 
 
 def test_it_is_not_measured_unless_it_is_asked_for(dfkd):

@@ -14,7 +14,7 @@ from string import Template
 from dfkd_exp.report.figures import accuracy_against, curves, png, svg
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.summary import Figure, Setting, Sweep, in_words
-from dfkd_exp.runs import PICTURE, SWEEP, read_json
+from dfkd_exp.runs import NEAREST, PICTURE, SWEEP, read_json
 from dfkd_exp.store import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -142,7 +142,7 @@ def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
         columns=_meanings(COLUMNS),
         privacy=_privacy(sweep),
         charts="\n".join(charts),
-        pictures=_pictures(sweep),
+        pictures=_seen(sweep),
         commands=escape(_commands(sweep)),
         machine=escape(_machine(first)),
     )
@@ -166,8 +166,14 @@ def _meanings(columns: Sequence[Column]) -> str:
 
 
 ON_ATTACKS = (
-    "Membership inference: given training images and as many others, which are which? Each attack is one of many; where it fails, another "
-    "may not. Where the training images themselves are shown it must be near 1, and where noise is shown near 0.5."
+    "Membership inference: of some images the metadata, the images made from it or the student were made, and of others nothing was: which "
+    "are which? For records those are the recorded images, not all training images. Each attack is one of many; where it fails, another may not. Where the training images themselves are shown it must be near 1, and where noise is shown near 0.5."
+)
+
+
+ON_NEAREST = (
+    "Of what each student was shown, the eight images nearest to a training image, with that image and the nearest of as many that nobody "
+    "was trained on. It shows similarity: images that look unlike any may still give members away."
 )
 
 
@@ -179,7 +185,19 @@ def _privacy(sweep: Sweep) -> str:
         f'<p class="soft">{escape(ON_ATTACKS)}</p>'
         '<div class="wide" tabindex="0" role="region" aria-label="Privacy, by setting">'
         f"{_table(sweep.settings, PRIVACY)}</div>"
-        f"<details><summary>What the columns say</summary><dl>{_meanings(PRIVACY)}</dl></details></section>"
+        f"<details><summary>What the columns say</summary><dl>{_meanings(PRIVACY)}</dl></details>{_nearest(sweep)}</section>"
+    )
+
+
+def _nearest(sweep: Sweep) -> str:
+    pictures = _pictures(
+        sweep, NEAREST, "What the student of {} was shown, and the training and held-out images most like it"
+    )
+    return (
+        "<details><summary>The images most like a training image</summary>"
+        f'<p class="soft">{escape(ON_NEAREST)}</p>{pictures}</details>'
+        if pictures
+        else ""
     )
 
 
@@ -198,23 +216,28 @@ def _table(settings: Sequence[Setting], columns: Sequence[Column]) -> str:
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def _pictures(sweep: Sweep) -> str:
+def _pictures(sweep: Sweep, file: str, alternative: str) -> str:
+    """The picture ``file`` of each setting's first run; empty if there is none."""
     shown: list[str] = []
     for number, setting in enumerate(sweep.settings, 1):
         folder = _folder_of(sweep, setting)
-        if folder is None or not (folder / PICTURE).is_file() or len(shown) == MOST_PICTURES:
+        if folder is None or not (folder / file).is_file() or len(shown) == MOST_PICTURES:
             continue
-        content = base64.b64encode((folder / PICTURE).read_bytes()).decode()
+        content = base64.b64encode((folder / file).read_bytes()).decode()
         text = f"{number}. {setting.title}: {setting.shown}"
         shown.append(
-            f'<figure><img loading="lazy" alt="What the student of {escape(setting.title, quote=True)} was trained on, a row per class" '
+            f'<figure><img loading="lazy" alt="{escape(alternative.format(setting.title), quote=True)}" '
             f'src="data:image/png;base64,{content}"><figcaption>{escape(text)}</figcaption></figure>'
         )
-    if not shown:
-        return ""
+    return f'<div class="pictures">{"".join(shown)}</div>' if shown else ""
+
+
+def _seen(sweep: Sweep) -> str:
+    pictures = _pictures(sweep, PICTURE, "What the student of {} was trained on, a row per class")
     return (
-        '<section aria-labelledby="pictures"><h2 id="pictures">What the students saw</h2>'
-        f'<div class="pictures">{"".join(shown)}</div></section>'
+        f'<section aria-labelledby="pictures"><h2 id="pictures">What the students saw</h2>{pictures}</section>'
+        if pictures
+        else ""
     )
 
 
