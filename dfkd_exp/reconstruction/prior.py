@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.fourier import leading_triplets
@@ -29,6 +30,8 @@ LARGEST_MATRIX = 2**27
 """and where it has more elements than this, only the leading ones are computed, by Lanczos iterations:"""
 LANCZOS = 4
 """so many times the effective number asked for."""
+PRODUCTS = 2.5
+"""So many products with the matrix they take for each of them, about, for the estimate of the time left."""
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,16 @@ def _leading(block: Block, scale: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if math.prod(shape) <= LARGEST_MATRIX:
         _, singular, vectors = torch.linalg.svd(block.matrix() * scale, full_matrices=False)
     else:
-        _, singular, vectors = leading_triplets(
-            lambda pixels: block.apply(pixels * scale),
-            lambda units: block.apply_transpose(units) * scale,
-            shape,
-            min(count, MOST_DIRECTIONS, min(shape) - 1),
-        )
+        rank = min(count, MOST_DIRECTIONS, min(shape) - 1)
+        with Progress("directions of the teacher's weights", math.ceil(PRODUCTS * rank)) as progress:
+
+            def apply(pixels: Tensor) -> Tensor:
+                progress.advance(len(pixels))
+                return block.apply(pixels * scale)
+
+            _, singular, vectors = leading_triplets(
+                apply, lambda units: block.apply_transpose(units) * scale, shape, rank
+            )
     return singular[:MOST_DIRECTIONS], vectors[:MOST_DIRECTIONS]
 
 

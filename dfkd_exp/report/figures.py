@@ -53,7 +53,7 @@ def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[
     axes.set_xlabel(
         {
             "bytes": "bytes of metadata, or of real images",
-            "seconds": "seconds, all phases",
+            "seconds": "seconds, without the teacher's training",
             "attack": "AUC of the better attack (0.5: chance)",
         }[what]
     )

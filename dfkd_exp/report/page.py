@@ -53,7 +53,7 @@ COLUMNS = (
     ),
     Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0),
     Column(
-        "seconds", "Of all phases, the teacher's training too, when they were computed; other work may have run beside them.",
+        "seconds", "Of all phases but the teacher's training, when they were computed; other work may have run beside them.",
         lambda s: s.seconds, 0,
     ),
     Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0),
@@ -110,7 +110,10 @@ CAPTIONS = {
         "Each point is a setting, by its number in the table; bars are deviations over seeds. The line joins those of which no other is as "
         "accurate for fewer bytes.",
     ),
-    "accuracy-seconds": ("Accuracy against seconds", "What each setting cost to compute, teacher included."),
+    "accuracy-seconds": (
+        "Accuracy against seconds",
+        "What each setting cost to compute; the teacher's training, which is the same for all, is left out.",
+    ),
     "accuracy-attack": (
         "Accuracy against what is given away",
         "The better of two attacks, on the metadata and on the images made from it: area under the curve, 0.5 for chance.",

@@ -77,6 +77,7 @@ def test_figures_are_means_and_deviations_over_seeds(folder):
     settings = {setting.title: setting for setting in read(folder).settings}
     assert settings["metadata=small"].accuracy.text() == "90.50 ± 0.71"
     assert settings["metadata=real"].accuracy.text() == "93.00"
+    assert settings["metadata=real"].seconds.text() == "11.34"  # without the teacher's
     assert settings["metadata=<b>odd</b>"].accuracy.text() == "–"
     assert Figure.of([float("nan"), 1.0]).text() == "1.00"
 
