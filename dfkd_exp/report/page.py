@@ -169,8 +169,9 @@ def _meanings(columns: Sequence[Column]) -> str:
 
 
 ON_ATTACKS = (
-    "Membership inference: of some images the metadata, the images made from it or the student were made, and of others nothing was: which "
-    "are which? For records those are the recorded images, not all training images. Each attack is one of many; where it fails, another may not. Where the training images themselves are shown it must be near 1, and where noise is shown near 0.5."
+    "Membership inference: of some images the metadata, the images made from it or the student were made, and of others nothing was: "
+    "which are which? For records those are the recorded images, not all training images. Each attack is one of many; where it fails, "
+    "another may not. Where the training images themselves are shown it must be near 1, and where noise is shown near 0.5."
 )
 
 

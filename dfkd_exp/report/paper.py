@@ -30,7 +30,8 @@ PAPER: dict[str, dict[str, float | None]] = {
         "spectral_layer_pairs_dense": 76.94,
     },
 }  # fmt: skip
-"""Test accuracies in per cent. Source: Lopes, Fenu and Starner (2017), Tables 1 to 3; it does not say of how many records its spectral rows are."""
+"""Test accuracies in per cent. Source: Lopes, Fenu and Starner (2017), Tables 1 to 3, which do not say how many records the spectral
+rows are of."""
 
 TITLES = {
     "teacher": "teacher, trained on the data",
