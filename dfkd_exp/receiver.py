@@ -31,7 +31,7 @@ from dfkd_exp.reconstruction.tuning import describe, settle
 from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
-from dfkd_exp.study import trial_of_process
+from dfkd_exp.trial import trial_of_process
 from dfkd_exp.workshop import LazyData, Workshop, load_network, weights_bytes
 
 SIGNALS = "signals.safetensors"

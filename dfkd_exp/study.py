@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from dfkd_exp import console
-from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.errors import ConfigError
 from dfkd_exp.runs import PRUNED, RESULT
 from dfkd_exp.seeding import derive_seed
+from dfkd_exp.trial import TRIAL, optuna_module, storage, without_warnings
 
 if TYPE_CHECKING:
     import optuna
@@ -39,18 +38,6 @@ test set, and so are never the default."""
 OF_A_WORKER = ("outputs", "trainer", "logger", "name")
 """What each worker may have otherwise: where and how it computes."""
 SAMPLERS = ("tpe", "random")
-TRIAL = "DFKD_TRIAL"
-"""Set for a job whose trial may be pruned: the study's file and the trial's number."""
-
-
-def optuna_module() -> Any:
-    """Optuna, or a DfkdError that says how to get it."""
-    try:
-        import optuna
-    except ModuleNotFoundError as error:
-        raise DfkdError("hydra/sweeper=study needs Optuna: pip install 'dfkd_exp[optuna]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
 
 
 @dataclass
@@ -103,7 +90,7 @@ class Search:
     def _sampler(self, study: optuna.Study) -> optuna.samplers.BaseSampler:
         """Of this worker: each draws other trials than those before and beside it."""
         optuna = optuna_module()
-        with self._alone(), _without_warnings():
+        with self._alone(), without_warnings():
             number = study.user_attrs.get("workers", 0)
             study.set_user_attr("workers", number + 1)
             seed = derive_seed(self.seed, "worker", number) % 2**32
@@ -117,9 +104,9 @@ class Search:
         optuna = optuna_module()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._held.mkdir(exist_ok=True)
-        with self._alone(), _without_warnings():
+        with self._alone(), without_warnings():
             study = optuna.create_study(
-                storage=_storage(self.path), study_name=self.path.stem,
+                storage=storage(self.path), study_name=self.path.stem,
                 direction=OBJECTIVES[self.objective], load_if_exists=True,
             )  # fmt: skip
             space = {name: str(distribution) for name, distribution in self.space.items()}
@@ -210,56 +197,6 @@ class Search:
                 f"best     trial {best.number}: {self.objective} {best.value:.4g}: {' '.join(_overrides(best.params))}"
             )
         return "\n".join(lines)
-
-
-@dataclass
-class RunningTrial:
-    """A trial's place in its study, for the job that runs it."""
-
-    path: Path
-    number: int
-
-    def report(self, value: float, part: int) -> str | None:
-        """The objective at the ``part``-th moment of the training; why the trial is to end, if the others' median was better there."""
-        import optuna
-
-        study = open_study(self.path)
-        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=2)
-        trial = optuna.Trial(study, study.get_trials(deepcopy=False)[self.number]._trial_id)
-        trial.report(value, part)
-        if not trial.should_prune():
-            return None
-        return f"agreement {100 * value:.2f} % after {part} tenths of the training is below the other trials' median"
-
-
-def trial_of_process() -> RunningTrial | None:
-    """The trial that this process runs, if its search prunes."""
-    said = os.environ.get(TRIAL)
-    if said is None:
-        return None
-    path, _, number = said.rpartition(":")
-    return RunningTrial(Path(path), int(number))
-
-
-def open_study(path: Path) -> optuna.Study:
-    """The study in a file that a search has written."""
-    return optuna_module().load_study(study_name=path.stem, storage=_storage(path))
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Optuna calls some of what is used here experimental, once for each use."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna_module().exceptions.ExperimentalWarning)
-        yield
-
-
-def _storage(path: Path) -> Any:
-    optuna = optuna_module()
-    from optuna.storages.journal import JournalFileBackend
-
-    with _without_warnings():
-        return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
 
 
 def _overrides(params: dict[str, Any]) -> list[str]:

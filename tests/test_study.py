@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from dfkd_exp.errors import ConfigError, Pruned
-from dfkd_exp.study import RunningTrial, Search, open_study, space_and_fixed
+from dfkd_exp.study import Search, space_and_fixed
+from dfkd_exp.trial import RunningTrial, open_study
 
 LR = "distillation.lr=tag(log,interval(0.001,0.01))"
 SPACE = {"x": FloatDistribution(-1, 1)}
