@@ -62,7 +62,6 @@ def measure_exposure(
         everyone = torch.arange(len(images.train))
         of_metadata = recorded(images.train, inputs, metadata) if metadata.has_records else everyone
         of_shown = of_metadata if shown.free else among(images.train, inputs, seen)
-        others = _some(images.test, torch.arange(len(images.test)), generator)
         attacks = {}
         for name, members, score in (
             ("teacher", everyone, lambda part, _: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
@@ -70,9 +69,9 @@ def measure_exposure(
             ("shown", of_shown, lambda part, as_inputs: image_scores(as_inputs, part.labels, seen, seen_labels)),
             ("student", of_shown, lambda part, _: confidence_scores(predict_logits(network, part.images, inputs), part.labels)),
         ):  # fmt: skip
-            both = _some(images.train, members, generator), others
+            both = candidates(images.train.select(members), images.test, generator)
             achieved = attack(*(score(part, inputs.from_pixels(part.images)) for part in both))
-            attacks[name] = {"members": len(both[0]), **achieved.plain()}
+            attacks[name] = {"members": len(both[0]), "others": len(both[1]), **achieved.plain()}
         looked_at = torch.randperm(len(seen), generator=generator)[:LOOKED_AT]
         pool_size = min(NEIGHBOURS, len(images.train), len(images.test))
         pools = [
@@ -84,7 +83,6 @@ def measure_exposure(
         draw_neighbours(folder / NEAREST, found, inputs)
         return {
             "attacks": attacks,
-            "others": len(others),
             "nearest": {
                 "training": float(near[0][0].mean()),
                 "held_out": float(near[1][0].mean()),
@@ -96,9 +94,18 @@ def measure_exposure(
     return workshop.phase("exposure", "privacy: what the training images are given away by", identity, make)
 
 
-def _some(part: LabelledImages, chosen: torch.Tensor, generator: torch.Generator) -> LabelledImages:
-    """At most CANDIDATES of those of ``part`` that were ``chosen``."""
-    return part.select(chosen[torch.randperm(len(chosen), generator=generator)[:CANDIDATES]])
+def candidates(
+    members: LabelledImages, others: LabelledImages, generator: torch.Generator
+) -> tuple[LabelledImages, LabelledImages]:
+    """At most CANDIDATES of each at random, of the others as many of each class as keeps its share of the members: else an attack would
+    tell classes apart."""
+    members = members.select(torch.randperm(len(members), generator=generator)[:CANDIDATES])
+    wanted = members.labels.bincount()
+    there = others.labels.bincount(minlength=len(wanted))[: len(wanted)]
+    share = min((there[wanted > 0] / wanted[wanted > 0]).min().item(), CANDIDATES / len(members))
+    mixed = torch.randperm(len(others), generator=generator)
+    chosen = [mixed[others.labels[mixed] == label][: int(share * count)] for label, count in enumerate(wanted.tolist())]
+    return members, others.select(torch.cat(chosen))
 
 
 def _hashes(images: torch.Tensor, inputs: InputSpec) -> torch.Tensor:

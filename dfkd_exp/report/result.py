@@ -78,7 +78,7 @@ def build_result(
 def _exposure(artifacts: dict[str, Artifact]) -> dict[str, Any] | None:
     if "exposure" not in artifacts:
         return None
-    return {name: artifacts["exposure"].info[name] for name in ("attacks", "others", "nearest")}
+    return {name: artifacts["exposure"].info[name] for name in ("attacks", "nearest")}
 
 
 def code_version() -> str:
