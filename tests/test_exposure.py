@@ -30,16 +30,17 @@ def test_what_is_given_away_is_in_the_result_and_the_two_controls_are_where_they
 
 
 def test_members_are_the_images_that_what_is_attacked_was_made_from(dfkd):
-    """Whole records, and real images, are found exactly, however few of the training images they are."""
+    """A tenth of the coefficients, and real images, are found exactly, however few of the training images they are of."""
     ran = dfkd(
-        "-m", "privacy=true", "metadata=spectral_layer_pairs", "metadata.fraction=1", "metadata.records_per_class=5",
+        "-m", "privacy=true", "metadata=spectral_layer_pairs", "metadata.fraction=0.1", "metadata.records_per_class=5",
         "source=reconstruction,same_bytes",
     )  # fmt: skip
     assert ran.code == 0, ran.err
     reconstructed, real = (result["privacy"]["attacks"] for result in ran.results())
     assert reconstructed["teacher"]["members"] == 1_438
     assert reconstructed["metadata"]["members"] == reconstructed["student"]["members"] == 50
-    assert reconstructed["metadata"]["auc"] == 1
+    assert reconstructed["metadata"]["auc"] > 0.999
+    assert reconstructed["metadata"]["tpr_at_1%"]["rate"] > 0.95
     assert real["shown"]["members"] == ran.results()[1]["images"] > 50
     assert real["shown"]["auc"] > 0.999
 

@@ -23,6 +23,8 @@ FALSE_POSITIVES = (0.001, 0.01)
 from first principles"."""
 CONFIDENCE = 0.95
 AT_ONCE = 512
+ROUNDING = 1e-6
+"""Relative error of activations in single precision, below which nothing is told apart."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def confidence_scores(logits: Tensor, labels: Tensor) -> Tensor:
 def metadata_scores(metadata: Metadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """How well the teacher's activations for images ``[N, C, H, W]`` fit the metadata of their classes, ``[N]``.
 
-    ``metadata`` is one of units. Gaussians: the log-likelihood per unit, units taken as independent, mean over layers. Records: minus
-    the distance to the nearest record, mean over blocks.
+    ``metadata`` is one of units. Gaussians: the log-likelihood per unit, units taken as independent, mean over layers. Records: how
+    well one of them fits, all blocks together.
     """
     scores = []
     with recording(teacher, metadata.layer_names) as recorder:
@@ -115,16 +117,24 @@ def _gaussian_scores(metadata: Metadata, activations: Sequence[Tensor], labels: 
 
 
 def _record_scores(metadata: Metadata, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
-    blocks = []
-    for block in metadata.blocks:
-        assert isinstance(block.summary, Signals)
-        values = torch.cat([activations[index] for index in block.layers], 1)
-        found = values.new_empty(len(values))
-        for label in labels.unique().tolist():
-            rows = labels == label
-            found[rows] = -torch.cdist(values[rows], block.summary.signals[label].double()).min(1).values
-        blocks.append(found / values.shape[1] ** 0.5)
-    return torch.stack(blocks).mean(0)
+    """How well each image fits one of the records of its class.
+
+    What a record leaves out of its image's signal s is orthogonal to what it keeps of it, s_bar, in any orthonormal basis: so
+    ``<s, s_bar> = |s_bar|^2``, as exactly as numbers are stored, for that image and hardly for another; and s is near s_bar.
+    """
+    scores = labels.new_empty(len(labels), dtype=torch.float64)
+    for label in labels.unique().tolist():
+        rows, exact, near = labels == label, [], []
+        for block in metadata.blocks:
+            assert isinstance(block.summary, Signals)
+            values = torch.cat([activations[index][rows] for index in block.layers], 1)
+            records = block.summary.signals[label].double()
+            kept, shared = records.square().sum(1) + 1e-12, values @ records.T
+            exact.append((shared / kept - 1).abs())
+            near.append((values.square().sum(1, keepdim=True) + kept - 2 * shared).clamp_min(0) / kept)
+        misfits = [(torch.stack(parts).mean(0) + ROUNDING).log() for parts in (exact, near)]
+        scores[rows] = -(misfits[0] + misfits[1]).min(1).values
+    return scores
 
 
 def nearest(images: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
