@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from string import Template
 
 from dfkd_exp.report.figures import accuracy_against, curves, png, svg
+from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.summary import Figure, Setting, Sweep, in_words
 from dfkd_exp.runs import NEAREST, PICTURE, SWEEP, read_json
@@ -227,11 +227,10 @@ def _pictures(sweep: Sweep, file: str, alternative: str) -> str:
         folder = _folder_of(sweep, setting)
         if folder is None or not (folder / file).is_file() or len(shown) == MOST_PICTURES:
             continue
-        content = base64.b64encode((folder / file).read_bytes()).decode()
         text = f"{number}. {setting.title}: {setting.shown}"
         shown.append(
             f'<figure><img loading="lazy" alt="{escape(alternative.format(setting.title), quote=True)}" '
-            f'src="data:image/png;base64,{content}"><figcaption>{escape(text)}</figcaption></figure>'
+            f'src="{embedded(folder / file)}"><figcaption>{escape(text)}</figcaption></figure>'
         )
     return f'<div class="pictures">{"".join(shown)}</div>' if shown else ""
 

@@ -1,5 +1,9 @@
 """The picture of the reconstructions."""
 
+import io
+from base64 import b64decode
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -7,7 +11,7 @@ from PIL import Image
 from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.report import pictures
-from dfkd_exp.report.pictures import draw_images
+from dfkd_exp.report.pictures import draw_images, embedded
 from tests.toy import INPUTS, toy_images
 
 NAMES = ["a", "b", "c"]
@@ -85,3 +89,14 @@ def test_a_class_that_is_shown_no_images_has_an_empty_row(tmp_path):
     images, labels = toy_images(2)
     size, _ = drawn(tmp_path / "p.png", images[labels != 1], labels[labels != 1], INPUTS, NAMES, real())
     assert size == drawn(tmp_path / "q.png", images, labels, INPUTS, NAMES, real())[0]
+
+
+def test_a_pages_grey_pictures_take_half_the_bytes_and_look_the_same_and_coloured_ones_stay(tmp_path):
+    noise = torch.rand(200, 200, generator=torch.Generator().manual_seed(0)).mul(255).byte().numpy()
+    Image.fromarray(noise).convert("RGB").save(tmp_path / "grey.png")
+    before, after = (tmp_path / "grey.png").read_bytes(), b64decode(embedded(tmp_path / "grey.png").partition(",")[2])
+    assert len(after) < 0.6 * len(before)
+    shown = np.asarray(Image.open(io.BytesIO(after)).convert("L"), dtype=int)
+    assert abs(shown - noise).max() <= 8
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "red.png")
+    assert b64decode(embedded(tmp_path / "red.png").partition(",")[2]) == (tmp_path / "red.png").read_bytes()
