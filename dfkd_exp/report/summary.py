@@ -12,6 +12,9 @@ from typing import Any
 from dfkd_exp.report.status import Status, read_sweep
 from dfkd_exp.report.tables import by_setting, shown, teacher_accuracy
 
+NEARLY_ALWAYS = 0.9
+"""Area under an attack's curve above which it is said that it gives members away."""
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -142,6 +145,11 @@ def _exposed(settings: Sequence[Setting]) -> list[str]:
                 f"An attack on the {what} tells training images from others best for {worst.title}: AUC {worst.attack(on).text(3)}, and "
                 f"{floor.text(3)} on the teacher alone (0.5 is chance; an attack that fails proves nothing)."
             )
+            given_away = [s.title for s in found if (s.attack(on).mean or 0) > NEARLY_ALWAYS]
+            if len(given_away) > 1:
+                said.append(
+                    f"It tells them apart nearly always (AUC above {NEARLY_ALWAYS}) for {', '.join(given_away)}."
+                )
     return said
 
 

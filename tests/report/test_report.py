@@ -96,6 +96,22 @@ def test_the_words_are_computed_from_the_figures(folder):
     assert "have one seed only" in words
 
 
+def test_the_words_name_what_an_attack_gives_members_away_of(tmp_path):
+    rate = {"rate": 0.0, "low": 0.0, "high": 0.1}
+    for number, (kind, area) in enumerate({"gaussian": 0.5, "records": 0.99, "few": 1.0}.items()):
+        attacks = {
+            on: {"auc": area if on == "metadata" else 0.5, "tpr_at_0.1%": rate, "tpr_at_1%": rate}
+            for on in ("teacher", "metadata", "shown", "student")
+        }
+        privacy = {"attacks": attacks, "nearest": {"training": 0.1, "held_out": 0.1}}
+        run(tmp_path, number, [f"metadata={kind}", "seed=0"], source="FromReconstruction", privacy=privacy)
+    plan_sweep(tmp_path, [[f"metadata={kind}", "seed=0"] for kind in ("gaussian", "records", "few")])
+    words = " ".join(in_words(read(tmp_path)))
+    assert "best for metadata=few: AUC 1.000, and 0.500 on the teacher alone" in words
+    assert "(AUC above 0.9) for metadata=records, metadata=few." in words
+    assert words.count("nearly always") == 1  # not of the images
+
+
 def test_seeds_explain_a_difference_or_they_do_not():
     assert differ(Figure(90, 0.1), Figure(91, 0.1))
     assert not differ(Figure(90, 1), Figure(91, 1))
