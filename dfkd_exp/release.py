@@ -208,8 +208,8 @@ def model_card(config: dict[str, Any], metadata: Metadata) -> str:
             "Per class, the outputs of the layers below for single training images, each by its largest coefficients."
         )
         records = (
-            "* Records are of single training images. An image's outputs, even some of them, often suffice to reconstruct that very "
-            "image.\n"
+            "* Records are of single training images. An image's outputs, even some of them, often suffice to reconstruct that very\n"
+            "  image, and whoever has it can tell that it was recorded, from two per cent of the coefficients too.\n"
         )
     noise = (
         "* Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can\n"
