@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.distillation.settings import Student, Teacher
 from dfkd_exp.distillation.source import Shown
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.evaluation.privacy import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.inputs import InputSpec
@@ -98,13 +100,21 @@ def candidates(
     members: LabelledImages, others: LabelledImages, generator: torch.Generator
 ) -> tuple[LabelledImages, LabelledImages]:
     """At most CANDIDATES of each at random, of the others as many of each class as keeps its share of the members: else an attack would
-    tell classes apart."""
+    tell classes apart. Members of classes without others are left out; raises DfkdError if that leaves none."""
+    members = members.select(torch.isin(members.labels, others.labels).nonzero().squeeze(1))
+    if not len(members):
+        raise DfkdError(
+            "privacy=true compares training images with test images of the same classes, and there are none of both"
+        )
     members = members.select(torch.randperm(len(members), generator=generator)[:CANDIDATES])
-    wanted = members.labels.bincount()
-    there = others.labels.bincount(minlength=len(wanted))[: len(wanted)]
-    share = min((there[wanted > 0] / wanted[wanted > 0]).min().item(), CANDIDATES / len(members))
+    wanted, there = (part.labels.bincount(minlength=int(members.labels.max()) + 1) for part in (members, others))
+    shares = [int(there[label]) / count for label, count in enumerate(wanted.tolist()) if count]
+    share = min(*shares, CANDIDATES / len(members))
     mixed = torch.randperm(len(others), generator=generator)
-    chosen = [mixed[others.labels[mixed] == label][: int(share * count)] for label, count in enumerate(wanted.tolist())]
+    chosen = [
+        mixed[others.labels[mixed] == label][: math.floor(share * count + 1e-6)]
+        for label, count in enumerate(wanted.tolist())
+    ]
     return members, others.select(torch.cat(chosen))
 
 

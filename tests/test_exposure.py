@@ -3,10 +3,12 @@
 import json
 
 import jsonschema
+import pytest
 import torch
 
 from dfkd_exp.config import PACKAGE
 from dfkd_exp.data.images import LabelledImages
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.exposure import candidates
 
 
@@ -53,6 +55,10 @@ def test_the_classes_of_members_and_others_have_the_same_shares():
     members, others = candidates(part(100, 200, 0), part(30, 50, 70), torch.Generator())
     assert members.labels.bincount().tolist() == [100, 200]
     assert others.labels.bincount().tolist() == [25, 50]
+    members, others = candidates(part(10, 10), part(0, 4, 5), torch.Generator())
+    assert (members.labels.bincount().tolist(), others.labels.bincount().tolist()) == ([0, 10], [0, 4])
+    with pytest.raises(DfkdError, match="none of both"):
+        candidates(part(10), part(0, 4), torch.Generator())
 
 
 def test_it_is_not_measured_unless_it_is_asked_for(dfkd):
