@@ -48,6 +48,12 @@ def test_rows_stand_in_the_papers_order_with_mean_deviation_and_difference():
     assert (rows[1]["bytes"], rows[5]["bytes"]) == ("–", "1,234")
 
 
+def test_rows_of_more_records_stand_beside_the_papers_figure_too():
+    for table, published in (("table1", "91.24"), ("table2", "92.47")):
+        (row,) = [cells(row) for row in paper_rows([result("spectral_layer_pairs_1000", "paper", 0, 0.9)], table)][1:]
+        assert (row["row"], row["paper %"]) == (TITLES["spectral_layer_pairs_1000"], published)
+
+
 def test_the_three_files_hold_the_same(tmp_path):
     rows = paper_rows(RESULTS, "table1")
     paths = write_tables(tmp_path, rows)
