@@ -66,7 +66,7 @@ PRIVACY = (
     ),
     Column("metadata AUC", "Of an attack that sees the metadata: how well an image fits it.", lambda s: s.attack("metadata"), 3),
     Column(
-        "metadata TPR, %", "Of the training images, how many it finds while it accuses 0.1 % of the others.",
+        "metadata TPR, %", "Of the members, how many it finds while it accuses 0.1 % of the others.",
         lambda s: s.attack("metadata", "tpr_at_0.1%"), 1,
     ),
     Column("images AUC", "Of an attack that sees what the student was shown: how near an image is to it.", lambda s: s.attack("shown"), 3),
