@@ -15,7 +15,7 @@ from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.metadata.covariance import Diagonal, Full, LayerGaussian, pack_symmetric
 from dfkd_exp.metadata.metadata import Block, Metadata
 from dfkd_exp.models.recording import find_layers, frozen, weights_digest
-from dfkd_exp.reconstruction.engine import PLAIN
+from dfkd_exp.reconstruction.engine.settings import PLAIN
 
 IMAGES, STEPS = 6_400, 20
 INPUTS = InputSpec.normalised((1, 28, 28), [], [])

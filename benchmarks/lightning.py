@@ -10,13 +10,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from benchmarks.measure import DEVICE, seconds_per_step, side_by_side
-from dfkd_exp.distillation.distill import fit
 from dfkd_exp.distillation.losses import soft_cross_entropy
-from dfkd_exp.distillation.module import Loss, TensorChunks
 from dfkd_exp.distillation.settings import Training
 from dfkd_exp.models.networks import mlp
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.fit import fit
+from dfkd_exp.training.module import Loss, TensorChunks
 
 IMAGES, EPOCHS = 12_800, 5
 SHAPE, WIDTH = (1, 8, 8), 32

@@ -17,12 +17,12 @@ from dfkd_exp import AllLayers, InputSpec
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.networks import BUILDERS
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.reconstruction.engine import Engine
+from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
+from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.loop import batches_of_groups, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam
-from dfkd_exp.reconstruction.settings import SCHEMAS
-from dfkd_exp.reconstruction.tuning import describe, settle
+from dfkd_exp.reconstruction.settings import MATCHES
 
 
 class Case(NamedTuple):
@@ -69,13 +69,13 @@ def rows() -> Iterator[Row]:
         plain.load_state_dict(teacher.state_dict())
         metadata = noise_metadata(teacher, case.shape, case.num_classes).to(DEVICE)
         teacher, plain = teacher.to(DEVICE), plain.to(DEVICE)
-        for match in SCHEMAS:
+        for match in MATCHES:
             yield _row(f"{name}, {match}", case, teacher, plain, metadata, match)
 
 
 def _row(name: str, case: Case, teacher: nn.Module, plain: nn.Module, metadata: Metadata, match: str) -> Row:
-    build = partial(SCHEMAS[match], images_per_class=64 * case.group_size, group_size=case.group_size)
-    engine = settle(Engine(), teacher, metadata, build(steps=1000))  # as for a reconstruction of the usual size
+    build = partial(MATCHES[match], images_per_class=64 * case.group_size, group_size=case.group_size)
+    engine = resolve_engine(Engine(), teacher, metadata, build(steps=1000))  # as for a reconstruction of the usual size
     settings = build(steps=case.steps)
     objective = Objective(teacher, metadata, settings, engine)
     groups = batches_of_groups(settings, Adam(), case.num_classes, engine.images_per_batch or 1000)[0]

@@ -16,12 +16,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
-from dfkd_exp import console, sweep
-from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, register, typed
+from dfkd_exp import console
+from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, typed
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
-from dfkd_exp.jobs import single_run
+from dfkd_exp.processes import stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.runs import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work, stop_without_parent
+from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
+from dfkd_exp.sweeps import callback
+from dfkd_exp.sweeps.jobs import single_run
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata",),
@@ -37,30 +39,29 @@ def main() -> None:
         return
     # Hydra prints errors by itself, at length, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    register()
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
-    sweep.failures.clear()
-    sweep.begun.clear()
+    callback.failures.clear()
+    callback.begun.clear()
     stop_without_parent()
     if not ranks_of_process().first:
         console.be_quiet()
     try:
         _hydra_main()
-    except (ConfigError, *CONFIG_ERRORS) as error:
+    except (DfkdError, *CONFIG_ERRORS) as error:
         console.error(explain(error))
         sys.exit(2)
     except Exception as error:
-        if not sweep.begun:
+        if not callback.begun:
             raise
-        sweep.end_without_launcher(error)
+        callback.end_without_launcher(error)
     except KeyboardInterrupt:
         console.error("interrupted; the same command continues where it was")
         sys.exit(130)
     finally:
         leave()
-    if sweep.failures:
-        sys.exit(2 if all(isinstance(error, ConfigError) for error in sweep.failures) else 1)
+    if callback.failures:
+        sys.exit(2 if all(isinstance(error, ConfigError) for error in callback.failures) else 1)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -68,9 +69,9 @@ def _hydra_main(settings: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        sweep.refuse_launcher(hydra_config)
-        if sweep.is_sent_elsewhere(hydra_config):
-            sweep.run_as_process(hydra_config, folder)
+        callback.refuse_launcher(hydra_config)
+        if callback.is_sent_elsewhere(hydra_config):
+            callback.run_as_process(hydra_config, folder)
             return
         _job(settings, folder, list(hydra_config.overrides.task))
     except Pruned as pruned:
@@ -78,7 +79,7 @@ def _hydra_main(settings: DictConfig) -> None:
             (folder / PRUNED).write_text(f"{pruned}\n")
         console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
-        sweep.failures.append(error)
+        callback.failures.append(error)
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
         if begun or not isinstance(error, DfkdError | OSError):
             with suppress(OSError):  # a full disk

@@ -8,21 +8,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dfkd_exp import data, metadata, reconstruction
-from dfkd_exp.data import Data
-from dfkd_exp.distillation.settings import SOURCES, Distillation, Source, Student, Teacher
+from dfkd_exp.data.base import Data
+from dfkd_exp.distillation.settings import Distillation, Source, Student, Teacher
 from dfkd_exp.errors import ConfigError, DfkdError
-from dfkd_exp.logger import LOGGERS, LoggerSettings
-from dfkd_exp.metadata import MetadataKind
-from dfkd_exp.reconstruction.engine import Engine
-from dfkd_exp.reconstruction.optimizers import OPTIMIZERS, Optimizer
+from dfkd_exp.logger import LoggerSettings
+from dfkd_exp.metadata.settings import MetadataKind
+from dfkd_exp.reconstruction.engine.settings import Engine
+from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.settings import Reconstruction
-from dfkd_exp.settings import Settings, did_you_mean
+from dfkd_exp.settings import Settings, did_you_mean, import_by_path, under_flag
 from dfkd_exp.store import canonical_json
 from dfkd_exp.trainer import TrainerSettings
 
@@ -31,21 +29,6 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 """The yaml files: inside the package once it is installed, beside it in a clone."""
 
 PIPELINES = ("full", "release", "from_release")
-
-SCHEMAS: dict[str, dict[str, type[Settings]]] = {
-    "data": dict(data.SCHEMAS),
-    "teacher": {"network": Teacher},
-    "student": {"network": Student},
-    "metadata": dict(metadata.SCHEMAS),
-    "reconstruction": dict(reconstruction.SCHEMAS),
-    "optimizer": dict(OPTIMIZERS),
-    "engine": {"engine": Engine},
-    "distillation": {"distillation": Distillation},
-    "source": dict(SOURCES),
-    "trainer": {"trainer": TrainerSettings},
-    "logger": dict(LOGGERS),
-}
-"""Per config group, the dataclass behind each kind; a yaml names its own by ``/schema/GROUP: KIND``."""
 
 
 @dataclass
@@ -116,13 +99,8 @@ class Config(Settings):
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
 
-def register() -> None:
-    """Tell Hydra about the dataclasses."""
-    store = ConfigStore.instance()
-    store.store(name="base_config", node=Config)
-    for group, kinds in SCHEMAS.items():
-        for kind, schema in kinds.items():
-            store.store(group=f"schema/{group}", name=kind, node=schema, package=group)
+SCHEMA = re.compile(r"^ *- /schema@_here_: *(\S+)", re.M)
+"""The line by which a yaml names its dataclass, by import path."""
 
 
 def typed(config: DictConfig) -> Config:
@@ -130,18 +108,36 @@ def typed(config: DictConfig) -> Config:
     for group, node in config.items():
         if group not in {f.name for f in fields(Config)}:
             raise ConfigError(_unknown_flag(str(group)))
-        if group not in SCHEMAS or OmegaConf.is_missing(config, group):
+        if OmegaConf.is_missing(config, group) or not isinstance(node, DictConfig):
             continue
         known = {f.name for f in fields(OmegaConf.get_type(node) or Settings)}
-        for name in node:
+        for name in map(str, node):
             if name not in known:  # +group.name=… gets past Hydra's own check
                 raise ConfigError(_unknown_flag(f"{group}.{name}"))
     try:
-        result = OmegaConf.to_object(config)
+        result = _built(config, "")
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
     assert isinstance(result, Config)
     return result
+
+
+def _built(node: Any, flag: str) -> Any:
+    """A node as the object that it is a config of: each dataclass within it knows the flag under which it stands."""
+    if not isinstance(node, DictConfig) or not isinstance(schema := OmegaConf.get_type(node), type) or schema is dict:
+        return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
+    values = {name: _built(node[name], f"{flag}.{name}".lstrip(".")) for name in map(str, node)}
+    with under_flag(flag):
+        return schema(**values)
+
+
+def kinds(group: str) -> dict[str, type[Settings]]:
+    """The dataclass of each choice in a group, by the choice's name."""
+    found: dict[str, type[Settings]] = {}
+    for name in choices(group):
+        if match := SCHEMA.search((CONF / group / f"{name}.yaml").read_text()):
+            found[name] = import_by_path(match[1], group)
+    return found
 
 
 def choices(group: str) -> list[str]:
@@ -152,7 +148,7 @@ def choices(group: str) -> list[str]:
 def groups() -> list[str]:
     """The config groups, in the order of the pipeline, then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}
-    ordered = [*SCHEMAS, *("pipeline", "experiment", "row", "point", "recipe", "scale", "sweep")]
+    ordered = [f.name for f in fields(Config)] + ["experiment", "row", "point", "recipe", "scale", "sweep"]
     return [name for name in ordered if name in found] + sorted(found - set(ordered))
 
 
@@ -211,13 +207,13 @@ def _unknown_flag(flag: str) -> str:
     if not name:
         known = [*groups(), *(f.name for f in fields(Config) if f.name not in groups())]
         return f"{flag}: there is no such flag or group; there are {', '.join(known)}{did_you_mean(flag, known)}"
-    if group in SCHEMAS:
+    if group in groups() and (schemas := kinds(group)):
         entry = name.partition(".")[0]
-        if any(f.name == entry and str(f.type).startswith("dict") for s in SCHEMAS[group].values() for f in fields(s)):
+        if any(f.name == entry and str(f.type).startswith("dict") for s in schemas.values() for f in fields(s)):
             return f"{flag}: what is not there yet is added with a plus, entry by entry: +{group}.{entry}.NAME=VALUE"
-        known = sorted({f.name for schema in SCHEMAS[group].values() for f in fields(schema)})
+        known = sorted({f.name for schema in schemas.values() for f in fields(schema)})
         if name in known:
-            owners = sorted(kind for kind, schema in SCHEMAS[group].items() if name in {f.name for f in fields(schema)})
+            owners = sorted(kind for kind, schema in schemas.items() if name in {f.name for f in fields(schema)})
             return f"{flag}: the chosen {group} has no {name}; it belongs to {group}={' or '.join(owners)}"
         return f"{flag}: {group} has no {name}; it has {', '.join(known)}{did_you_mean(name, known)}"
     return f"{flag}: there is no such group; there are {', '.join(groups())}{did_you_mean(group, groups())}"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.runs import SWEEP
+from dfkd_exp.run_folder import SWEEP
 from dfkd_exp.settings import Settings
 
 
@@ -127,11 +127,3 @@ class Wandb(LoggerSettings):
                 console.note(f"to send this run to W&B: wandb sync {Path(self._run.dir).parent}")
         finally:
             wandb.finish(exit_code=int(failed))
-
-
-LOGGERS: dict[str, type[LoggerSettings]] = {
-    "csv": CsvLogger,
-    "tensorboard": TensorBoard,
-    "wandb": Wandb,
-    "none": NoLogger,
-}

@@ -12,19 +12,19 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
 from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
-from dfkd_exp.exposure import measure_exposure
 from dfkd_exp.logger import NoLogger
-from dfkd_exp.owner import make_metadata, make_release, make_teacher
+from dfkd_exp.phases.context import LazyData, RunContext
+from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
+from dfkd_exp.phases.privacy import measure_privacy
+from dfkd_exp.phases.receiver import evaluate, make_reconstruction, make_student
 from dfkd_exp.ranks import join, ranks_of_process
-from dfkd_exp.receiver import evaluate, make_reconstruction, make_student
 from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release, usage
 from dfkd_exp.report.pictures import draw_images
 from dfkd_exp.report.result import build_result
-from dfkd_exp.runs import NEAREST, PICTURE, RESULT
+from dfkd_exp.run_folder import NEAREST, PICTURE, RESULT
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Store, write_atomically
-from dfkd_exp.workshop import LazyData, Workshop
 
 if TYPE_CHECKING:
     from dfkd_exp.config import Config
@@ -39,12 +39,12 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
     join(config.trainer.accelerator)
     ranks = ranks_of_process()
     logger = config.logger if ranks.first else NoLogger()
-    workshop = Workshop(Store(Path(config.outputs, "store")), config.trainer, logger, ranks)
+    context = RunContext(Store(Path(config.outputs, "store")), config.trainer, logger, ranks)
     result, picture, failed = None, None, True
     logger.start(folder, config.plain(), _tags(config))
     try:
-        data = LazyData(config.data, workshop)
-        release = release_of(config, workshop, data)
+        data = LazyData(config.data, context)
+        release = release_of(config, context, data)
         if config.pipeline == "release":
             failed = False
             if not ranks.first:
@@ -53,19 +53,19 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
             console.show(escape(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)"))
             console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
             return None
-        shown = shown_to_student(config, workshop, release, data)
+        shown = shown_to_student(config, context, release, data)
         student = make_student(
-            workshop, release, config.teacher, shown, config.student, config.distillation, config.seed
+            context, release, config.teacher, shown, config.student, config.distillation, config.seed
         )
-        evaluate(workshop, release, config.teacher, student, config.student, data)
+        evaluate(context, release, config.teacher, student, config.student, data)
         if config.privacy:
-            measure_exposure(workshop, release, config.teacher, shown, student, config.student, data, config.seed)
+            measure_privacy(context, release, config.teacher, shown, student, config.student, data, config.seed)
         if not ranks.first:
             return None
-        result = build_result(config, overrides, release, shown, workshop.artifacts)
-        picture = make_picture(workshop, release, shown, data, folder / PICTURE)
+        result = build_result(config, overrides, release, shown, context.artifacts)
+        picture = make_picture(context, release, shown, data, folder / PICTURE)
         if config.privacy:
-            shutil.copyfile(workshop.artifacts["exposure"].file(NEAREST), folder / NEAREST)
+            shutil.copyfile(context.artifacts["exposure"].file(NEAREST), folder / NEAREST)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
         failed = False
     finally:
@@ -80,24 +80,24 @@ def _tags(config: Config) -> list[str]:
     return list(dict.fromkeys([config.name, *networks, *choices]))
 
 
-def release_of(config: Config, workshop: Workshop, data: LazyData) -> Release:
+def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
     """Left of the wall: the release, made from the data or given."""
     if config.pipeline == "from_release":
         release = read_release(config.release or "")
         console.heading(f"release: {release.folder}")
         console.note(f"{release.metadata().num_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release
-    teacher = make_teacher(workshop, config.teacher, data, config.seed)
-    metadata = make_metadata(workshop, config.metadata, config.teacher, teacher, data)
-    return make_release(workshop, config.teacher, teacher, metadata, data)
+    teacher = make_teacher(context, config.teacher, data, config.seed)
+    metadata = make_metadata(context, config.metadata, config.teacher, teacher, data)
+    return make_release(context, config.teacher, teacher, metadata, data)
 
 
-def shown_to_student(config: Config, workshop: Workshop, release: Release, data: LazyData) -> Shown:
+def shown_to_student(config: Config, context: RunContext, release: Release, data: LazyData) -> Shown:
     """What the student sees: the source's images, reconstructed if that is what they are."""
     source, num_classes = config.source, len(release.classes)
     if isinstance(source, FromReconstruction):
         artifact = make_reconstruction(
-            workshop, release, config.teacher, config.reconstruction, config.optimizer, config.engine, config.seed
+            context, release, config.teacher, config.reconstruction, config.optimizer, config.engine, config.seed
         )
 
         def reconstructions():
@@ -141,7 +141,7 @@ def shown_to_student(config: Config, workshop: Workshop, release: Release, data:
     return Shown("the training images", identity, everything, False, 0)
 
 
-def make_picture(workshop: Workshop, release: Release, shown: Shown, data: LazyData, target: Path) -> Path:
+def make_picture(context: RunContext, release: Release, shown: Shown, data: LazyData, target: Path) -> Path:
     """The student's images, a row per class, beside the class means."""
     identity = {"shown": shown.identity, "data": data.fingerprint, "release": release.digest}
 
@@ -151,7 +151,7 @@ def make_picture(workshop: Workshop, release: Release, shown: Shown, data: LazyD
         draw_images(folder / PICTURE, images, labels, release.inputs, release.classes, real)
         return {}
 
-    artifact = workshop.store.get_or_make("picture", identity, 1, make)
+    artifact = context.store.get_or_make("picture", identity, 1, make)
     shutil.copyfile(artifact.file(PICTURE), target)
     return target
 

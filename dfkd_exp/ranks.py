@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.runs import with_parent
+from dfkd_exp.processes import with_parent
 
 T = TypeVar("T")
 

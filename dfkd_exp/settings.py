@@ -8,20 +8,41 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from dfkd_exp.errors import ConfigError, DfkdError
+
+_flag: ContextVar[str | None] = ContextVar("flag", default=None)
+
+
+@contextmanager
+def under_flag(flag: str) -> Iterator[None]:
+    """Settings that are made within the context stand under ``flag`` in the config, and say so in their messages."""
+    token = _flag.set(flag)
+    try:
+        yield
+    finally:
+        _flag.reset(token)
 
 
 @dataclass
 class Settings:
-    """Common to all settings. ``flag`` is the name under which a user reaches them on the command line."""
+    """Common to all settings. ``flag`` is the name under which a user reaches them on the command line: the class's own, unless the
+    config has them elsewhere."""
 
     flag: ClassVar[str] = ""
     ephemeral: ClassVar[tuple[str, ...]] = ()
     """Fields that change how or where, but never what, is computed; they are not part of an artifact's key."""
+
+    def __new__(cls, *_: Any, **__: Any) -> Self:
+        made = super().__new__(cls)
+        if (flag := _flag.get()) is not None:
+            made.flag = flag  # type: ignore[misc]
+        return made
 
     def require(self, field: str, ok: bool, rule: str) -> None:
         """Raise a ConfigError that names the flag unless ``ok``."""

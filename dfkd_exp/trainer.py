@@ -95,7 +95,7 @@ class TrainerSettings(Settings):
         import torch
         from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-        from dfkd_exp.checkpoint import AtomicCheckpointIO
+        from dfkd_exp.training.checkpoint import AtomicCheckpointIO
 
         plugins: list[Any] = [AtomicCheckpointIO()]
         several = ranks_of_process().world > 1

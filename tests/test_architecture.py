@@ -17,7 +17,7 @@ LIGHTNING = {
     "reconstruction/module.py",
     "distillation/module.py",
 }
-OUTER = {"app", "config", "pipeline", "owner", "receiver", "workshop", "logger", "report"}
+OUTER = {"app", "config", "pipeline", "owner", "receiver", "context", "logger", "report"}
 MATHEMATICS = [
     name
     for name in FILES

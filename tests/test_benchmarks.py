@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks import lightning, measure, reference, spectra
-from dfkd_exp.distillation.distill import fit, train_on_teacher
+from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation, Training
 from dfkd_exp.evaluation.metrics import predict_logits
@@ -17,6 +17,7 @@ from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.graph import weight_blocks
 from dfkd_exp.models.recording import find_layers, frozen, recording
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.fit import fit
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 CPU = TrainerSettings(accelerator="cpu")

@@ -123,12 +123,12 @@ def test_what_nobody_foresaw_leaves_a_traceback_in_the_run(dfkd, monkeypatch):
 
 
 def test_a_full_disk_is_one_line(dfkd, monkeypatch):
-    import dfkd_exp.owner
+    import dfkd_exp.phases.owner
 
     def full(*_):
         raise OSError(28, "No space left on device", "model.safetensors")
 
-    monkeypatch.setattr(dfkd_exp.owner, "write_atomically", full)
+    monkeypatch.setattr(dfkd_exp.phases.owner, "write_atomically", full)
     ran = dfkd()
     assert ran.code == 1
     assert "No space left on device: model.safetensors; mend that" in ran.err

@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dfkd_exp.config import CONF, SCHEMAS, Config, choices, groups, register, typed
-from dfkd_exp.settings import Settings
+from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, kinds, typed
+from dfkd_exp.settings import Settings, import_by_path
 
 NEEDS = {
     "data=image_folder": ["data.path=somewhere"],
@@ -25,7 +25,6 @@ CHOICES = [f"{group}={name}" for group in groups() for name in choices(group)]
 
 
 def composed(*overrides: str) -> Config:
-    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(compose("config", overrides=list(overrides)))
 
@@ -34,8 +33,9 @@ def composed(*overrides: str) -> Config:
 def test_every_choice_composes_into_objects(choice):
     config = composed(choice, *NEEDS.get(choice, []))
     group, _, name = choice.partition("=")
-    if group in SCHEMAS:
-        assert type(getattr(config, group)) in SCHEMAS[group].values()
+    if schema := kinds(group).get(name):
+        assert type(getattr(config, group)) is schema
+        assert getattr(config, group).flag == group
     if group == "pipeline":
         assert config.pipeline == name
     if group == "experiment":
@@ -44,23 +44,13 @@ def test_every_choice_composes_into_objects(choice):
     config.plain()
 
 
-def test_every_schema_has_a_choice():
-    for group, kinds in SCHEMAS.items():
-        reached = {
-            type(getattr(composed(f"{group}={name}", *NEEDS.get(f"{group}={name}", [])), group))
-            for name in choices(group)
-        }
-        assert reached == set(kinds.values()), group
-
-
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
 def test_no_file_repeats_a_default(path):
-    group = path.relative_to(CONF).parts[0]
     content = OmegaConf.to_container(OmegaConf.load(path))
-    schema = next((entry for entry in content.get("defaults", []) if f"/schema/{group}" in entry), None)
-    if schema is None:
+    schema = SCHEMA.search(path.read_text())
+    if schema is None or path.name == "config.yaml":
         return
-    defaults = {f.name: f for f in fields(SCHEMAS[group][schema[f"/schema/{group}"]])}
+    defaults = {f.name: f for f in fields(import_by_path(schema[1], ""))}
     for name, value in content.items():
         if name not in ("defaults", "name"):
             assert value != defaults[name].default, f"{path} repeats the default of {name}"
@@ -112,7 +102,7 @@ def test_every_field_says_what_it_is(cls):
     body = ast.parse(inspect.getsource(cls)).body[0].body
     for node, following in zip(body, [*body[1:], None], strict=True):
         is_field = isinstance(node, ast.AnnAssign) and "ClassVar" not in ast.unparse(node.annotation)
-        if is_field and not (cls is Config and node.target.id in SCHEMAS):
+        if is_field and not (cls is Config and kinds(node.target.id)):
             documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
             assert documented, f"{cls.__name__}.{node.target.id} has no docstring"
 

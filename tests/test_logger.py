@@ -7,7 +7,7 @@ import wandb
 from PIL import Image
 
 from dfkd_exp.logger import TensorBoard, Wandb
-from dfkd_exp.runs import plan_sweep
+from dfkd_exp.run_folder import plan_sweep
 
 FIGURES = {
     "accuracy": 0.5,

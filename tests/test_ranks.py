@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfkd_exp.distillation.module import Share
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.ranks import Ranks, _order, ranks_of_process, shared_name
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.module import Share
 from tests.conftest import run_main
 
 ROOT = Path(__file__).parents[1]

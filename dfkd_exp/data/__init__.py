@@ -1,4 +1,4 @@
-"""Images and labels. A data set is a file here, a line below and a yaml in ``conf/data/``."""
+"""Images and labels. A data set is a file here and a yaml in ``conf/data/``."""
 
 from dfkd_exp.data.base import Data, NoData
 from dfkd_exp.data.celeba import CelebA
@@ -7,14 +7,4 @@ from dfkd_exp.data.hub import Hub
 from dfkd_exp.data.idx import FashionMnist, IdxData, Mnist
 from dfkd_exp.data.image_folder import ImageFolder
 
-SCHEMAS: dict[str, type[Data]] = {
-    "digits": Digits,
-    "mnist": Mnist,
-    "fashion_mnist": FashionMnist,
-    "celeba": CelebA,
-    "image_folder": ImageFolder,
-    "hub": Hub,
-    "none": NoData,
-}
-
-__all__ = ["SCHEMAS", "CelebA", "Data", "Digits", "FashionMnist", "Hub", "IdxData", "ImageFolder", "Mnist", "NoData"]
+__all__ = ["CelebA", "Data", "Digits", "FashionMnist", "Hub", "IdxData", "ImageFolder", "Mnist", "NoData"]

@@ -134,11 +134,3 @@ class SameBytes(Source):
     """As many whole training images, classes balanced, as fit into the metadata's bytes."""
 
     needs_data: ClassVar[bool] = True
-
-
-SOURCES: dict[str, type[Source]] = {
-    "reconstruction": FromReconstruction,
-    "data": FromData,
-    "noise": FromNoise,
-    "same_bytes": SameBytes,
-}

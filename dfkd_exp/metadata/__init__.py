@@ -1,7 +1,6 @@
-"""What a teacher leaves behind. A kind is a dataclass in its own file, a line in `SCHEMAS` and a yaml in ``conf/metadata/``."""
+"""What a teacher leaves behind. A kind is a file here and a yaml in ``conf/metadata/``."""
 
 from dfkd_exp.metadata.settings import (
-    SCHEMAS,
     AllLayers,
     AllLayersDropout,
     Composed,
@@ -15,7 +14,6 @@ from dfkd_exp.metadata.settings import (
 )
 
 __all__ = [
-    "SCHEMAS",
     "AllLayers",
     "AllLayersDropout",
     "Composed",

@@ -13,9 +13,9 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Graph, graph_bases
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, low_rank_factor, pack_symmetric
+from dfkd_exp.metadata.differential_privacy import PrivateSums, claimed, noise_multiplier, secret_generator
 from dfkd_exp.metadata.metadata import Block, Metadata, as_signals
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
-from dfkd_exp.metadata.privacy import PrivateSums, claimed, noise_multiplier, secret_generator
 from dfkd_exp.metadata.records import Records, Reservoir, image_hash
 from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.metadata.settings import Gaussian, MetadataKind, Recorded

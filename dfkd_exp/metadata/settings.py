@@ -266,14 +266,3 @@ class Composed(Gaussian, Recorded):
         self.require("basis", not (records and self.basis == "separable"), "another one with metadata.summary=records")
         two_passes = self.basis in ("layer_pairs", "all_layers") and not records and self.graph == "coactivation"
         self.require("graph", not two_passes, "weights with metadata.summary=gaussian: its means are needed beforehand")
-
-
-SCHEMAS: dict[str, type[MetadataKind]] = {
-    "top_layer": TopLayer,
-    "all_layers": AllLayers,
-    "all_layers_dropout": AllLayersDropout,
-    "spatial": Spatial,
-    "spectral_all_layers": SpectralAllLayers,
-    "spectral_layer_pairs": SpectralLayerPairs,
-    "composed": Composed,
-}

@@ -13,13 +13,13 @@ from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.reconstruction.engine import Engine
+from dfkd_exp.reconstruction.engine.choose import resolve_engine
+from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.losses import Targets, gaussian_blur
 from dfkd_exp.reconstruction.objective import Objective, draw_groups, group_label
 from dfkd_exp.reconstruction.optimizers import Adam, Optimizer
-from dfkd_exp.reconstruction.settings import SCHEMAS, Reconstruction
+from dfkd_exp.reconstruction.settings import MATCHES, Reconstruction
 from dfkd_exp.reconstruction.stopping import Stopping
-from dfkd_exp.reconstruction.tuning import settle
 from dfkd_exp.settings import did_you_mean
 
 
@@ -120,17 +120,17 @@ def reconstruct(
     given, is the largest divisor of ``per_class`` up to 100, or all if that is 1.
     Raises DfkdError if the metadata belongs to another teacher.
     """
-    if match not in SCHEMAS:
-        raise DfkdError(f"match must be one of {', '.join(SCHEMAS)}, got {match!r}{did_you_mean(match, SCHEMAS)}")
+    if match not in MATCHES:
+        raise DfkdError(f"match must be one of {', '.join(MATCHES)}, got {match!r}{did_you_mean(match, MATCHES)}")
     metadata.check_teacher(teacher)
     metadata = metadata.in_units(teacher)
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
-    chosen = SCHEMAS[match](images_per_class=per_class, **settings).chosen_for(teacher, metadata)  # type: ignore[arg-type]
+    chosen = MATCHES[match](images_per_class=per_class, **settings).chosen_for(teacher, metadata)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()
-    settled = settle(engine or Engine(), frozen(teacher), metadata, chosen)
-    objective = Objective(teacher, metadata, chosen, settled)
-    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, settled.images_per_batch)
+    engine_used = resolve_engine(engine or Engine(), frozen(teacher), metadata, chosen)
+    objective = Objective(teacher, metadata, chosen, engine_used)
+    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, engine_used.images_per_batch)
 
     with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
         parts = [reconstruct_groups(objective, groups, optimizer, seed, progress.advance) for groups in batches]

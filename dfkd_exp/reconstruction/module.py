@@ -16,7 +16,7 @@ from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.reconstruction.engine import Settled
+from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Optimizer
@@ -35,7 +35,7 @@ class ReconstructionModule(pl.LightningModule):
         metadata: Metadata,
         settings: Reconstruction,
         optimizer: Optimizer,
-        engine: Settled,
+        engine: ResolvedEngine,
         seed: int,
         progress: Progress,
     ):

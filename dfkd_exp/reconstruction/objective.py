@@ -15,11 +15,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import Recorder, recording
-from dfkd_exp.reconstruction.engine import Settled
+from dfkd_exp.reconstruction.engine.rewrite import with_blocks
+from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 from dfkd_exp.reconstruction.losses import Targets, total_variation
 from dfkd_exp.reconstruction.masks import DropoutMasks
 from dfkd_exp.reconstruction.prior import OUT_OF_RANGE, WeightsPrior, weights_prior
-from dfkd_exp.reconstruction.runs import with_blocks
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.start import around, class_means
 from dfkd_exp.seeding import derive_seed
@@ -56,7 +56,7 @@ class Objective:
     It holds the frozen teacher in the form that the engine asks for. Images, statistics and losses are float32 always.
     """
 
-    def __init__(self, teacher: nn.Module, metadata: Metadata, settings: Reconstruction, engine: Settled):
+    def __init__(self, teacher: nn.Module, metadata: Metadata, settings: Reconstruction, engine: ResolvedEngine):
         self.metadata, self.settings, self.engine = metadata, settings, engine
         self.dtype = DTYPES[engine.precision]
         example = metadata.inputs.example().to(metadata.device)

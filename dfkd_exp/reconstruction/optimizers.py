@@ -125,12 +125,3 @@ class CustomOptimizer(Optimizer):
             return target([pixels], lr=self.lr, **self.kwargs)  # type: ignore[call-arg]
         except (TypeError, ValueError) as error:
             raise DfkdError(f"optimizer.kwargs={self.kwargs} do not fit {self._target_}: {error}") from error
-
-
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "adam": Adam,
-    "adamw": AdamW,
-    "sgd": Sgd,
-    "lbfgs": Lbfgs,
-    "custom": CustomOptimizer,
-}

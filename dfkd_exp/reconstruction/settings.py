@@ -190,4 +190,4 @@ class Moments(Reconstruction):
         return fields
 
 
-SCHEMAS: dict[str, type[Reconstruction]] = {"sample": Sample, "moments": Moments}
+MATCHES: dict[str, type[Reconstruction]] = {"sample": Sample, "moments": Moments}

@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from textwrap import dedent
 
-from dfkd_exp.config import CONF, SCHEMAS, Config, choices
+from dfkd_exp.config import CONF, Config, choices, groups, kinds
 from dfkd_exp.settings import Settings
 
 HEADER = """# Every field
@@ -22,18 +22,19 @@ A yaml in `conf/GROUP/` may change a default; the choices are listed with each g
 
 def config_reference() -> str:
     """The page, as Markdown."""
-    parts = [HEADER, "## At the top\n", _table(Config, "", skip=set(SCHEMAS))]
-    for group, kinds in SCHEMAS.items():
+    described = {group: schemas for group in groups() if (schemas := distinct(kinds(group)))}
+    parts = [HEADER, "## At the top\n", _table(Config, "", skip=set(described))]
+    for group, schemas in described.items():
         parts.append(f"## {group}\n\nChoices: {', '.join(f'`{name}`' for name in choices(group))}.\n")
-        shared = _shared_fields(list(kinds.values()))
-        if len(kinds) == 1:
-            parts.append(_table(next(iter(kinds.values())), group))
+        shared = _shared_fields(list(schemas.values()))
+        if len(schemas) == 1:
+            parts.append(_table(next(iter(schemas.values())), group))
             continue
-        base = next(iter(kinds.values())).__mro__
-        common = next((cls for cls in base if shared and all(issubclass(kind, cls) for kind in kinds.values())), None)
+        base = next(iter(schemas.values())).__mro__
+        common = next((cls for cls in base if shared and all(issubclass(kind, cls) for kind in schemas.values())), None)
         if shared and common is not None:
             parts.append("All of them:\n\n" + _table(common, group, only=shared))
-        for kind, schema in kinds.items():
+        for kind, schema in schemas.items():
             summary = " ".join((schema.__doc__ or "").split("\n\n")[0].split())
             parts.append(f"### {group}={kind}\n\n{summary}\n")
             own = {f.name for f in fields(schema)} - shared
@@ -42,9 +43,16 @@ def config_reference() -> str:
     return "\n".join(parts)
 
 
-def _shared_fields(kinds: list[type[Settings]]) -> set[str]:
+def distinct(schemas: dict[str, type[Settings]]) -> dict[str, type[Settings]]:
+    """Each class once, under the first choice that has it."""
+    return {
+        name: schema for name, schema in schemas.items() if next(n for n, s in schemas.items() if s is schema) == name
+    }
+
+
+def _shared_fields(schemas: list[type[Settings]]) -> set[str]:
     """Fields that all kinds of a group have, with the same default."""
-    described = [{(f.name, str(_default(f))) for f in fields(kind)} for kind in kinds]
+    described = [{(f.name, str(_default(f))) for f in fields(kind)} for kind in schemas]
     return {name for name, _ in set.intersection(*described)}
 
 

@@ -14,7 +14,7 @@ from dfkd_exp.report.figures import accuracy_against, curves, png, svg
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.summary import Figure, Setting, Sweep, in_words
-from dfkd_exp.runs import NEAREST, PICTURE, SWEEP, read_json
+from dfkd_exp.run_folder import NEAREST, PICTURE, SWEEP, read_json
 from dfkd_exp.store import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page.html")

@@ -18,7 +18,7 @@ from rich.table import Table
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.tables import percent
-from dfkd_exp.runs import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running, planned_jobs, read_json
+from dfkd_exp.run_folder import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running, planned_jobs, read_json
 
 STATES = {
     "done": "green",

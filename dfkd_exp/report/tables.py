@@ -12,7 +12,7 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from dfkd_exp.runs import PRUNED, RESULT
+from dfkd_exp.run_folder import PRUNED, RESULT
 
 
 def percent(values: Iterable[float | None]) -> str:

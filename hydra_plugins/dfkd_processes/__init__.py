@@ -1,4 +1,4 @@
-"""``hydra/launcher=processes``: a sweep's jobs as processes of their own (`dfkd_exp.jobs`).
+"""``hydra/launcher=processes``: a sweep's jobs as processes of their own (`dfkd_exp.sweeps.jobs`).
 
 It stands here because Hydra takes launchers from the package ``hydra_plugins`` alone. Hydra imports it in a way of its own, in which
 a dataclass cannot have its annotations postponed.
@@ -42,7 +42,7 @@ class ProcessesLauncher(Launcher):
 
     def _gpus(self) -> list[str]:
         """A group of GPUs for each job: one, or as many as its run uses."""
-        from dfkd_exp.jobs import devices, in_groups
+        from dfkd_exp.sweeps.jobs import devices, in_groups
 
         assert self.config is not None
         found = devices()
@@ -51,8 +51,8 @@ class ProcessesLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from dfkd_exp.errors import ConfigError, DfkdError
-        from dfkd_exp.jobs import Job, run_jobs, single_run
-        from dfkd_exp.sweep import failures
+        from dfkd_exp.sweeps.callback import failures
+        from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
         assert self.config is not None
         if self.jobs is not None and self.jobs < 1:

@@ -1,4 +1,4 @@
-"""``hydra/sweeper=study``: a search for hyper-parameters (`dfkd_exp.study`).
+"""``hydra/sweeper=study``: a search for hyper-parameters (`dfkd_exp.sweeps.search`).
 
 It stands here because Hydra takes sweepers from the package ``hydra_plugins`` alone. Hydra imports it in a way of its own, in which
 a dataclass cannot have its annotations postponed.
@@ -58,7 +58,7 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from dfkd_exp import console
-        from dfkd_exp.study import Search, space_and_fixed
+        from dfkd_exp.sweeps.search import Search, space_and_fixed
 
         assert self.config is not None
         assert self.launcher is not None

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from dfkd_exp.config import kinds
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata import SCHEMAS, Composed, SpectralLayerPairs
+from dfkd_exp.metadata import Composed, SpectralLayerPairs
 from dfkd_exp.models.recording import weights_digest
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
@@ -19,6 +20,7 @@ OPTIONS = {
     "graph": ("coactivation",),
 }
 FEW = {"rank": 4, "records_per_class": 7}
+SCHEMAS = kinds("metadata")
 KINDS = {name: schema() for name, schema in SCHEMAS.items()}
 for name, schema in SCHEMAS.items():
     few = {field: value for field, value in FEW.items() if field in schema.__dataclass_fields__}

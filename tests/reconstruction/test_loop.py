@@ -12,7 +12,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
-from dfkd_exp.reconstruction.engine import PLAIN
+from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, group_label, reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.losses import total_variation
 from dfkd_exp.reconstruction.objective import Objective

@@ -9,7 +9,7 @@ from dfkd_exp import reconstruct
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayersDropout
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.reconstruction.engine import PLAIN
+from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.masks import DropoutMasks
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.settings import Moments, Sample

@@ -3,7 +3,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, register, typed
+from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, typed
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.reconstruction.loop import reconstruct
@@ -14,7 +14,6 @@ CUSTOM = ["optimizer._target_=torch.optim.RMSprop", "+optimizer.kwargs.momentum=
 
 
 def chosen(name, *overrides):
-    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(compose("config", overrides=[f"optimizer={name}", *overrides])).optimizer
 

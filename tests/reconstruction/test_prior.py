@@ -12,7 +12,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, TopLayer
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import prior as module
-from dfkd_exp.reconstruction.engine import PLAIN
+from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.optimizers import Adam

@@ -10,16 +10,16 @@ from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata import AllLayers
-from dfkd_exp.receiver import make_reconstruction
+from dfkd_exp.phases.context import RunContext
+from dfkd_exp.phases.receiver import make_reconstruction
 from dfkd_exp.reconstruction import Moments
-from dfkd_exp.reconstruction.engine import PLAIN
+from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.module import read_shards, shard_name
 from dfkd_exp.reconstruction.optimizers import Adam, Sgd
 from dfkd_exp.release import read_release, write_release
 from dfkd_exp.store import Store
 from dfkd_exp.trainer import TrainerSettings
-from dfkd_exp.workshop import Workshop
 from tests.toy import CLASSES, INPUTS, toy_images
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=5)
@@ -38,8 +38,8 @@ def release(tmp_path_factory):
 
 
 def run(release, root, settings=SETTINGS, optimizer=None, engine=ENGINE, seed=0):
-    workshop = Workshop(Store(root), TrainerSettings(accelerator="cpu"), LoggerSettings())
-    return make_reconstruction(workshop, release, NETWORK, settings, optimizer or Adam(), engine, seed)
+    context = RunContext(Store(root), TrainerSettings(accelerator="cpu"), LoggerSettings())
+    return make_reconstruction(context, release, NETWORK, settings, optimizer or Adam(), engine, seed)
 
 
 def test_the_phase_makes_what_the_function_makes(release, tmp_path):

@@ -7,7 +7,7 @@ import torch
 
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.reconstruction import Moments
-from dfkd_exp.reconstruction.engine import PLAIN
+from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam, Lbfgs

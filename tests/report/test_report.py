@@ -12,7 +12,7 @@ from dfkd_exp.report.command import main
 from dfkd_exp.report.figures import accuracy_against, svg
 from dfkd_exp.report.page import write_report
 from dfkd_exp.report.summary import Figure, differ, in_words, pareto, read
-from dfkd_exp.runs import at_work, plan_sweep
+from dfkd_exp.run_folder import at_work, plan_sweep
 from tests.report.test_tables import result
 
 KINDS = {"small": (0.90, 1_000), "wasteful": (0.89, 50_000), "large": (0.95, 90_000)}

@@ -10,7 +10,7 @@ import pytest
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.status import Status, main, newest, read_sweep, seconds_left, summary
-from dfkd_exp.runs import at_work, is_running, plan_sweep
+from dfkd_exp.run_folder import at_work, is_running, plan_sweep
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def sweep(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from dfkd_exp.runs import at_work
+from dfkd_exp.run_folder import at_work
 with at_work(Path({str(folder / "3")!r}), ["student=s3", "seed=0"]):
     os.kill(os.getpid(), 9)
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_exp.jobs import Job, in_groups, run_jobs
+from dfkd_exp.sweeps.jobs import Job, in_groups, run_jobs
 
 
 def test_gpus_are_given_in_groups_to_jobs_that_use_several():
@@ -32,7 +32,7 @@ PROCESSES = ("-m", "hydra/launcher=processes", "hydra.launcher.jobs=2")
 
 
 def test_a_job_that_is_killed_is_named_the_others_finish_and_again_only_it_is_run(dfkd, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), str(Path.cwd())]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), str(Path.cwd())]))
     Path("deadly.py").write_text(DEADLY)
     sweep = (*PROCESSES, "student=custom", "student.target=deadly.Student", "+student.kwargs.width=4,5,6")
     first = dfkd(*sweep)
@@ -152,7 +152,7 @@ def test_an_interrupt_stops_them_all(script, tmp_path, monkeypatch):
 
 CHILD = """
 import pathlib, sys, time
-from dfkd_exp.runs import stop_without_parent
+from dfkd_exp.processes import stop_without_parent
 stop_without_parent()
 place = pathlib.Path(sys.argv[1])
 (place / "begun").touch()
@@ -163,7 +163,7 @@ except KeyboardInterrupt:
 """
 PARENT = """
 import os, subprocess, sys, time
-from dfkd_exp.runs import with_parent
+from dfkd_exp.processes import with_parent
 subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], env=with_parent(os.environ), start_new_session=True)
 time.sleep(60)
 """
@@ -177,7 +177,7 @@ def waited_for(path: Path, seconds: float = 30) -> bool:
 
 
 def test_jobs_stop_when_the_sweep_is_killed(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), CHILD], env=environment)
     assert waited_for(tmp_path / "begun")
     parent.kill()

@@ -7,8 +7,8 @@ import torch
 
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.metadata import AllLayers, Composed, Spatial, TopLayer
+from dfkd_exp.metadata.differential_privacy import PrivateSums, gaussian_sigma, secret_generator
 from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.metadata.privacy import PrivateSums, gaussian_sigma, secret_generator
 from dfkd_exp.metadata.settings import DifferentialPrivacy
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from dfkd_exp.evaluation.privacy import attack, confidence_scores, image_scores, metadata_scores, nearest
+from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.metadata import AllLayers, SpectralAllLayers
 from tests.toy import INPUTS, toy_images, toy_teacher
 

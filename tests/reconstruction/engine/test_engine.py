@@ -14,14 +14,14 @@ from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.networks import LeNet5
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample, measuring, tuning
-from dfkd_exp.reconstruction.engine import PLAIN, Engine, Settled
+from dfkd_exp.reconstruction.engine.choose import resolve_engine
+from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
-from dfkd_exp.reconstruction.tuning import settle
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=10)
 ENGINES = [
-    Settled(precision, convolutions, compile, 8)
+    ResolvedEngine(precision, convolutions, compile, 8)
     for precision, convolutions, compile in itertools.product(("fp32", "bf16"), ("direct", "blocks"), (False,))
 ]
 
@@ -51,7 +51,7 @@ def test_every_engine_computes_the_same_loss_and_gradient(teacher, metadata, eng
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "convolutions"), [("fp32", "direct"), ("fp32", "blocks"), ("bf16", "blocks")])
 def test_compiled_it_computes_the_same(teacher, metadata, precision, convolutions):
-    engine = Settled(precision, convolutions, False, 8)
+    engine = ResolvedEngine(precision, convolutions, False, 8)
     losses, gradient = start(teacher, metadata, replace(engine, compile=True))
     plain_losses, plain_gradient = start(teacher, metadata, engine)
     error = (gradient - plain_gradient).norm() / plain_gradient.norm()
@@ -75,7 +75,7 @@ def lenet():
 @pytest.mark.parametrize("match", [Moments, Sample])
 def test_units_on_blocks_are_compared_with_their_own_statistics(lenet, precision, compile, match):
     settings = match(images_per_class=8, group_size=4)
-    losses, gradient = start(*lenet, Settled(precision, "blocks", compile, 8), settings)
+    losses, gradient = start(*lenet, ResolvedEngine(precision, "blocks", compile, 8), settings)
     true_losses, true_gradient = start(*lenet, PLAIN, settings)
     tolerance = 1e-4 if precision == "fp32" else measuring.LARGEST_GRADIENT_ERROR  # without blocks it is as large
     assert (gradient - true_gradient).norm() / true_gradient.norm() < tolerance
@@ -84,7 +84,7 @@ def test_units_on_blocks_are_compared_with_their_own_statistics(lenet, precision
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_on_blocks_a_group_does_not_depend_on_those_beside_it(lenet, precision):
-    objective = Objective(*lenet, SETTINGS, Settled(precision, "blocks", False, 8))
+    objective = Objective(*lenet, SETTINGS, ResolvedEngine(precision, "blocks", False, 8))
     losses, gradient = objective(*draw_groups(objective, [0, 1, 2], seed=0))
     alone, own_gradient = objective(*draw_groups(objective, [1], seed=0))
     torch.testing.assert_close(alone, losses[1:2], rtol=1e-3, atol=0)
@@ -102,14 +102,14 @@ def test_its_images_fit_the_metadata_as_well_and_whatever_is_made_beside_them(te
 
 
 def test_the_teacher_itself_stays_as_it_was(teacher, metadata):
-    start(teacher, metadata, Settled("bf16", "blocks", False, 8))
+    start(teacher, metadata, ResolvedEngine("bf16", "blocks", False, 8))
     assert {parameter.dtype for parameter in teacher.parameters()} == {torch.float32}
     assert any(isinstance(module, nn.Conv2d) for module in teacher.modules())
 
 
 def test_little_work_is_done_plainly_without_measuring(teacher, metadata, tmp_path):
-    assert settle(Engine(), teacher, metadata, SETTINGS, tmp_path / "engine.json") == PLAIN
-    assert settle(Engine(precision="bf16"), teacher, metadata, SETTINGS, tmp_path / "x").precision == "bf16"
+    assert resolve_engine(Engine(), teacher, metadata, SETTINGS, tmp_path / "engine.json") == PLAIN
+    assert resolve_engine(Engine(precision="bf16"), teacher, metadata, SETTINGS, tmp_path / "x").precision == "bf16"
     assert not list(tmp_path.iterdir())
 
 
@@ -117,14 +117,14 @@ def test_what_was_measured_is_kept_and_believed(teacher, metadata, tmp_path, mon
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     cache = tmp_path / "store" / "engine.json"
     open_choice = Engine(compile=False)
-    chosen = settle(open_choice, teacher, metadata, SETTINGS, cache)
-    assert isinstance(chosen, Settled)
+    chosen = resolve_engine(open_choice, teacher, metadata, SETTINGS, cache)
+    assert isinstance(chosen, ResolvedEngine)
     [found] = json.loads(cache.read_text()).values()
     assert found["image_steps_per_second"] > 0
     assert "times plain PyTorch" in capsys.readouterr().out
     monkeypatch.setattr(tuning, "fastest", None)  # calling it would fail
-    assert settle(open_choice, teacher, metadata, SETTINGS, cache) == chosen
-    assert settle(chosen, teacher, metadata, SETTINGS, cache) == chosen
+    assert resolve_engine(open_choice, teacher, metadata, SETTINGS, cache) == chosen
+    assert resolve_engine(chosen, teacher, metadata, SETTINGS, cache) == chosen
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b""], ids=["cut off", "a list", "bytes", "empty"])
@@ -134,10 +134,10 @@ def test_a_file_of_engines_that_cannot_be_read_is_a_warning_and_written_anew(
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     cache = tmp_path / "engine.json"
     cache.write_bytes(content)
-    chosen = settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    chosen = resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
     assert capsys.readouterr().err.count("warning") == 1
     monkeypatch.setattr(tuning, "fastest", None)  # calling it would fail
-    assert settle(Engine(compile=False), teacher, metadata, SETTINGS, cache) == chosen
+    assert resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache) == chosen
     assert not capsys.readouterr().err
 
 
@@ -149,15 +149,15 @@ def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
 ):
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     cache = tmp_path / "engine.json"
-    settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
     [(key, good)] = json.loads(cache.read_text()).items()
     cache.write_text(json.dumps({key: {**good, **entry} if entry else entry, "another": 1}))
     capsys.readouterr()
-    chosen = settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    chosen = resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
     assert capsys.readouterr().err.count("warning") == 1
     known = json.loads(cache.read_text())
     assert known["another"] == 1
-    assert Settled(**{name: known[key][name] for name in tuning.CHOICES}) == chosen
+    assert ResolvedEngine(**{name: known[key][name] for name in tuning.CHOICES}) == chosen
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,12 @@ def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
 def test_what_the_choice_depends_on_is_asked_for_anew(teacher, metadata, tmp_path, monkeypatch, change):
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     cache = tmp_path / "engine.json"
-    settle(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
     if "threads" in change:
         monkeypatch.setattr(torch, "get_num_threads", lambda: change["threads"])
-    settle(change.get("engine", Engine(compile=False)), teacher, metadata, change.get("settings", SETTINGS), cache)
+    resolve_engine(
+        change.get("engine", Engine(compile=False)), teacher, metadata, change.get("settings", SETTINGS), cache
+    )
     assert len(json.loads(cache.read_text())) == 2
 
 
@@ -194,22 +196,25 @@ def test_the_two_best_are_compiled_and_the_best_of_all_is_taken(teacher, metadat
 
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     monkeypatch.setattr(measuring, "_measure", measured)
-    chosen = settle(Engine(), teacher, metadata, SETTINGS)
+    chosen = resolve_engine(Engine(), teacher, metadata, SETTINGS)
     assert compiled == [("bf16", "direct"), ("bf16", "blocks")]
-    assert chosen == Settled("bf16", "blocks", True, 200)
+    assert chosen == ResolvedEngine("bf16", "blocks", True, 200)
 
 
 def test_a_settled_engine_leaves_nothing_open():
     with pytest.raises(ConfigError, match=r"engine\.compile must be chosen, got None"):
-        Settled(compile=None)
-    assert Settled().identity() == Engine(precision="fp32", convolutions="direct").identity()
+        ResolvedEngine(compile=None)
+    assert ResolvedEngine().identity() == Engine(precision="fp32", convolutions="direct").identity()
 
 
 def test_what_the_user_says_is_not_changed(teacher, metadata, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     said = Engine(precision="bf16", convolutions="direct", compile=False)
-    assert settle(said, teacher, metadata, SETTINGS, tmp_path / "engine.json").precision == "bf16"
-    assert settle(replace(said, images_per_batch=4), teacher, metadata, SETTINGS, tmp_path / "x").images_per_batch == 4
+    assert resolve_engine(said, teacher, metadata, SETTINGS, tmp_path / "engine.json").precision == "bf16"
+    assert (
+        resolve_engine(replace(said, images_per_batch=4), teacher, metadata, SETTINGS, tmp_path / "x").images_per_batch
+        == 4
+    )
 
 
 def test_where_nothing_can_be_compiled_the_work_is_done_uncompiled(teacher, metadata, tmp_path, monkeypatch, capsys):
@@ -219,14 +224,16 @@ def test_where_nothing_can_be_compiled_the_work_is_done_uncompiled(teacher, meta
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(torch, "compile", without_compiler)
-    assert settle(Engine(), teacher, metadata, SETTINGS, tmp_path / "engine.json").compile is False
+    assert resolve_engine(Engine(), teacher, metadata, SETTINGS, tmp_path / "engine.json").compile is False
     assert "not compiled (RuntimeError)" in capsys.readouterr().out
 
 
 def test_a_precision_that_is_too_far_off_is_not_taken(teacher, metadata, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
     monkeypatch.setattr(measuring, "LARGEST_GRADIENT_ERROR", 1e-4)
-    assert settle(Engine(compile=False), teacher, metadata, SETTINGS, tmp_path / "engine.json").precision == "fp32"
+    assert (
+        resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, tmp_path / "engine.json").precision == "fp32"
+    )
 
 
 @pytest.mark.parametrize(

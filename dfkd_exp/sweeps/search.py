@@ -18,9 +18,9 @@ from filelock import FileLock, Timeout
 
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.runs import PRUNED, RESULT
+from dfkd_exp.run_folder import PRUNED, RESULT
 from dfkd_exp.seeding import derive_seed
-from dfkd_exp.trial import TRIAL, optuna_module, storage, without_warnings
+from dfkd_exp.sweeps.trial import TRIAL, optuna_module, storage, without_warnings
 
 if TYPE_CHECKING:
     import optuna

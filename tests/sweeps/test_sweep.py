@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from dfkd_exp import sweep
-from dfkd_exp.config import CONF, register
+from dfkd_exp.config import CONF
 from dfkd_exp.errors import ConfigError
+from dfkd_exp.sweeps import callback
 
 RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 
@@ -30,21 +30,21 @@ def launched(target, mode=RunMode.MULTIRUN, **fields):
 )
 def test_launchers_that_do_something_else_than_they_seem_to_are_refused(settings, said):
     with pytest.raises(ConfigError, match=said):
-        sweep.refuse_launcher(settings)
+        callback.refuse_launcher(settings)
 
 
 def test_other_launchers_are_not():
-    sweep.refuse_launcher(launched(RAY, ray={"remote": {"max_retries": 0}}))
-    sweep.refuse_launcher(launched("hydra_plugins.dfkd_processes.ProcessesLauncher"))
-    sweep.refuse_launcher(launched(RAY, mode=RunMode.RUN, ray={"remote": {}}))
+    callback.refuse_launcher(launched(RAY, ray={"remote": {"max_retries": 0}}))
+    callback.refuse_launcher(launched("hydra_plugins.dfkd_processes.ProcessesLauncher"))
+    callback.refuse_launcher(launched(RAY, mode=RunMode.RUN, ray={"remote": {}}))
 
 
 @pytest.mark.parametrize(
     ("name", "elsewhere"), [(RAY, True), ("hydra_plugins.x.SlurmLauncher", True), ("x.BasicLauncher", False)]
 )
 def test_workers_of_ray_and_submitit_are_not_the_job(name, elsewhere):
-    assert sweep.is_sent_elsewhere(launched(name)) is elsewhere
-    assert not sweep.is_sent_elsewhere(launched(name, mode=RunMode.RUN))
+    assert callback.is_sent_elsewhere(launched(name)) is elsewhere
+    assert not callback.is_sent_elsewhere(launched(name, mode=RunMode.RUN))
 
 
 def test_what_a_grid_will_run_is_written_down_before_it_does(dfkd):
@@ -84,15 +84,14 @@ def test_the_clusters_launchers_compose(name, plugin, dfkd):
         assert ran.code == 2
         assert "is not installed: pip install 'dfkd_exp[" in ran.err
         return
-    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[f"hydra/launcher={name}"], return_hydra_config=True)
-    sweep.refuse_launcher(OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": config.hydra.launcher}))
+    callback.refuse_launcher(OmegaConf.create({"mode": RunMode.MULTIRUN, "launcher": config.hydra.launcher}))
 
 
 def test_every_launcher_that_needs_an_extra_names_one_there_is():
     from dfkd_exp.config import EXTRAS
 
-    project = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for extra in EXTRAS.values():
         assert f"\n{extra} = [" in project

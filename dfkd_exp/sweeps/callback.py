@@ -14,9 +14,9 @@ from rich.markup import escape
 
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
-from dfkd_exp.jobs import Job, run_jobs, single_run
 from dfkd_exp.ranks import ranks_of_process
-from dfkd_exp.runs import ERROR, LOG, STDERR, plan_sweep, planned_jobs
+from dfkd_exp.run_folder import ERROR, LOG, STDERR, plan_sweep, planned_jobs
+from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
 failures: list[Exception] = []
 """What went wrong in the run, or in a sweep's jobs; the command's exit code follows from it."""

@@ -12,18 +12,18 @@ from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.distillation.settings import Student, Teacher
 from dfkd_exp.distillation.source import Shown
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.evaluation.metrics import predict_logits
-from dfkd_exp.evaluation.privacy import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.records import Signals, image_hash
-from dfkd_exp.receiver import in_units
+from dfkd_exp.phases.context import LazyData, RunContext, load_network
+from dfkd_exp.phases.receiver import in_units
 from dfkd_exp.release import Release
 from dfkd_exp.report.pictures import Neighbours, draw_neighbours
-from dfkd_exp.runs import NEAREST
+from dfkd_exp.run_folder import NEAREST
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact
-from dfkd_exp.workshop import LazyData, Workshop, load_network
 
 CANDIDATES = 5_000
 """Members, and others, at most, that an attack is to tell apart."""
@@ -33,8 +33,8 @@ NEIGHBOURS = 10_000
 """among so many training images and as many held-out ones, at most."""
 
 
-def measure_exposure(
-    workshop: Workshop,
+def measure_privacy(
+    context: RunContext,
     release: Release,
     receiver: Teacher,
     shown: Shown,
@@ -56,7 +56,7 @@ def measure_exposure(
         images, inputs = data.images, release.inputs
         generator = torch.Generator().manual_seed(derive_seed(seed, "exposure"))
         teacher = release.teacher(receiver)
-        metadata = in_units(workshop, release, teacher)
+        metadata = in_units(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         seen, seen_labels = shown.load()
         seen = seen if seen.is_floating_point() else inputs.from_pixels(seen)
@@ -93,7 +93,7 @@ def measure_exposure(
             },
         }
 
-    return workshop.phase("exposure", "privacy: what the training images are given away by", identity, make)
+    return context.phase("exposure", "privacy: what the training images are given away by", identity, make)
 
 
 def candidates(

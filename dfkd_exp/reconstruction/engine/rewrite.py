@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dfkd_exp.reconstruction.blocks import BlockConv2d, BlockMaxPool2d, Size, low_padding, num_neighbours, to_blocks
+from dfkd_exp.reconstruction.engine.blocks import (
+    BlockConv2d,
+    BlockMaxPool2d,
+    Size,
+    low_padding,
+    num_neighbours,
+    to_blocks,
+)
 
 LARGEST_SIDE = 4
 """Pixels; at 8, most of what a block's outputs are multiplied with is zero."""

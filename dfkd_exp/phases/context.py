@@ -42,7 +42,7 @@ VERSIONS = {
 
 
 @dataclass
-class Workshop:
+class RunContext:
     """Where the phases work: the store, the trainer, the logger of the run, its processes; and what each phase made, in order."""
 
     store: Store
@@ -90,8 +90,8 @@ class Workshop:
 class LazyData:
     """A data set that is opened when somebody first asks for its images, and never if nobody does."""
 
-    def __init__(self, settings: Data, workshop: Workshop):
-        self.settings, self._workshop = settings, workshop
+    def __init__(self, settings: Data, context: RunContext):
+        self.settings, self._workshop = settings, context
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:

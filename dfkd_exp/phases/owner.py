@@ -18,16 +18,16 @@ from dfkd_exp.evaluation.metrics import accuracy, predict_logits
 from dfkd_exp.metadata.collection import Collector
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.settings import MetadataKind
+from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
 from dfkd_exp.ranks import Ranks
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
-from dfkd_exp.workshop import LazyData, Workshop, load_network, weights_bytes
 
 
-def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: int) -> Artifact:
+def make_teacher(context: RunContext, settings: Teacher, data: LazyData, seed: int) -> Artifact:
     """Train the teacher on the data, or load its checkpoint; ``model.safetensors``."""
-    identity = {"teacher": settings.identity(), "data": data.fingerprint, **workshop.trainer.identity()}
+    identity = {"teacher": settings.identity(), "data": data.fingerprint, **context.trainer.identity()}
     if not settings.checkpoint:
         identity["seed"] = seed
 
@@ -38,20 +38,20 @@ def make_teacher(workshop: Workshop, settings: Teacher, data: LazyData, seed: in
         if not settings.checkpoint:
             train_on_labels(
                 network, images.train.images, images.train.labels, inputs, settings, derive_seed(seed, "teacher"),
-                label="training the teacher", trainer=workshop.trainer, logger=workshop.logger.for_phase("teacher"),
+                label="training the teacher", trainer=context.trainer, logger=context.logger.for_phase("teacher"),
                 resume=folder / WORK / "fit.ckpt",
             )  # fmt: skip
-        if workshop.ranks.first:
+        if context.ranks.first:
             write_atomically(folder / MODEL, weights_bytes(network))
-        logits = predict_logits(network.to(workshop.device), images.test.images, inputs)
+        logits = predict_logits(network.to(context.device), images.test.images, inputs)
         return {"test_accuracy": accuracy(logits, images.test.labels)}
 
     verb = "loading" if settings.checkpoint else "training"
-    return workshop.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make, by="all")
+    return context.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make, by="all")
 
 
 def make_metadata(
-    workshop: Workshop, kind: MetadataKind, settings: Teacher, teacher: Artifact, data: LazyData
+    context: RunContext, kind: MetadataKind, settings: Teacher, teacher: Artifact, data: LazyData
 ) -> Artifact:
     """Collect the metadata in one pass over the training images; ``metadata.safetensors``."""
     identity = {"metadata": kind.identity(), "teacher": teacher.digest, "data": data.fingerprint}
@@ -59,19 +59,19 @@ def make_metadata(
     def make(folder: Path) -> dict[str, Any]:
         images = data.images
         inputs = data.settings.inputs(images.shape)
-        network = load_network(settings, teacher, inputs, len(images.classes)).to(workshop.device)
+        network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
         collector = kind.collector(network, inputs)
-        with console.Progress("collecting metadata", len(images.train) // workshop.ranks.world) as progress:
-            for batch in images.train.by_class(inputs.images_at_once, workshop.ranks):
-                collector.update(inputs.from_pixels(batch.images.to(workshop.device)), batch.labels)
+        with console.Progress("collecting metadata", len(images.train) // context.ranks.world) as progress:
+            for batch in images.train.by_class(inputs.images_at_once, context.ranks):
+                collector.update(inputs.from_pixels(batch.images.to(context.device)), batch.labels)
                 progress.advance(len(batch))
-        if not merged(collector, workshop.ranks, folder / WORK):
+        if not merged(collector, context.ranks, folder / WORK):
             return {}
         metadata = collector.finish()
         metadata.save(folder / "metadata.safetensors")
         return {"metadata_bytes": metadata.num_bytes}
 
-    return workshop.phase("metadata", f"metadata: collecting {type(kind).__name__}", identity, make, by="all")
+    return context.phase("metadata", f"metadata: collecting {type(kind).__name__}", identity, make, by="all")
 
 
 def merged(collector: Collector, ranks: Ranks, folder: Path) -> bool:
@@ -87,7 +87,7 @@ def merged(collector: Collector, ranks: Ranks, folder: Path) -> bool:
 
 
 def make_release(
-    workshop: Workshop, settings: Teacher, teacher: Artifact, metadata: Artifact, data: LazyData
+    context: RunContext, settings: Teacher, teacher: Artifact, metadata: Artifact, data: LazyData
 ) -> Release:
     """Write the release folder into the store and read it back."""
     architecture = settings.architecture()
@@ -107,5 +107,5 @@ def make_release(
         )
         return {}
 
-    artifact = workshop.phase("release", "release: writing the folder that is published", identity, make)
+    artifact = context.phase("release", "release: writing the folder that is published", identity, make)
     return read_release(artifact.path / "release")

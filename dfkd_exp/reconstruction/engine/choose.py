@@ -15,8 +15,8 @@ from torch import nn
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.reconstruction.engine import CONVOLUTIONS, PLAIN, Engine, Settled
-from dfkd_exp.reconstruction.measuring import Work, fastest
+from dfkd_exp.reconstruction.engine.measure import Work, fastest
+from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.store import canonical_json, write_atomically
 
@@ -25,13 +25,13 @@ WORTH_MEASURING = 1e12
 CHOICES = tuple(field.name for field in fields(Engine))
 
 
-def settle(
+def resolve_engine(
     engine: Engine,
     teacher: nn.Module,
     metadata: Metadata,
     settings: Reconstruction,
     cache: Path | None = None,
-) -> Settled:
+) -> ResolvedEngine:
     """``engine`` with everything that it leaves open chosen: as ``cache`` says, or by measuring.
 
     That takes a few seconds, and for each of the two candidates that are compiled the compiler's ten to forty. The
@@ -39,7 +39,7 @@ def settle(
     """
     left_open = [name for name in CHOICES if getattr(engine, name) in ("auto", None)]
     default = replace(PLAIN, images_per_batch=_images_per_batch(metadata))
-    plain = Settled(**{name: getattr(default if name in left_open else engine, name) for name in CHOICES})
+    plain = ResolvedEngine(**{name: getattr(default if name in left_open else engine, name) for name in CHOICES})
     # Noise is as fast a start, without looking for the class means anew for each candidate.
     work = Work(teacher, metadata, replace(settings, start="noise"))
     if not left_open or work.operations() * _image_steps(work) < WORTH_MEASURING:
@@ -59,7 +59,7 @@ def settle(
     return chosen
 
 
-def describe(engine: Settled) -> str:
+def describe(engine: ResolvedEngine) -> str:
     """In a few words."""
     parts = [engine.precision, *(["convolutions on blocks"] if engine.convolutions == "blocks" else [])]
     parts += ["compiled"] if engine.compile else []
@@ -76,7 +76,7 @@ def _image_steps(work: Work) -> int:
     return work.num_groups * work.settings.group_size * work.settings.steps
 
 
-def _circumstances(engine: Engine, plain: Settled, precisions: list[str], work: Work) -> dict[str, Any]:
+def _circumstances(engine: Engine, plain: ResolvedEngine, precisions: list[str], work: Work) -> dict[str, Any]:
     """What the choice depends on."""
     on_gpu, settings, metadata = work.device.type == "cuda", work.settings, work.metadata
     weights = [[name, *value.shape] for name, value in work.teacher.state_dict().items()]
@@ -113,9 +113,9 @@ def _read(cache: Path) -> dict[str, Any]:
     return {}
 
 
-def _understood(entry: Any, cache: Path | None) -> Settled | None:
+def _understood(entry: Any, cache: Path | None) -> ResolvedEngine | None:
     try:
-        return Settled(**{name: entry[name] for name in CHOICES})
+        return ResolvedEngine(**{name: entry[name] for name in CHOICES})
     except (KeyError, TypeError, ConfigError) as error:
         console.warn(f"an entry of {cache} is not understood ({type(error).__name__}); the engine is measured again")
         return None

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dfkd_exp import console
-from dfkd_exp.runs import ERROR, STDERR, with_parent
+from dfkd_exp.processes import with_parent
+from dfkd_exp.run_folder import ERROR, STDERR
 
 PARENTS_OWN = (
     "hydra/launcher",

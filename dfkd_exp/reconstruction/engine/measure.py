@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_exp import console
 from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.reconstruction.engine import PLAIN, Engine, Settled
+from dfkd_exp.reconstruction.engine.rewrite import runs
+from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
-from dfkd_exp.reconstruction.runs import runs
 from dfkd_exp.reconstruction.settings import Reconstruction
 
 LARGEST_GRADIENT_ERROR, LARGEST_LOSS_ERROR = 0.2, 0.01
@@ -25,7 +25,7 @@ COMPILED = 2
 """Compiling pays for some forms far more than for others, but takes long: it is tried on the best so many."""
 
 Outcome = tuple[Tensor, Tensor]
-Timed = tuple[float, Settled]
+Timed = tuple[float, ResolvedEngine]
 """Image-steps per second, and with what."""
 
 
@@ -45,7 +45,7 @@ class Work:
     def num_groups(self) -> int:
         return self.settings.groups_per_class * self.metadata.num_classes
 
-    def groups(self, engine: Settled) -> range:
+    def groups(self, engine: ResolvedEngine) -> range:
         """The first batch of groups."""
         return range(min(max(1, engine.images_per_batch // self.settings.group_size), self.num_groups))
 
@@ -64,7 +64,7 @@ class Work:
         return ["fp32", "bf16"] if _close(rounded, exact) else ["fp32"]
 
 
-def fastest(engine: Engine, plain: Settled, precisions: list[str], work: Work) -> tuple[Timed, float]:
+def fastest(engine: Engine, plain: ResolvedEngine, precisions: list[str], work: Work) -> tuple[Timed, float]:
     """The fastest way of what ``engine`` leaves open, and the image-steps per second of ``plain``."""
     candidates = list(_candidates(engine, plain, precisions, work))
     parts = (2, 5) if engine.images_per_batch is None else ()
@@ -72,7 +72,7 @@ def fastest(engine: Engine, plain: Settled, precisions: list[str], work: Work) -
     reference = _first_step(work, replace(plain, compile=False, images_per_batch=1))
     with console.Progress("candidates", len(candidates) + max(1, compiled) * len(parts) + compiled) as progress:
 
-        def timed(candidate: Settled) -> Timed:
+        def timed(candidate: ResolvedEngine) -> Timed:
             rate, outcome = _measure(work, candidate)
             progress.advance()
             return (rate if _close(outcome, reference) else 0.0), candidate
@@ -99,7 +99,7 @@ def _rate(timed: Timed) -> float:
     return timed[0]
 
 
-def _candidates(engine: Engine, plain: Settled, precisions: list[str], work: Work) -> Iterator[Settled]:
+def _candidates(engine: Engine, plain: ResolvedEngine, precisions: list[str], work: Work) -> Iterator[ResolvedEngine]:
     """What may be fastest, uncompiled; the first is ``plain``."""
     forms = ["direct"]
     example = torch.zeros(2, *work.metadata.inputs.shape, device=work.device)
@@ -110,12 +110,12 @@ def _candidates(engine: Engine, plain: Settled, precisions: list[str], work: Wor
         yield replace(plain, precision=precision, convolutions=convolutions, compile=False)
 
 
-def _first_step(work: Work, engine: Settled) -> Outcome:
+def _first_step(work: Work, engine: ResolvedEngine) -> Outcome:
     objective = Objective(work.teacher, work.metadata, work.settings, engine)
     return objective(*draw_groups(objective, work.groups(engine), seed=0))
 
 
-def _measure(work: Work, engine: Settled) -> tuple[float, Outcome]:
+def _measure(work: Work, engine: ResolvedEngine) -> tuple[float, Outcome]:
     """Image-steps per second, the median of a few, and losses and gradient at the start."""
     objective = Objective(work.teacher, work.metadata, work.settings, engine)
     pixels, targets = draw_groups(objective, work.groups(engine), seed=0)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,29 +69,3 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-
-
-PARENT = "DFKD_PARENT"
-"""Set for processes that a sweep, or a run of several processes, starts: the one that is to outlive them."""
-SECONDS_TO_STOP = 60.0
-
-
-def with_parent(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that is to stop when this one is gone."""
-    return {**environment, PARENT: str(os.getpid())}
-
-
-def stop_without_parent() -> None:
-    """Interrupt this process, as Ctrl-C would, when the one that started it has died, so that nobody works for a sweep that is gone."""
-    parent = os.environ.get(PARENT)
-    if parent is None or not hasattr(os, "getppid"):
-        return
-
-    def watch() -> None:
-        while os.getppid() == int(parent):
-            time.sleep(1)
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(SECONDS_TO_STOP)  # unless it hangs in a call that cannot be interrupted
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()

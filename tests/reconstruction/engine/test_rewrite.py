@@ -6,8 +6,8 @@ from torch import nn
 
 from dfkd_exp.models.networks import Cnn, LeNet5
 from dfkd_exp.models.recording import find_layers, frozen, recording
-from dfkd_exp.reconstruction.blocks import BlockConv2d, BlockMaxPool2d, from_blocks, to_blocks
-from dfkd_exp.reconstruction.runs import runs, with_blocks
+from dfkd_exp.reconstruction.engine.blocks import BlockConv2d, BlockMaxPool2d, from_blocks, to_blocks
+from dfkd_exp.reconstruction.engine.rewrite import runs, with_blocks
 
 
 def vgg(channels=3):

@@ -12,8 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from dfkd_exp.errors import ConfigError, Pruned
-from dfkd_exp.study import Search, space_and_fixed
-from dfkd_exp.trial import RunningTrial, open_study
+from dfkd_exp.sweeps.search import Search, space_and_fixed
+from dfkd_exp.sweeps.trial import RunningTrial, open_study
 
 LR = "distillation.lr=tag(log,interval(0.001,0.01))"
 SPACE = {"x": FloatDistribution(-1, 1)}
@@ -86,7 +86,7 @@ WORKER = """
 import json, os, signal, sys, time
 from pathlib import Path
 from optuna.distributions import FloatDistribution
-from dfkd_exp.study import Search
+from dfkd_exp.sweeps.search import Search
 
 place, name, deadly = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "deadly"
 count = 0
@@ -106,7 +106,7 @@ Search(place / "s.journal", {"x": FloatDistribution(-1, 1)}, [], trials=20).run(
 
 
 def test_of_three_workers_one_is_killed_and_its_trial_is_done_by_another(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def work(name, fate):
         return subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), name, fate], env=environment)

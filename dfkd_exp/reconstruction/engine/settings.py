@@ -36,7 +36,7 @@ class Engine(Settings):
 
 
 @dataclass
-class Settled(Engine):
+class ResolvedEngine(Engine):
     """An engine that leaves nothing open; by default PyTorch as it is, the reference for all others."""
 
     precision: str = "fp32"
@@ -57,5 +57,5 @@ class Settled(Engine):
         return {**super().identity(), "kind": Engine.__name__}  # whether it was said or measured is all the same
 
 
-PLAIN = Settled()
+PLAIN = ResolvedEngine()
 """PyTorch as it is."""

@@ -32,7 +32,7 @@ MADE = {"teacher": 2, "metadata": 6, "release": 6, "reconstruction": 6, "student
 
 def start(outputs: Path, *arguments: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "dfkd_exp", *arguments, f"outputs={outputs}"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     environment.pop("OMP_NUM_THREADS", None)
     outputs.parent.mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from dfkd_exp.console import Progress
-from dfkd_exp.distillation.distill import fit
-from dfkd_exp.distillation.module import ResumePoint, TensorChunks, TrainingModule, near
 from dfkd_exp.distillation.settings import Training
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.fit import fit
+from dfkd_exp.training.module import ResumePoint, TensorChunks, TrainingModule, near
 from tests.toy import CLASSES, toy_images
 
 CPU = TrainerSettings(accelerator="cpu")

@@ -22,24 +22,24 @@ from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.records import Signals
 from dfkd_exp.models.recording import num_parameters
-from dfkd_exp.reconstruction.engine import Engine
+from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
+from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
+from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.loop import batches_of_groups
 from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_losses, shard_name
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.settings import Reconstruction
-from dfkd_exp.reconstruction.tuning import describe, settle
 from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
-from dfkd_exp.trial import trial_of_process
-from dfkd_exp.workshop import LazyData, Workshop, load_network, weights_bytes
+from dfkd_exp.sweeps.trial import trial_of_process
 
 SIGNALS = "signals.safetensors"
 TRAINING_IMAGES = 10_000
 """Of the training set, from its end, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
 
 
-def in_units(workshop: Workshop, release: Release, teacher: nn.Module) -> Metadata:
+def in_units(context: RunContext, release: Release, teacher: nn.Module) -> Metadata:
     """The release's metadata as activations of units. Records on a graph become that once: its basis may take minutes."""
     metadata = release.metadata()
     if metadata.graph is None or not metadata.has_records:
@@ -52,7 +52,7 @@ def in_units(workshop: Workshop, release: Release, teacher: nn.Module) -> Metada
         return {}
 
     title = "signals: the records as activations, through the graph's basis"
-    artifact = workshop.phase("signals", title, {"release": release.digest}, make)
+    artifact = context.phase("signals", title, {"release": release.digest}, make)
     signals = load_file(artifact.file(SIGNALS))
     blocks = [
         replace(block, basis="units", summary=Signals(signals[str(index)]))
@@ -62,7 +62,7 @@ def in_units(workshop: Workshop, release: Release, teacher: nn.Module) -> Metada
 
 
 def make_reconstruction(
-    workshop: Workshop,
+    context: RunContext,
     release: Release,
     receiver: Teacher,
     settings: Reconstruction,
@@ -71,26 +71,28 @@ def make_reconstruction(
     seed: int,
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
-    ranks = workshop.ranks
+    ranks = context.ranks
     teacher = release.teacher(receiver)
-    metadata = in_units(workshop, release, teacher)
+    metadata = in_units(context, release, teacher)
     settings = settings.chosen_for(teacher, metadata)
-    near = teacher.to(workshop.device), metadata.to(workshop.device)
+    near = teacher.to(context.device), metadata.to(context.device)
     # One of several processes measures, and the others, who wait, do not disturb it.
-    settled = workshop.ranks.agreed(lambda: settle(engine, *near, settings, workshop.store.root / "engine.json"))
+    engine_used = context.ranks.agreed(
+        lambda: resolve_engine(engine, *near, settings, context.store.root / "engine.json")
+    )
     identity = {
         "release": release.digest,
         "reconstruction": settings.identity(),
         "optimizer": optimizer.identity(),
-        "engine": settled.identity(),
+        "engine": engine_used.identity(),
         "seed": seed,
     }
 
     def make(folder: Path) -> dict[str, Any]:
-        console.note(describe(settled))
+        console.note(describe(engine_used))
         num_groups = settings.groups_per_class * metadata.num_classes
         # Every process has some, and as few batches differ from those of a single process as can be.
-        at_once = min(settled.images_per_batch, -(-num_groups // ranks.world) * settings.group_size)
+        at_once = min(engine_used.images_per_batch, -(-num_groups // ranks.world) * settings.group_size)
         batches = batches_of_groups(settings, optimizer, metadata.num_classes, at_once)
         expected = {shard_name(groups): groups for groups in batches}
 
@@ -106,16 +108,16 @@ def make_reconstruction(
         done = (num_groups - sum(map(len, left))) // ranks.world * steps_per_group
         with console.Progress("image-steps", done + sum(map(len, mine)) * steps_per_group) as progress:
             progress.skip(done)
-            module = ReconstructionModule(teacher, metadata, settings, optimizer, settled, seed, progress)
+            module = ReconstructionModule(teacher, metadata, settings, optimizer, engine_used, seed, progress)
             # The trainer's precision is for training; the images' is not its business.
-            runner = replace(workshop.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
+            runner = replace(context.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
             if left:
                 batches_left: Any = DataLoader(mine, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
                 runner.predict(module, batches_left, return_predictions=False)
         ranks.barrier()
         all_losses, steps = read_losses(folder)
         losses = all_losses.mean(1).tolist()
-        if logger := workshop.logger.for_phase("reconstruction"):
+        if logger := context.logger.for_phase("reconstruction"):
             for index, loss in enumerate(losses):
                 logger.log_metrics({"loss": loss}, step=min(index * max(1, settings.steps // 10), settings.steps))
             logger.save()
@@ -125,11 +127,11 @@ def make_reconstruction(
 
     count, match = settings.images_per_class * len(release.classes), type(settings).__name__.lower()
     title = f"reconstruction: {count:,} images, {settings.steps:,} steps, match: {match}"
-    return workshop.phase("reconstruction", title, identity, make, by="all")
+    return context.phase("reconstruction", title, identity, make, by="all")
 
 
 def make_student(
-    workshop: Workshop,
+    context: RunContext,
     release: Release,
     receiver: Teacher,
     shown: Shown,
@@ -141,7 +143,7 @@ def make_student(
     # The release stands for the teacher, whose weights are in it.
     identity = {
         "student": settings.identity(), "distillation": distillation.identity(), "release": release.digest,
-        "shown": shown.identity, "seed": seed, **workshop.trainer.identity(),
+        "shown": shown.identity, "seed": seed, **context.trainer.identity(),
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
@@ -152,8 +154,8 @@ def make_student(
         if len(rest):  # else all of them, uncopied: they may be more than memory holds
             held, images, labels = images[rest], images[train], None if labels is None else labels[train]
         options: dict[str, Any] = {
-            "label": "training the student", "trainer": workshop.trainer,
-            "logger": workshop.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
+            "label": "training the student", "trainer": context.trainer,
+            "logger": context.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
         }  # fmt: skip
         fit_seed = derive_seed(seed, "student")
         teacher = release.teacher(receiver)
@@ -161,9 +163,9 @@ def make_student(
         if trial is not None and len(rest):
 
             def look(part: int) -> None:
-                both = [predict_logits(net.to(workshop.device), held, inputs) for net in (network, teacher)]
+                both = [predict_logits(net.to(context.device), held, inputs) for net in (network, teacher)]
                 # All processes of the run end together.
-                if reason := workshop.ranks.agreed(lambda: trial.report(agreement(*both), part)):
+                if reason := context.ranks.agreed(lambda: trial.report(agreement(*both), part)):
                     raise Pruned(reason)
 
             options["look"] = look
@@ -173,22 +175,22 @@ def make_student(
             train_on_labels(network, images, labels, inputs, distillation, fit_seed, **options)
         else:
             train_on_teacher(network, teacher, images, inputs, distillation, fit_seed, **options)
-        if workshop.ranks.first:
+        if context.ranks.first:
             write_atomically(folder / MODEL, weights_bytes(network))
         agreed = None
         if len(rest):
-            both = [predict_logits(net.to(workshop.device), held, inputs) for net in (network, teacher)]
+            both = [predict_logits(net.to(context.device), held, inputs) for net in (network, teacher)]
             agreed = agreement(*both)
         return {"images": len(train), "agreement_held_out": agreed, "num_parameters": num_parameters(network)}
 
     title = f"student: distilling {settings.target or settings.name}"
     if distillation.targets == "labels":
         title = f"student: training {settings.target or settings.name} on labels"
-    return workshop.phase("student", f"{title} on {shown.title}", identity, make, by="all")
+    return context.phase("student", f"{title} on {shown.title}", identity, make, by="all")
 
 
 def evaluate(
-    workshop: Workshop, release: Release, receiver: Teacher, student: Artifact, settings: Student, data: LazyData
+    context: RunContext, release: Release, receiver: Teacher, student: Artifact, settings: Student, data: LazyData
 ) -> Artifact:
     """True accuracy of student and teacher on the test set, and their agreement there and on training images; ``null`` where there is
     no data."""
@@ -211,7 +213,7 @@ def evaluate(
         networks = (load_network(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
         training = data.images.train.images[-TRAINING_IMAGES:]
         (student_logits, teacher_logits), on_training = (
-            [predict_logits(n.to(workshop.device), images, release.inputs) for n in networks]
+            [predict_logits(n.to(context.device), images, release.inputs) for n in networks]
             for images in (test.images, training)
         )
         return {
@@ -223,4 +225,4 @@ def evaluate(
         }
 
     where = "on the test set" if data.settings.available else "on held-out reconstructions alone, for want of data"
-    return workshop.phase("evaluation", f"evaluation {where}", identity, make)
+    return context.phase("evaluation", f"evaluation {where}", identity, make)

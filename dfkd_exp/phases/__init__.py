@@ -1,0 +1,1 @@
+"""The phases of a run, on either side of the wall."""

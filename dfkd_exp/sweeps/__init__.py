@@ -1,0 +1,1 @@
+"""What stands around the jobs of a sweep."""

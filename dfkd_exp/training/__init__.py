@@ -1,0 +1,1 @@
+"""How any network is trained: teachers and students alike."""

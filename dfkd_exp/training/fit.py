@@ -1,0 +1,49 @@
+"""Fitting a network to tensors under Lightning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from dfkd_exp.console import Progress
+from dfkd_exp.distillation.settings import Training
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.module import Loss, Prepare, ResumePoint, TrainingModule, Watch
+
+
+def fit(
+    network: nn.Module,
+    tensors: tuple[Tensor, ...],
+    loss: Loss,
+    settings: Training,
+    seed: int,
+    label: str,
+    trainer: TrainerSettings | None = None,
+    logger: object = False,
+    resume: Path | None = None,
+    prepare: Prepare = lambda chunk, _: chunk,
+    batches_per_chunk: int = 1,
+    look: Callable[[int], None] | None = None,
+) -> nn.Module:
+    """Train ``network`` in place on slices of ``tensors`` (all ``[N, ...]``) and return it, on the CPU, after the last epoch.
+
+    ``prepare`` makes batches of them, ``batches_per_chunk`` at a time. ``resume``: a file to continue from if it exists, and
+    to save to from time to time. The result is the same, bit for bit, whether it was interrupted or not. ``look(part)`` is
+    called now and then, when ``network`` may be tried (`Watch`).
+    """
+    network.train()  # it may have been evaluated before
+    with Progress(label, settings.num_steps(len(tensors[0]))) as progress:
+        module = TrainingModule(network, tensors, loss, settings, seed, progress, prepare, batches_per_chunk)
+        callbacks: list[object] = [ResumePoint(resume)] if resume else []
+        callbacks += [Watch(look)] if look else []
+        runner = (trainer or TrainerSettings()).build(
+            logger=logger, callbacks=callbacks, max_epochs=settings.epochs, reload_dataloaders_every_n_epochs=1
+        )
+        continued = resume if resume and resume.is_file() else None
+        runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise DfkdError(f"{label} diverged; lower {settings.flag}.lr (now {settings.lr:g})")
+    return network.cpu().eval()

@@ -1,0 +1,50 @@
+"""Config groups whose choices are classes by import path: ``metadata=my_package.statistics.Median``, and the schema of every yaml.
+
+A yaml in ``conf/GROUP/`` names its dataclass by a line like ``/schema@_here_: dfkd_exp.data.digits.Digits``, and nothing else lists what
+there is. It stands here because Hydra takes sources of configs from the package ``hydra_plugins`` alone.
+"""
+
+from dataclasses import is_dataclass
+
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+
+SCHEMA = "schema"
+
+
+class ImportPathSource(ConfigSource):
+    """``import://``: a config whose name has dots is a dataclass; its fields are the config."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "import"
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.strip("/") == SCHEMA
+
+    def is_config(self, config_path: str) -> bool:
+        group, name = _parts(config_path)
+        return bool(group) and not group.startswith("hydra") and all(part.isidentifier() for part in name.split("."))
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        return []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        from dfkd_exp.errors import ConfigError
+        from dfkd_exp.settings import import_by_path
+
+        group, path = _parts(config_path)
+        schema = import_by_path(path, group)
+        if not is_dataclass(schema):
+            raise ConfigError(f"{group}={path} is not a dataclass; docs/extending.md says what it must be")
+        return ConfigResult(self.provider, f"import://{path}", OmegaConf.structured(schema), {"package": None})
+
+
+def _parts(config_path: str) -> tuple[str, str]:
+    """Group and import path; an import path without a dot is none."""
+    group, _, name = config_path.strip("/").removesuffix(".yaml").rpartition("/")
+    return (group, name) if "." in name else ("", "")
