@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from dfkd_exp.data.base import Data
 from dfkd_exp.distillation.settings import Distillation, Source, Student, Teacher
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.logger import LoggerSettings
-from dfkd_exp.metadata.settings import MetadataKind
+from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.optimizers import Optimizer
+from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.settings import Reconstruction
+from dfkd_exp.reconstruction.terms.term import Term
 from dfkd_exp.settings import Settings, did_you_mean, import_by_path, under_flag
 from dfkd_exp.store import canonical_json
 from dfkd_exp.trainer import TrainerSettings
@@ -40,6 +42,9 @@ class Config(Settings):
     student: Student = MISSING
     metadata: MetadataKind = MISSING
     reconstruction: Reconstruction = MISSING
+    parametrisation: Parametrisation = MISSING
+    terms: dict[str, Term] = field(default_factory=dict)
+    """Terms of the objective beside the match with the metadata, by name: terms=[total_variation] terms.total_variation.weight=0.01."""
     optimizer: Optimizer = MISSING
     engine: Engine = MISSING
     distillation: Distillation = MISSING
@@ -92,10 +97,11 @@ class Config(Settings):
     def hash(self) -> str:
         """Of everything that decides the figures; where they are kept and how they are logged does not."""
         parts: dict[str, Any] = {}
-        for field in fields(self):
-            if field.name not in ("outputs", "logger", "name", "release", "table", "privacy"):
-                value = getattr(self, field.name)
-                parts[field.name] = value.identity() if isinstance(value, Settings) else value
+        for entry in fields(self):
+            if entry.name not in ("outputs", "logger", "name", "release", "table", "privacy"):
+                value = getattr(self, entry.name)
+                parts[entry.name] = value.identity() if isinstance(value, Settings) else value
+        parts["terms"] = {name: term.identity() for name, term in self.terms.items()}
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
 
@@ -110,7 +116,9 @@ def typed(config: DictConfig) -> Config:
             raise ConfigError(_unknown_flag(str(group)))
         if OmegaConf.is_missing(config, group) or not isinstance(node, DictConfig):
             continue
-        known = {f.name for f in fields(OmegaConf.get_type(node) or Settings)}
+        if not is_dataclass(schema := OmegaConf.get_type(node)):
+            continue
+        known = {f.name for f in fields(schema)}
         for name in map(str, node):
             if name not in known:  # +group.name=… gets past Hydra's own check
                 raise ConfigError(_unknown_flag(f"{group}.{name}"))
@@ -124,9 +132,11 @@ def typed(config: DictConfig) -> Config:
 
 def _built(node: Any, flag: str) -> Any:
     """A node as the object that it is a config of: each dataclass within it knows the flag under which it stands."""
-    if not isinstance(node, DictConfig) or not isinstance(schema := OmegaConf.get_type(node), type) or schema is dict:
+    if not isinstance(node, DictConfig):
         return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
     values = {name: _built(node[name], f"{flag}.{name}".lstrip(".")) for name in map(str, node)}
+    if not is_dataclass(schema := OmegaConf.get_type(node)):
+        return values
     with under_flag(flag):
         return schema(**values)
 

@@ -16,7 +16,8 @@ from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
 from dfkd_exp.phases.privacy import measure_privacy
-from dfkd_exp.phases.receiver import evaluate, make_reconstruction, make_student
+from dfkd_exp.phases.receiver import evaluate, make_student
+from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release, usage
@@ -96,9 +97,11 @@ def shown_to_student(config: Config, context: RunContext, release: Release, data
     """What the student sees: the source's images, reconstructed if that is what they are."""
     source, num_classes = config.source, len(release.classes)
     if isinstance(source, FromReconstruction):
-        artifact = make_reconstruction(
-            context, release, config.teacher, config.reconstruction, config.optimizer, config.engine, config.seed
-        )
+        asked = Asked(
+            config.reconstruction, config.parametrisation, list(config.terms.values()), config.optimizer, config.engine,
+            config.seed,
+        )  # fmt: skip
+        artifact = make_reconstruction(context, release, config.teacher, asked)
 
         def reconstructions():
             images = read_shards(artifact.path)

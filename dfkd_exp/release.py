@@ -186,42 +186,13 @@ def usage(config: dict[str, Any], folder: str | Path) -> str:
 
 def model_card(config: dict[str, Any], metadata: Metadata) -> str:
     """The README.md of a release, with what the statistics hold and what they may reveal."""
+    from dfkd_exp.metadata import card
+
     network, own = config["architecture"]["target"] or config["architecture"]["name"], ""
     if config["architecture"]["target"]:
         own = f"`{network}` is its owner's own network: its code comes from them, and `teacher.target` names it.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
     channels, height, width = config["inputs"]["shape"]
-    stored = metadata.tensors()
-    rows = "\n".join(
-        f"| {', '.join(f'`{metadata.layers[index].name}`' for index in block.layers)} | "
-        f"{' + '.join('x'.join(map(str, metadata.layers[index].shape)) for index in block.layers)} | "
-        f"{block.summary.form.replace('_', '-')}{', graph Fourier' if block.basis == 'graph' else ''} | "
-        f"{sum(t.numel() * t.element_size() for name, t in stored.items() if name.startswith(f'blocks.{index}.')):,} |"
-        for index, block in enumerate(metadata.blocks)
-    )
-    smallest = min(metadata.counts)
-    fewest = min(range(len(metadata.counts)), key=metadata.counts.__getitem__)
-    what = "Per class, for each layer below, the mean of its outputs and their covariance, over the training images of that class."
-    records = ""
-    if metadata.has_records:
-        what = (
-            "Per class, the outputs of the layers below for single training images, each by its largest coefficients."
-        )
-        records = (
-            "* Records are of single training images. An image's outputs, even some of them, often suffice to reconstruct that very\n"
-            "  image, and whoever has it can tell that it was recorded, from two per cent of the coefficients too.\n"
-        )
-    noise = (
-        "* Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can\n"
-        "  compute that one from a mean.\n"
-    )
-    if dp := metadata.kind.get("dp"):
-        noise = (
-            f"* **Differential privacy of the metadata**: epsilon {dp['epsilon']:g}, delta {dp['delta']:g}, where {dp['neighbours']}.\n"
-            f"  Activations are clipped (root mean square {dp['clip']:g}), and their sums have Gaussian noise. The claim covers the\n"
-            "  metadata and not the network's weights, which were trained without noise.\n"
-        )
-    signal = metadata.signal.removesuffix("_relu")
     return f"""---
 library_name: dfkd_exp
 pipeline_tag: image-classification
@@ -239,7 +210,7 @@ somebody without those images can distil a smaller network.
 | inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
 | classes | {", ".join(config["classes"])} |
 | accuracy on its owner's test set | {measured} |
-| images behind the statistics | {sum(metadata.counts):,} ({smallest:,} in the smallest class, {config["classes"][fewest]}) |
+| images behind the statistics | {card.images_behind(metadata, config["classes"])} |
 | kind of metadata | {metadata.kind["name"]}, {metadata.num_bytes:,} bytes |
 
 ## Use
@@ -253,18 +224,9 @@ somebody without those images can distil a smaller network.
 
 ## What the statistics hold
 
-{what} Outputs are {signal} the non-linearity, the logits divided by {metadata.temperature:g}.
-
-| layer | units | kept | bytes |
-|---|---|---|---|
-{rows}
+{card.what_it_holds(metadata)}
 
 ## What they may reveal
 
-* A class's mean activations show what its images have in common. Where a class holds few images, or images of one
-  person or one object, that is close to showing the images themselves. From the first layer's mean, the class's mean image can
-  often be computed.
-* Covariances of a full-rank first layer give the covariance of the pixels. Images reconstructed from the statistics resemble the training
-  images' common features; rare features can be among them.
-{records}{noise}* The weights of the network reveal something of their own, with or without metadata.
+{card.what_it_may_reveal(metadata)}
 """

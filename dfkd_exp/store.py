@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import canonical_json, remove_leftovers, sync_folder, write_atomically
 from dfkd_exp.ranks import ALONE, Ranks
 
 MANIFEST = "manifest.json"
@@ -187,47 +187,5 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, flush it and rename it in: readers see the old one or the new one, whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's list of names, so that a rename survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that a killed `write_atomically` left in ``folder``."""
-    for path in folder.rglob(".*"):
-        if path.is_file():
-            path.unlink()
-
-
-def canonical_json(value: Any) -> str:
-    """One text per value, whatever the order of its keys."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -6,7 +6,6 @@ others held-out ones of the same kind. It finds what it looks for: a low figure 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,7 @@ import torch
 from scipy.stats import beta
 from torch import Tensor, nn
 
-from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.metadata.records import Signals
+from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.recording import recording
 
 FALSE_POSITIVES = (0.001, 0.01)
@@ -23,8 +21,6 @@ FALSE_POSITIVES = (0.001, 0.01)
 from first principles"."""
 CONFIDENCE = 0.95
 AT_ONCE = 512
-ROUNDING = 1e-6
-"""Relative error of activations in single precision, below which nothing is told apart."""
 
 
 @dataclass(frozen=True)
@@ -89,51 +85,22 @@ def confidence_scores(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def metadata_scores(metadata: Metadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """How well the teacher's activations for images ``[N, C, H, W]`` fit the metadata of their classes, ``[N]``.
 
-    ``metadata`` is one of units. Gaussians: the log-likelihood per unit, units taken as independent, mean over layers. Records: how
-    well one of them fits, all blocks together.
-    """
-    scores = []
-    with recording(teacher, metadata.layer_names) as recorder:
-        for images, wanted in zip(inputs.split(AT_ONCE), labels.split(AT_ONCE), strict=True):
-            activations = metadata.activations([output.flatten(1).double() for output in recorder(images)])
-            scores.append(
-                _record_scores(metadata, activations, wanted)
-                if metadata.has_records
-                else _gaussian_scores(metadata, activations, wanted)
-            )
-    return torch.cat(scores)
-
-
-def _gaussian_scores(metadata: Metadata, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
-    layers = []
-    for values, (mean, std) in zip(activations, metadata.layer_moments(), strict=True):
-        spread = std.double().square() + 1e-3 * std.double().square().mean() + 1e-12
-        own_mean, own_spread = mean.double()[labels], spread[labels]
-        layers.append(-((values - own_mean).square() / own_spread + own_spread.log()).mean(1) / 2)
-    return torch.stack(layers).mean(0)
-
-
-def _record_scores(metadata: Metadata, activations: Sequence[Tensor], labels: Tensor) -> Tensor:
-    """How well each image fits one of the records of its class.
-
-    What a record leaves out of its image's signal s is orthogonal to what it keeps of it, s_bar, in any orthonormal basis: so
-    ``<s, s_bar> = |s_bar|^2``, as exactly as numbers are stored, for that image and hardly for another; and s is near s_bar.
+    Minus the mean over the statistics of their misfits (`Distribution.misfits`); where statistics are of single images, whose
+    alternatives are the same in all of them, of the image that fits best.
     """
     scores = labels.new_empty(len(labels), dtype=torch.float64)
-    for label in labels.unique().tolist():
-        rows, exact, near = labels == label, [], []
-        for block in metadata.blocks:
-            assert isinstance(block.summary, Signals)
-            values = torch.cat([activations[index][rows] for index in block.layers], 1)
-            records = block.summary.signals[label].double()
-            kept, shared = records.square().sum(1) + 1e-12, values @ records.T
-            exact.append((shared / kept - 1).abs())
-            near.append((values.square().sum(1, keepdim=True) + kept - 2 * shared).clamp_min(0) / kept)
-        misfits = [(torch.stack(parts).mean(0) + ROUNDING).log() for parts in (exact, near)]
-        scores[rows] = -(misfits[0] + misfits[1]).min(1).values
+    with recording(teacher, metadata.layers) as recorder:
+        for start in range(0, len(labels), AT_ONCE):
+            wanted, part = labels[start : start + AT_ONCE], inputs[start : start + AT_ONCE]
+            activations = metadata.activations([values.double() for values in recorder(part)])
+            for label in wanted.unique().tolist():
+                rows = wanted == label
+                own = [values[rows] for values in activations]
+                misfits = torch.stack([statistic.misfits(own, label) for statistic in metadata.statistics])
+                scores[start : start + AT_ONCE][rows] = -misfits.mean(0).min(1).values
     return scores
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dfkd_exp import console
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.covariance import LayerGaussian
+from dfkd_exp.metadata.choices import GRAPHS
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.graph import coactivation_blocks, weight_blocks
-from dfkd_exp.metadata.settings import GRAPHS
 from dfkd_exp.metadata.storage import decode
-from dfkd_exp.models.recording import Layer
-
-Basis = GraphFourier
+from dfkd_exp.models.layers import Layer
 
 
 @dataclass
@@ -47,48 +43,21 @@ class Graph:
 
 
 def graph_bases(
-    graph: Graph | None,
+    graph: Graph,
     teacher: nn.Module,
     layers: Sequence[Layer],
     inputs: InputSpec,
     chains: Sequence[tuple[int, ...]],
-) -> dict[tuple[int, ...], Basis]:
+) -> dict[tuple[int, ...], GraphFourier]:
     """The bases of ``chains`` of consecutive layers, by index. It may take minutes where there are thousands of units."""
-    assert graph is not None, "blocks in a graph's basis have a graph"
     if graph.edges == "weights":
         edges = weight_blocks(teacher, layers, inputs.shape)
     else:
         edges = coactivation_blocks([mean.cpu().double() for mean in graph.means])
-    bases: dict[tuple[int, ...], Basis] = {}
+    bases: dict[tuple[int, ...], GraphFourier] = {}
     with console.Progress("graph Fourier bases", len(chains)) as progress:
         for chain in chains:
             if chain not in bases:
                 bases[chain] = GraphFourier(edges[chain[0] : chain[-1]], graph.rank)
             progress.advance()
     return bases
-
-
-@dataclass
-class InBasis:
-    """A Gaussian of coefficients as one of units: ``mean[K, U]``, ``deviation[K, U]``, and draws through the basis."""
-
-    form: ClassVar[str] = "in_basis"
-    mean: Tensor
-    deviation: Tensor
-    summary: LayerGaussian
-    basis: Basis
-
-    @classmethod
-    def of(cls, summary: Any, basis: Basis) -> InBasis:
-        mean = basis.inverse(summary.mean)
-        deviation = [basis.inverse(summary.roots(label)).square().sum(0).sqrt() for label in range(len(mean))]
-        return cls(mean, torch.stack(deviation), summary, basis)
-
-    def std(self) -> Tensor:
-        return self.deviation
-
-    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
-        return self.basis.inverse(self.summary.sample(label, count, generator).cpu()).to(self.mean)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "deviation": self.deviation}

@@ -1,126 +1,140 @@
-"""Gaussians of one layer, a stack of K classes at a time: full, low-rank or diagonal covariance."""
+"""Gaussians, a stack of rows at a time, one per class or one for all: full, low-rank or diagonal covariance."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
+from dfkd_exp.metadata.in_basis import InBasis
+from dfkd_exp.metadata.statistic import Distribution, Summary, TeacherSide
 
 
 @dataclass
-class Diagonal:
-    """``mean[K, U]`` and ``variance[K, U]`` of U units that are taken as independent."""
+class GaussianSummary(Summary, Distribution):
+    """A mean ``[R, F]`` and a covariance, whose tensors are the dataclass's fields."""
+
+    holds: ClassVar[str] = "the mean of its outputs and their covariance, over the training images"
+    mean: Tensor
+
+    @property
+    def num_coefficients(self) -> int:
+        return self.mean.shape[1]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to(self, device: torch.device | str) -> Self:
+        return type(self)(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
+
+    def distribution(self, side: TeacherSide) -> Distribution:
+        return self if side.basis is None else InBasis.of(self, side.basis)
+
+    def roots(self, row: int) -> Tensor:
+        """``R[P, F]`` with ``R^T R`` the covariance of one row."""
+        raise NotImplementedError
+
+
+@dataclass
+class Diagonal(GaussianSummary):
+    """``mean[R, F]`` and ``variance[R, F]`` of F values that are taken as independent."""
 
     form: ClassVar[str] = "diagonal"
-    mean: Tensor
     variance: Tensor
 
     def std(self) -> Tensor:
-        """Standard deviations ``[K, U]``."""
         return self.variance.sqrt()
 
-    def roots(self, label: int) -> Tensor:
-        """``R[P, U]`` with ``R^T R`` the covariance of one class."""
-        return self.variance[label].sqrt().diag()
+    def roots(self, row: int) -> Tensor:
+        return self.variance[row].sqrt().diag()
 
-    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` draws of class ``label``: ``[count, U]``, on the statistics' device, from a CPU generator."""
+    def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
-        return self.mean[label] + self.variance[label].sqrt() * noise
+        return self.mean[row] + self.variance[row].sqrt() * noise
 
-    def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
-        """The shapes that its tensors must have for ``classes`` and ``units``."""
-        return {"mean": [classes, units], "variance": [classes, units]}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name."""
-        return {"mean": self.mean, "variance": self.variance}
+    def shapes(self, rows: int, coefficients: int) -> dict[str, list[int]]:
+        return {"mean": [rows, coefficients], "variance": [rows, coefficients]}
 
 
 @dataclass
-class Full:
-    """``mean[K, U]`` and ``covariance[K, U(U+1)/2]``: the lower triangle, row by row, since the rest is its mirror."""
+class Full(GaussianSummary):
+    """``mean[R, F]`` and ``covariance[R, F(F+1)/2]``: the lower triangle, row by row, since the rest is its mirror."""
 
     form: ClassVar[str] = "full"
-    mean: Tensor
     covariance: Tensor
 
     def std(self) -> Tensor:
-        units = torch.arange(1, self.mean.shape[1] + 1, device=self.mean.device)
-        return self.covariance[:, units * (units + 1) // 2 - 1].sqrt()
+        order = torch.arange(1, self.mean.shape[1] + 1, device=self.mean.device)
+        return self.covariance[:, order * (order + 1) // 2 - 1].sqrt()
 
-    def matrix(self, label: int) -> Tensor:
-        """The covariance ``[U, U]`` of one class."""
-        return unpack_symmetric(self.covariance[label], self.mean.shape[1])
+    def matrix(self, row: int) -> Tensor:
+        """The covariance ``[F, F]`` of one row."""
+        return unpack_symmetric(self.covariance[row], self.mean.shape[1])
 
     @cached_property
     def _factors(self) -> dict[int, Tensor]:
         return {}
 
-    def factor(self, label: int) -> Tensor:
-        """``F[U, U]`` with ``F F^T`` the covariance of one class; computed once."""
-        if label not in self._factors:
-            self._factors[label] = covariance_factor(self.matrix(label))
-        return self._factors[label]
+    def factor(self, row: int) -> Tensor:
+        """``L[F, F]`` with ``L L^T`` the covariance of one row; computed once."""
+        if row not in self._factors:
+            self._factors[row] = covariance_factor(self.matrix(row))
+        return self._factors[row]
 
-    def roots(self, label: int) -> Tensor:
-        return self.factor(label).T
+    def roots(self, row: int) -> Tensor:
+        return self.factor(row).T
 
-    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
-        return self.mean[label] + noise @ self.factor(label).T
+        return self.mean[row] + noise @ self.factor(row).T
 
-    def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
-        return {"mean": [classes, units], "covariance": [classes, units * (units + 1) // 2]}
+    def leading(self, row: int, part: slice, count: int) -> tuple[Tensor, Tensor]:
+        return leading_of_matrix(self.matrix(row)[part, part], count)
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "covariance": self.covariance}
+    def shapes(self, rows: int, coefficients: int) -> dict[str, list[int]]:
+        return {"mean": [rows, coefficients], "covariance": [rows, coefficients * (coefficients + 1) // 2]}
 
 
 @dataclass
-class LowRank:
-    """``mean[K, U]``, ``factor[K, U, R]`` and ``variance[K, U]``: covariance ``factor factor^T + diag(variance)``.
+class LowRank(GaussianSummary):
+    """``mean[R, F]``, ``factor[R, F, P]`` and ``variance[R, F]``: covariance ``factor factor^T + diag(variance)``.
 
-    The diagonal holds what the factor leaves of each unit's variance, so that every variance is exact.
+    The diagonal holds what the factor leaves of each value's variance, so that every variance is exact.
     """
 
     form: ClassVar[str] = "low_rank"
-    mean: Tensor
     factor: Tensor
     variance: Tensor
 
     def std(self) -> Tensor:
         return (self.factor.square().sum(2) + self.variance).sqrt()
 
-    def roots(self, label: int) -> Tensor:
-        return torch.cat([self.factor[label].T, self.variance[label].sqrt().diag()])
+    def roots(self, row: int) -> Tensor:
+        return torch.cat([self.factor[row].T, self.variance[row].sqrt().diag()])
 
-    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
+    def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         shared = torch.randn(count, self.factor.shape[2], generator=generator).to(self.mean)
         own = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
-        return self.mean[label] + shared @ self.factor[label].T + own * self.variance[label].sqrt()
+        return self.mean[row] + shared @ self.factor[row].T + own * self.variance[row].sqrt()
 
-    def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
+    def leading(self, row: int, part: slice, count: int) -> tuple[Tensor, Tensor]:
+        return leading_of_factor(self.factor[row][part], self.variance[row][part], count)
+
+    def shapes(self, rows: int, coefficients: int) -> dict[str, list[int]]:
         return {
-            "mean": [classes, units],
-            "factor": [classes, units, self.factor.shape[2]],
-            "variance": [classes, units],
+            "mean": [rows, coefficients],
+            "factor": [rows, coefficients, self.factor.shape[2]],
+            "variance": [rows, coefficients],
         }
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "factor": self.factor, "variance": self.variance}
 
 
 ROUNDING = 1e-6
 """Eigenvalues of a sketch below this share of the largest are rounding errors of float32."""
-
-LayerGaussian = Diagonal | Full | LowRank
-FORMS: dict[str, type[Diagonal] | type[Full] | type[LowRank]] = {c.form: c for c in (Diagonal, Full, LowRank)}
 
 
 def pack_symmetric(matrix: Tensor) -> Tensor:

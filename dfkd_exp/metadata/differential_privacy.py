@@ -9,14 +9,10 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 import torch
 from scipy.special import log_ndtr, ndtr
 from torch import Tensor
-
-from dfkd_exp.metadata.settings import DifferentialPrivacy
 
 FLOOR = 1e-4
 """A variance that the noise has made smaller than this share of ``clip^2``, or negative, is set to it."""
@@ -44,16 +40,15 @@ def gaussian_sigma(epsilon: float, delta: float) -> float:
     return high
 
 
-def noise_multiplier(dp: DifferentialPrivacy, num_layers: int) -> float:
+def noise_multiplier(epsilon: float, delta: float, num_layers: int) -> float:
     """The noise of each sum, in units of its sensitivity: an image is in two sums of every layer, and in those of one class alone."""
-    assert dp.epsilon is not None
-    return math.sqrt(2 * num_layers) * gaussian_sigma(dp.epsilon, dp.delta)
+    return math.sqrt(2 * num_layers) * gaussian_sigma(epsilon, delta)
 
 
-def claimed(dp: DifferentialPrivacy, num_layers: int) -> dict[str, Any]:
-    """What is claimed of metadata of ``num_layers``, for its file."""
-    neighbours = "one training image is replaced by another of its class; the numbers of images and the teacher's weights are public"
-    return {**asdict(dp), "noise_multiplier": noise_multiplier(dp, num_layers), "neighbours": neighbours}
+NEIGHBOURS = (
+    "one training image is replaced by another of its class; the numbers of images and the teacher's weights are public"
+)
+"""What a claim of differential privacy is about."""
 
 
 class PrivateSums:
@@ -62,7 +57,8 @@ class PrivateSums:
 
     With ``clip`` c and U units an image's activations are scaled down to a norm of ``c sqrt(U)`` where theirs is larger, and its squares to
     ``c^2 sqrt(3 U)``, which is the norm of the squares of U Gaussian units of deviation c. So c is the largest root mean
-    square that passes; it must be chosen without looking at the data.
+    square that passes; it must be chosen without looking at the data. Where locations are put together U is the number of channels, and an
+    image's activations and squares are their means over its locations: neither a norm nor a sensitivity is larger for that.
     """
 
     def __init__(self, num_units: int, clip: float, full: bool):
@@ -84,15 +80,15 @@ class PrivateSums:
         return 2 * first, math.sqrt(2) * second
 
     def update(self, values: Tensor) -> None:
-        """Add activations ``values[N, U]``."""
+        """Add activations ``values[N, M, U]``: of each image M values of a unit, of which, and of whose squares, the mean is taken."""
         first, second = self.bounds
-        clipped = _clipped(values.double(), first)
+        clipped = _clipped(values.double().mean(1), first)
         self.count += len(values)
         self._first += clipped.sum(0).cpu()
         if self.full:
             self._second += (clipped.T @ clipped).cpu()
         else:
-            self._second += _clipped(values.double().square(), second).sum(0).cpu()
+            self._second += _clipped(values.double().square().mean(1), second).sum(0).cpu()
 
     def merge(self, other: PrivateSums) -> None:
         """Add another's images."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,57 +13,83 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import write_atomically
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Graph
-from dfkd_exp.metadata.covariance import FORMS
-from dfkd_exp.metadata.metadata import Block, Metadata
-from dfkd_exp.metadata.records import Records
-from dfkd_exp.metadata.separable import Separable
-from dfkd_exp.metadata.settings import SIGNALS, STORAGES
+from dfkd_exp.metadata.choices import SIGNALS, STORAGES
+from dfkd_exp.metadata.forms import form
+from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import SCALE, decode, layout
-from dfkd_exp.models.recording import Layer
-from dfkd_exp.store import write_atomically
+from dfkd_exp.models.layers import Layer
 
-FORMAT, VERSION = "dfkd-metadata", 2
-
-SUMMARIES: dict[str, Any] = {**FORMS, Separable.form: Separable, Records.form: Records}
+FORMAT, VERSION = "dfkd-metadata", 3
 
 
-def write(metadata: Metadata, path: Path) -> None:
-    """Write the file, atomically."""
+class Parts(Protocol):
+    """What a file says (`dfkd_exp.metadata.metadata.Metadata`)."""
+
+    layers: list[Layer]
+    statistics: list[Statistic]
+    temperature: float
+    num_classes: int
+    counts: list[int] | None
+    inputs: InputSpec
+    teacher_sha256: str
+    kind: dict[str, Any]
+    signal: str
+    storage: str
+    dropout_masks: bool
+
+    @property
+    def graph(self) -> Graph | None: ...
+
+
+def write(path: Path, parts: Parts, tensors: dict[str, Tensor]) -> None:
+    """Write the file, atomically; ``tensors`` as they are stored."""
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "kind": metadata.kind,
-        "temperature": metadata.temperature,
-        "counts": metadata.counts,
-        "inputs": metadata.inputs.to_json(),
-        "teacher_sha256": metadata.teacher_sha256,
-        "signal": metadata.signal,
-        "storage": metadata.storage,
-        "dropout_masks": metadata.dropout_masks,
-        "graph": metadata.graph.to_json() if metadata.graph else None,
-        "layers": [{"name": layer.name, "shape": list(layer.shape)} for layer in metadata.layers],
-        "blocks": [_block_header(block) for block in metadata.blocks],
+        "kind": parts.kind,
+        "temperature": parts.temperature,
+        "num_classes": parts.num_classes,
+        "counts": parts.counts,
+        "inputs": parts.inputs.to_json(),
+        "teacher_sha256": parts.teacher_sha256,
+        "signal": parts.signal,
+        "storage": parts.storage,
+        "dropout_masks": parts.dropout_masks,
+        "graph": parts.graph.to_json() if parts.graph else None,
+        "layers": [
+            {"name": layer.name, "side": layer.side, "shape": list(layer.shape), "axes": list(layer.axes)}
+            for layer in parts.layers
+        ],
+        "statistics": [statistic.header() for statistic in parts.statistics],
     }
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in metadata.tensors().items()}
+    content = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     # One key only: with several, safetensors orders them differently from save to save.
-    write_atomically(path, save(tensors, metadata={"dfkd": json.dumps(header, sort_keys=True, allow_nan=False)}))
+    write_atomically(path, save(content, metadata={"dfkd": json.dumps(header, sort_keys=True, allow_nan=False)}))
 
 
-def read(path: Path) -> Metadata:
-    """The metadata in a file. Raises DfkdError for one that is missing, truncated, of another version or not as promised."""
+def read(path: Path) -> dict[str, Any]:
+    """The `Parts` in a file, by name. Raises DfkdError for one that is missing, truncated, of another version or not as promised."""
     header, stored = _opened(path)
     try:
-        metadata = _decoded(header, stored)
-        _check_header(metadata)
-        _check_tensors(metadata, stored)
+        layers = [_layer(entry) for entry in header["layers"]]
+        graph = Graph.from_json(header["graph"], stored, len(layers)) if header["graph"] else None
+        statistics = [
+            _statistic(entry, f"statistics.{index}.", stored, graph) for index, entry in enumerate(header["statistics"])
+        ]
+        _check_header(header, layers, statistics)
+        _check_tensors(header, layers, statistics, graph, stored)
+        inputs = InputSpec.from_json(header["inputs"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
         raise DfkdError(
             f"{path} does not hold what {FORMAT} version {VERSION} promises ({error}); fetch it again"
         ) from error
-    metadata.check_finite(str(path))
-    return metadata
+    rest = ("temperature", "num_classes", "counts", "teacher_sha256", "kind", "signal", "storage", "dropout_masks")
+    return {
+        "layers": layers, "statistics": statistics, "inputs": inputs, **{name: header[name] for name in rest},
+    }  # fmt: skip
 
 
 def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -82,88 +109,80 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, stored
 
 
-def _decoded(header: dict[str, Any], stored: dict[str, Tensor]) -> Metadata:
-    layers = [Layer(entry["name"], tuple(entry["shape"])) for entry in header["layers"]]
-    return Metadata(
-        layers=layers,
-        blocks=[_decoded_block(entry, f"blocks.{index}.", stored) for index, entry in enumerate(header["blocks"])],
-        temperature=header["temperature"],
-        counts=header["counts"],
-        inputs=InputSpec.from_json(header["inputs"]),
-        teacher_sha256=header["teacher_sha256"],
-        kind=header["kind"],
-        signal=header["signal"],
-        storage=header["storage"],
-        dropout_masks=header["dropout_masks"],
-        graph=Graph.from_json(header["graph"], stored, len(layers)) if header["graph"] else None,
-    )
+def _layer(entry: dict[str, Any]) -> Layer:
+    layer = Layer(entry["name"], tuple(entry["shape"]), tuple(entry["axes"]), entry["side"])
+    if layer.side not in ("output", "input") or len(layer.axes) != len(layer.shape):
+        raise ValueError(f"layer {layer.name} with the axes {entry['axes']} of its {entry['side']}")
+    layer.channel_axis  # noqa: B018  # StopIteration would end more than this
+    return layer
 
 
-def _block_header(block: Block) -> dict[str, Any]:
-    header: dict[str, Any] = {"layers": list(block.layers), "basis": block.basis, "summary": block.summary.form}
-    if isinstance(block.summary, Records):
-        header["num_coefficients"] = block.summary.num_coefficients
-    return header
-
-
-def _decoded_block(entry: dict[str, Any], prefix: str, stored: dict[str, Tensor]) -> Block:
-    parts: dict[str, Any] = {}
+def _statistic(entry: dict[str, Any], prefix: str, stored: dict[str, Tensor], graph: Graph | None) -> Statistic:
+    parts: dict[str, Tensor] = {}
     for name in stored:
         if name == prefix + "indices":
             parts["indices"] = stored[name].to(torch.int32)
         elif name.startswith(prefix) and not name.endswith(SCALE):
             parts[name.removeprefix(prefix)] = decode(name, stored)
-    if entry["summary"] == Records.form:
-        parts["num_coefficients"] = entry["num_coefficients"]
-    return Block(tuple(entry["layers"]), entry["basis"], SUMMARIES[entry["summary"]](**parts))
+    summary = form(entry["summary"]).from_file(entry, parts)
+    in_graph = graph if entry["basis"] == "graph" else None
+    statistic = Statistic(tuple(entry["layers"]), summary, entry["basis"], entry["scope"], in_graph)
+    if entry != statistic.header():
+        raise ValueError(f"a statistic of layers {entry['layers']} with other fields than {sorted(statistic.header())}")
+    return statistic
 
 
-def _check_header(metadata: Metadata) -> None:
+def _check_header(header: dict[str, Any], layers: Sequence[Layer], statistics: Sequence[Statistic]) -> None:
     """Raise ValueError for what no reader could use."""
-    layers, blocks = metadata.layers, metadata.blocks
-    if metadata.storage not in STORAGES or metadata.signal not in SIGNALS:
-        raise ValueError(f"unknown storage {metadata.storage!r} or signal {metadata.signal!r}")
-    if not metadata.temperature > 0 or not all(isinstance(count, int) and count > 0 for count in metadata.counts):
-        raise ValueError(f"a temperature of {metadata.temperature} or class counts that are not positive")
-    if not isinstance(metadata.dropout_masks, bool):
-        raise ValueError(f"dropout_masks of {metadata.dropout_masks!r}")
-    if layers[-1].num_units != metadata.num_classes:
-        raise ValueError(f"the last layer is not the logits of {metadata.num_classes} classes")
-    if {index for block in blocks for index in block.layers} != set(range(len(layers))):
-        raise ValueError("the blocks do not cover the layers")
-    if blocks[-1].layers[-1] != len(layers) - 1:
-        raise ValueError("the last block does not end with the logits")
-    if any(block.basis == "graph" for block in blocks) != (metadata.graph is not None):
-        raise ValueError("a graph without a block in its basis, or a block without its graph")
-    for block in blocks:
-        if block.layers != tuple(range(block.layers[0], block.layers[-1] + 1)):
-            raise ValueError(f"a block of layers {list(block.layers)}, which are not consecutive")
-        if block.basis not in ("units", "graph") or (block.basis == "graph" and len(block.layers) < 2):
-            raise ValueError(f"a block of {len(block.layers)} layers in basis {block.basis!r}")
-        if isinstance(block.summary, Separable):
-            shape = layers[block.layers[0]].shape
-            if block.basis == "graph" or len(block.layers) > 1 or len(shape) != 3:
-                raise ValueError(f"a separable covariance of {metadata.title(block)}, which is not one layer of maps")
-            if block.summary.num_channels != shape[0]:
-                raise ValueError(
-                    f"{block.summary.num_channels} channels of {metadata.title(block)}, which has {shape[0]}"
-                )
+    if header["storage"] not in STORAGES or header["signal"] not in SIGNALS:
+        raise ValueError(f"unknown storage {header['storage']!r} or signal {header['signal']!r}")
+    counts, classes = header["counts"], header["num_classes"]
+    if not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"{classes} classes")
+    if counts is not None and (
+        len(counts) != classes or not all(isinstance(count, int) and count > 0 for count in counts)
+    ):
+        raise ValueError(f"class counts that are not positive, or not of {classes} classes")
+    if not header["temperature"] > 0 or not isinstance(header["dropout_masks"], bool):
+        raise ValueError(f"a temperature of {header['temperature']} or dropout_masks of {header['dropout_masks']!r}")
+    if layers[-1].side == "output" and layers[-1].num_units != classes:
+        raise ValueError(f"the last layer is not the logits of {classes} classes")
+    if {index for statistic in statistics for index in statistic.layers} != set(range(len(layers))):
+        raise ValueError("the statistics do not cover the layers")
+    if statistics[-1].layers[-1] != len(layers) - 1:
+        raise ValueError("the last statistic does not end with the last layer")
+    if (header["graph"] is not None) != any(statistic.basis == "graph" for statistic in statistics):
+        raise ValueError("a graph without a statistic in its basis, or a statistic without its graph")
+    for statistic in statistics:
+        own = [layers[index] for index in statistic.layers]
+        if statistic.layers != tuple(range(statistic.layers[0], statistic.layers[-1] + 1)):
+            raise ValueError(f"a statistic of layers {list(statistic.layers)}, which are not consecutive")
+        if statistic.basis == "graph" and (statistic.graph is None or len(own) < 2):
+            raise ValueError(f"a statistic of {len(own)} layers in basis 'graph', or without its graph")
+        if statistic.basis == "channels" and len(own) > 1:
+            raise ValueError(f"a statistic of the channels of {len(own)} layers")
+        statistic.summary.check(own)
 
 
-def _check_tensors(metadata: Metadata, stored: dict[str, Tensor]) -> None:
+def _check_tensors(
+    header: dict[str, Any],
+    layers: Sequence[Layer],
+    statistics: Sequence[Statistic],
+    graph: Graph | None,
+    stored: dict[str, Tensor],
+) -> None:
     """Raise ValueError unless the tensors are those that the header asks for, with their types, shapes and ranges."""
     expected: dict[str, tuple[torch.dtype, list[int]]] = {}
     titles: dict[str, str] = {}
-    for index, block in enumerate(metadata.blocks):
-        shapes = block.summary.shapes(metadata.num_classes, _num_coefficients(metadata, block))  # type: ignore[union-attr]
-        for name, shape in shapes.items():
-            full_name = f"blocks.{index}.{name}"
-            titles[full_name] = f"the {name} of {metadata.title(block)}"
-            dtype = block.summary.tensors()[name].dtype
-            expected |= layout(full_name, dtype, shape, metadata.storage)
-    for index, mean in enumerate(metadata.graph.means if metadata.graph else []):
-        shape = [metadata.num_classes, metadata.layers[index].num_units]
-        expected |= layout(f"graph.{index}.mean", mean.dtype, shape, metadata.storage)
+    for index, statistic in enumerate(statistics):
+        rows = statistic.num_rows(header["num_classes"])
+        for name, shape in statistic.summary.shapes(rows, _num_coefficients(statistic, layers)).items():
+            full_name = f"statistics.{index}.{name}"
+            titles[full_name] = f"the {name} of {statistic.title(layers)}"
+            expected |= layout(full_name, statistic.tensors()[name].dtype, shape, header["storage"])
+    for index, mean in enumerate(graph.means if graph else []):
+        shape = [header["num_classes"], layers[index].num_units]
+        expected |= layout(f"graph.{index}.mean", mean.dtype, shape, header["storage"])
     if spare := stored.keys() - expected.keys():
         raise ValueError(f"unknown tensor {min(spare)}")
     for name, (dtype, shape) in expected.items():
@@ -172,20 +191,17 @@ def _check_tensors(metadata: Metadata, stored: dict[str, Tensor]) -> None:
             raise ValueError(f"{title} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {shape}")
         if name.endswith((".variance", SCALE)) and (tensor < 0).any():
             raise ValueError(f"{title} is negative somewhere")
-    for block in metadata.blocks:
-        if isinstance(block.summary, Records):
-            block.summary.check()
 
 
-def _num_coefficients(metadata: Metadata, block: Block) -> int:
-    """As many as the block must have."""
-    summary, units = block.summary, metadata.units_of(block)
-    own = summary.num_coefficients if isinstance(summary, Records) else None
-    if block.basis == "graph" and metadata.graph and metadata.graph.rank is not None:
-        found = summary.mean.shape[1] if own is None else own  # type: ignore[union-attr]
-        if found > 2 * metadata.graph.rank:
-            raise ValueError(f"{found} coefficients of {metadata.title(block)} at a rank of {metadata.graph.rank}")
+def _num_coefficients(statistic: Statistic, layers: Sequence[Layer]) -> int:
+    """As many as the statistic must have."""
+    found, title = statistic.summary.num_coefficients, statistic.title(layers)
+    own = [layers[index] for index in statistic.layers]
+    values = sum(layer.num_channels if statistic.basis == "channels" else layer.num_units for layer in own)
+    if statistic.graph and statistic.graph.rank is not None:
+        if found > 2 * statistic.graph.rank:
+            raise ValueError(f"{found} coefficients of {title} at a rank of {statistic.graph.rank}")
         return found
-    if own not in (None, units):
-        raise ValueError(f"{own} coefficients of {metadata.title(block)}, which have {units} units")
-    return units
+    if found != values:
+        raise ValueError(f"{found} coefficients of {title}, which have {values} {statistic.basis}")
+    return values

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.recording import Layer, frozen, recording
+from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.recording import frozen, recording
 
 T = TypeVar("T")
 

@@ -1,10 +1,9 @@
-"""Metadata: what is kept of a teacher's activations, and what is drawn from it."""
+"""Metadata: what is kept of a teacher's activations, and in the teacher's presence what images are matched with."""
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,130 +12,72 @@ from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.bases import Basis, Graph, InBasis, graph_bases
-from dfkd_exp.metadata.covariance import LayerGaussian
-from dfkd_exp.metadata.directions import whitening
-from dfkd_exp.metadata.records import Records, Signals
-from dfkd_exp.metadata.separable import Separable
+from dfkd_exp.metadata import file
+from dfkd_exp.metadata.bases import Graph, graph_bases
+from dfkd_exp.metadata.statistic import Matchable, Statistic
 from dfkd_exp.metadata.storage import encode
-from dfkd_exp.models.recording import Layer, weights_digest
-
-Summary = LayerGaussian | Separable | Records | Signals | InBasis
-
-
-@dataclass(frozen=True)
-class Block:
-    """What is kept of the units of some ``layers``, by index, one after the other: ``summary``, of the units' activations as they are
-    (``basis="units"``) or of their graph Fourier coefficients (``"graph"``)."""
-
-    layers: tuple[int, ...]
-    basis: str
-    summary: Summary
+from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.recording import weights_digest
 
 
 @dataclass
 class Metadata:
-    """Per class, a summary of the activations of the recorded layers; the logits, last, are divided by ``temperature``.
+    """A summary of the activations of the recorded layers; the logits, if they are recorded, come last and are divided by ``temperature``.
 
-    ``counts``: images per class that it was collected from. ``teacher_sha256``: the weights that it belongs to. ``signal``:
-    before_relu or after_relu, but for the logits. ``storage``: the numbers' type in the file, to which they have been rounded.
-    ``dropout_masks``: the teacher is to be masked while images are made. ``graph``: where a block is in a graph's basis.
+    ``counts``: images per class that it was collected from, None if none were needed. ``teacher_sha256``: the weights that it belongs to.
+    ``signal``: before_relu or after_relu, but for the logits. ``storage``: the numbers' type in the file, to which they have been rounded.
+    ``dropout_masks``: the teacher is to be masked while images are made.
     """
 
     layers: list[Layer]
-    blocks: list[Block]
+    statistics: list[Statistic]
     temperature: float
-    counts: list[int]
+    num_classes: int
+    counts: list[int] | None
     inputs: InputSpec
     teacher_sha256: str
     kind: dict[str, Any]
     signal: str = "before_relu"
     storage: str = "fp32"
     dropout_masks: bool = False
-    graph: Graph | None = None
 
     @property
     def layer_names(self) -> list[str]:
         return [layer.name for layer in self.layers]
 
     @property
-    def num_classes(self) -> int:
-        return len(self.counts)
-
-    @property
-    def statistics(self) -> list[Any]:
-        """The blocks' summaries."""
-        return [block.summary for block in self.blocks]
-
-    @property
-    def has_records(self) -> bool:
-        """Whether it holds single images' activations, and not Gaussians."""
-        return any(isinstance(block.summary, Records | Signals) for block in self.blocks)
-
-    @property
-    def device(self) -> torch.device:
-        return next(iter(self.blocks[-1].summary.tensors().values())).device
+    def graph(self) -> Graph | None:
+        """That in whose basis statistics are, if some are."""
+        return next((statistic.graph for statistic in self.statistics if statistic.graph), None)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the statistics themselves; the file's header of a few hundred more is not counted."""
         return sum(t.numel() * t.element_size() for t in self.tensors().values())
 
-    def units_of(self, block: Block) -> int:
-        return sum(self.layers[index].num_units for index in block.layers)
+    @property
+    def of_images(self) -> bool:
+        """Whether it holds the activations of single images."""
+        return any(statistic.summary.of_images for statistic in self.statistics)
 
-    def to(self, device: torch.device | str) -> Metadata:
-        """The same with its statistics on another device."""
-        moved = [replace(block, summary=_moved(block.summary, device)) for block in self.blocks]
-        return replace(self, blocks=moved)
+    @property
+    def num_recorded(self) -> int | None:
+        """How many images of each class it holds the activations of; None if of none."""
+        return next((s.summary.num_images for s in self.statistics if s.summary.of_images), None)  # type: ignore[attr-defined]
 
-    def activations(self, recorded: list[Tensor]) -> list[Tensor]:
-        """Recorded outputs in the form that the statistics describe: the signal, logits divided by the temperature. Shapes stay."""
-        return as_signals(recorded, self.signal, self.temperature)
-
-    def in_units(self, teacher: nn.Module) -> Metadata:
-        """The same with every summary one of units' activations, from which targets can be drawn; bases follow from the teacher."""
-        blocks = [block for block in self.blocks if block.basis == "graph"]
-        bases = graph_bases(self.graph, teacher, self.layers, self.inputs, [b.layers for b in blocks]) if blocks else {}
-        resolved = [replace(b, basis="units", summary=_in_units(b.summary, bases.get(b.layers))) for b in self.blocks]
-        return replace(self, blocks=resolved, graph=None)
-
-    def targets(self, label: int, count: int, generator: torch.Generator) -> list[Tensor]:
-        """An independent draw per block for each of ``count`` images of one class: ``[count, U]`` each."""
-        return [block.summary.sample(label, count, generator) for block in self.blocks]  # type: ignore[union-attr]
-
-    def layer_moments(self) -> list[tuple[Tensor, Tensor]]:
-        """Means and standard deviations of every layer, ``[K, U]`` each; of the first block that has it, where several have."""
-        found: dict[int, tuple[Tensor, Tensor]] = {}
-        for block in self.blocks:
-            sizes = [self.layers[index].num_units for index in block.layers]
-            means, deviations = block.summary.mean.split(sizes, 1), block.summary.std().split(sizes, 1)  # type: ignore[union-attr]
-            for index, mean, deviation in zip(block.layers, means, deviations, strict=True):
-                found.setdefault(index, (mean, deviation))
-        return [found[index] for index in range(len(self.layers))]
-
-    def layer_whitening(self, count: int) -> list[Tensor]:
-        """Per layer ``[K, D, U]``: the ``count`` directions in which each class varies most (`whitening`); computed once.
-
-        D is 0 where the statistics know of no covariances within the layer.
-        """
-        if count not in self._whitening:
-            found: dict[int, Tensor] = {}
-            for block in self.blocks:
-                ends = list(itertools.accumulate((self.layers[index].num_units for index in block.layers), initial=0))
-                for index, units in zip(block.layers, itertools.starmap(slice, itertools.pairwise(ends)), strict=True):
-                    if index not in found:
-                        found[index] = whitening(block.summary, units, count).to(self.device)
-            self._whitening[count] = [found[index] for index in range(len(self.layers))]
-        return self._whitening[count]
-
-    @cached_property
-    def _whitening(self) -> dict[int, list[Tensor]]:
-        return {}
-
-    def draw_logits(self, label: int, count: int, generator: torch.Generator) -> Tensor:
-        """Draws of the logits of one class, ``[count, K]``, divided by the temperature."""
-        return self.blocks[-1].summary.sample(label, count, generator)[:, -self.num_classes :]  # type: ignore[union-attr]
+    def resolved(self, teacher: nn.Module, kept: Mapping[str, Tensor] | None = None) -> ResolvedMetadata:
+        """Every statistic in values of its layers, from which targets can be drawn. The bases of graphs follow from the teacher, and may
+        take minutes, unless ``kept``: what `ResolvedMetadata.kept` gave the last time."""
+        kept = kept or {}
+        chains = [s.layers for index, s in enumerate(self.statistics) if s.graph and str(index) not in kept]
+        bases = graph_bases(self.graph, teacher, self.layers, self.inputs, chains) if self.graph and chains else {}
+        ready = [
+            statistic.matchable(teacher, self.layers, bases.get(statistic.layers), kept.get(str(index)))
+            for index, statistic in enumerate(self.statistics)
+        ]
+        return ResolvedMetadata(
+            self.layers, ready, self.temperature, self.num_classes, self.inputs, self.signal, self.dropout_masks
+        )
 
     def check_teacher(self, teacher: nn.Module) -> None:
         """Raise DfkdError unless this is the metadata of exactly these weights."""
@@ -148,23 +89,21 @@ class Metadata:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, atomically. Format: docs/metadata-format.md."""
-        from dfkd_exp.metadata.file import write
-
-        write(self, Path(path))
+        file.write(Path(path), self, self.tensors())
 
     @classmethod
     def load(cls, path: str | Path) -> Metadata:
         """Read it back. Raises DfkdError for a file that is missing, truncated, or not what the format promises."""
-        from dfkd_exp.metadata.file import read
-
-        return read(Path(path))
+        metadata = cls(**file.read(Path(path)))
+        metadata.check_finite(str(path))
+        return metadata
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by the names and with the types that it has in the file."""
         plain = {
-            f"blocks.{index}.{name}": tensor
-            for index, block in enumerate(self.blocks)
-            for name, tensor in block.summary.tensors().items()
+            f"statistics.{index}.{name}": tensor
+            for index, statistic in enumerate(self.statistics)
+            for name, tensor in statistic.tensors().items()
         }
         if self.graph:
             plain |= self.graph.tensors()
@@ -173,9 +112,14 @@ class Metadata:
             stored |= encode(name, tensor, self.storage) if tensor.is_floating_point() else {name: tensor}
         return stored
 
+    def bytes_of(self, statistic: Statistic) -> int:
+        """Bytes that one of the statistics takes."""
+        prefix = f"statistics.{self.statistics.index(statistic)}."
+        return sum(t.numel() * t.element_size() for name, t in self.tensors().items() if name.startswith(prefix))
+
     def check_finite(self, source: str) -> None:
         """Raise DfkdError if a statistic is NaN or infinite."""
-        parts = [(self.title(block), block.summary.tensors()) for block in self.blocks]
+        parts = [(statistic.title(self.layers), statistic.summary.tensors()) for statistic in self.statistics]
         for title, tensors in [*parts, ("the graph", self.graph.tensors() if self.graph else {})]:
             for name, tensor in tensors.items():
                 if not tensor.isfinite().all():
@@ -183,28 +127,75 @@ class Metadata:
                         f"{source}: the {name} of {title} holds NaN or infinite values; check the teacher's outputs and the images"
                     )
 
-    def title(self, block: Block) -> str:
-        """A block's layers, for people."""
-        names = [self.layers[index].name for index in block.layers]
-        return f"layer {names[0]}" if len(names) == 1 else f"layers {names[0]} to {names[-1]}"
+
+@dataclass(frozen=True)
+class ResolvedMetadata:
+    """What images are matched with: statistics in values of the recorded layers. It cannot be saved."""
+
+    layers: list[Layer]
+    statistics: list[Matchable]
+    temperature: float
+    num_classes: int
+    inputs: InputSpec
+    signal: str = "before_relu"
+    dropout_masks: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        return self.statistics[-1].distribution.mean.device
+
+    def to(self, device: torch.device | str) -> ResolvedMetadata:
+        """The same with its statistics on another device."""
+        return replace(self, statistics=[statistic.to(device) for statistic in self.statistics])
+
+    def kept(self) -> dict[str, Tensor]:
+        """What is worth keeping where bases took minutes, by the number of the statistic (`Metadata.resolved`)."""
+        found = {str(index): statistic.distribution.kept() for index, statistic in enumerate(self.statistics)}
+        return {index: tensor for index, tensor in found.items() if tensor is not None}
+
+    @property
+    def logits(self) -> Matchable | None:
+        """The statistic that says something of the logits, if one does."""
+        top = len(self.layers) - 1
+        if not are_logits(self.layers[top], self.num_classes):
+            return None
+        return next(statistic for statistic in reversed(self.statistics) if top in statistic.layers)
+
+    @property
+    def mixes_classes(self) -> bool:
+        """Whether some statistics are of all classes together, so that a group that is to match them must be too."""
+        return any(statistic.scope == "all" for statistic in self.statistics)
+
+    def group_labels(self, group: int, size: int) -> Tensor:
+        """The classes of the ``size`` images of a group: one for all, and groups take turns; or all classes in turn, where they are mixed.
+        So any run of groups is balanced."""
+        if self.mixes_classes:
+            return torch.arange(group * size, (group + 1) * size) % self.num_classes
+        return torch.full((size,), group % self.num_classes)
+
+    def activations(self, recorded: Sequence[Tensor]) -> list[Tensor]:
+        """Recorded values in the form that the statistics describe: the signal, logits divided by the temperature. Shapes stay."""
+        return as_signals(recorded, self.layers, self.num_classes, self.signal, self.temperature)
+
+    def first_of_layers(self) -> dict[int, tuple[Matchable, int]]:
+        """For each layer, by index, the first statistic that has it, and as which of its own."""
+        found: dict[int, tuple[Matchable, int]] = {}
+        for statistic in self.statistics:
+            for position, index in enumerate(statistic.layers):
+                found.setdefault(index, (statistic, position))
+        return dict(sorted(found.items()))
 
 
-def as_signals(recorded: list[Tensor], signal: str, temperature: float) -> list[Tensor]:
-    """What is summarised of recorded outputs: hidden layers before or after their ReLU, the logits divided by the temperature."""
-    hidden = [output.relu() for output in recorded[:-1]] if signal == "after_relu" else recorded[:-1]
-    return [*hidden, recorded[-1] / temperature]
+def are_logits(layer: Layer, num_classes: int) -> bool:
+    """Whether a recorded layer, the last, is the network's output; of BatchNorm layers' inputs none is."""
+    return layer.side == "output" and layer.num_units == num_classes
 
 
-def _moved(summary: Summary, device: torch.device | str) -> Summary:
-    if isinstance(summary, InBasis):  # its draws are made on the CPU
-        return replace(summary, mean=summary.mean.to(device), deviation=summary.deviation.to(device))
-    if isinstance(summary, Records):
-        return Records(summary.values.to(device), summary.indices.to(device), summary.num_coefficients)
-    return type(summary)(**{name: tensor.to(device) for name, tensor in summary.tensors().items()})
-
-
-def _in_units(summary: Summary, basis: Basis | None) -> Summary:
-    if isinstance(summary, Records):
-        dense = summary.dense()
-        return Signals(dense if basis is None else basis.inverse(dense.flatten(0, 1)).view(*dense.shape[:2], -1))
-    return summary if basis is None else InBasis.of(summary, basis)
+def as_signals(
+    recorded: Sequence[Tensor], layers: Sequence[Layer], num_classes: int, signal: str, temperature: float
+) -> list[Tensor]:
+    """What is summarised of recorded values: hidden layers before or after their ReLU, the logits divided by the temperature."""
+    with_logits = are_logits(layers[-1], num_classes)
+    hidden = recorded[:-1] if with_logits else recorded
+    hidden = [values.relu() for values in hidden] if signal == "after_relu" else [*hidden]
+    return [*hidden, recorded[-1] / temperature] if with_logits else hidden

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isqrt
@@ -10,20 +11,21 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dfkd_exp.metadata.covariance import covariance_factor, unpack_symmetric
+from dfkd_exp.metadata.covariance import GaussianSummary, covariance_factor, unpack_symmetric
+from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
+from dfkd_exp.models.layers import Layer
 
 
 @dataclass
-class Separable:
-    """``mean[K, C * L]`` of C channels and L locations; ``Cov[(c, l), (d, m)] = S[c, d] Q[l, m]``: a matrix normal.
+class Separable(GaussianSummary):
+    """``mean[R, C * L]`` of C channels and L locations; ``Cov[(c, l), (d, m)] = S[c, d] Q[l, m]``: a matrix normal.
 
-    ``channels[K, C(C+1)/2]``: S, the mean over locations of the channels' covariance, packed as in `Full`. ``factor[K, L, R]`` and
-    ``variance[K, L]``: ``Q = factor factor^T + diag(variance)``, of mean diagonal 1.
+    ``channels[R, C(C+1)/2]``: S, the mean over locations of the channels' covariance, packed as in `Full`. ``factor[R, L, P]`` and
+    ``variance[R, L]``: ``Q = factor factor^T + diag(variance)``, of mean diagonal 1.
     Source: METHOD, "spatial"; Dutilleul (1999) for the matrix normal.
     """
 
     form: ClassVar[str] = "separable"
-    mean: Tensor
     channels: Tensor
     factor: Tensor
     variance: Tensor
@@ -33,7 +35,7 @@ class Separable:
         return (isqrt(8 * self.channels.shape[1] + 1) - 1) // 2
 
     def std(self) -> Tensor:
-        """Standard deviations ``[K, C * L]``."""
+        """Standard deviations ``[R, C * L]``."""
         order = torch.arange(1, self.num_channels + 1, device=self.channels.device)
         by_channel = self.channels[:, order * (order + 1) // 2 - 1].clamp_min(0)
         by_location = self.factor.square().sum(2) + self.variance
@@ -43,29 +45,40 @@ class Separable:
     def _factors(self) -> dict[int, Tensor]:
         return {}
 
-    def _channel_factor(self, label: int) -> Tensor:
-        if label not in self._factors:
-            self._factors[label] = covariance_factor(unpack_symmetric(self.channels[label], self.num_channels))
-        return self._factors[label]
+    def _channel_factor(self, row: int) -> Tensor:
+        if row not in self._factors:
+            self._factors[row] = covariance_factor(unpack_symmetric(self.channels[row], self.num_channels))
+        return self._factors[row]
 
-    def sample(self, label: int, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` draws of class ``label``: ``[count, C * L]``, on the statistics' device, from a CPU generator."""
+    def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` draws of one row: ``[count, C * L]``, on the statistics' device, from a CPU generator."""
         locations, rank = self.factor.shape[1:]
         shared = torch.randn(count, self.num_channels, rank, generator=generator).to(self.mean)
         own = torch.randn(count, self.num_channels, locations, generator=generator).to(self.mean)
-        rows = shared @ self.factor[label].T + own * self.variance[label].sqrt()
-        return self.mean[label] + (self._channel_factor(label) @ rows).flatten(1)
+        rows = shared @ self.factor[row].T + own * self.variance[row].sqrt()
+        return self.mean[row] + (self._channel_factor(row) @ rows).flatten(1)
 
-    def shapes(self, classes: int, units: int) -> dict[str, list[int]]:
-        """The shapes that its tensors must have for ``classes`` and ``units``."""
-        locations = units // self.num_channels
+    def leading(self, row: int, part: slice, count: int) -> tuple[Tensor, Tensor]:
+        """Of all its values: products of the channels' directions and the locations'."""
+        by_channel, channel_vectors = leading_of_matrix(unpack_symmetric(self.channels[row], self.num_channels), count)
+        by_location, location_vectors = leading_of_factor(self.factor[row], self.variance[row], count)
+        products = torch.outer(by_channel, by_location).flatten()
+        largest = products.argsort(descending=True, stable=True)[:count]
+        one, other = largest // len(by_location), largest % len(by_location)
+        vectors = (channel_vectors[one][:, :, None] * location_vectors[other][:, None]).flatten(1)
+        return products[largest], vectors
+
+    def shapes(self, rows: int, coefficients: int) -> dict[str, list[int]]:
+        locations = coefficients // self.num_channels
         return {
-            "mean": [classes, units],
-            "channels": [classes, self.num_channels * (self.num_channels + 1) // 2],
-            "factor": [classes, locations, self.factor.shape[2]],
-            "variance": [classes, locations],
+            "mean": [rows, coefficients],
+            "channels": [rows, self.num_channels * (self.num_channels + 1) // 2],
+            "factor": [rows, locations, self.factor.shape[2]],
+            "variance": [rows, locations],
         }
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name."""
-        return {"mean": self.mean, "channels": self.channels, "factor": self.factor, "variance": self.variance}
+    def check(self, layers: Sequence[Layer]) -> None:
+        if len(layers) > 1 or len(layers[0].shape) != 3:
+            raise ValueError("a separable covariance of what is not one layer of maps")
+        if self.num_channels != layers[0].shape[0]:
+            raise ValueError(f"{self.num_channels} channels of layer {layers[0].name}, which has {layers[0].shape[0]}")

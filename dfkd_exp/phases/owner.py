@@ -16,8 +16,8 @@ from dfkd_exp.distillation.distill import train_on_labels
 from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.evaluation.metrics import accuracy, predict_logits
 from dfkd_exp.metadata.collection import Collector
+from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.metadata.settings import MetadataKind
 from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
 from dfkd_exp.ranks import Ranks
 from dfkd_exp.release import MODEL, Release, read_release, write_release
@@ -61,10 +61,11 @@ def make_metadata(
         inputs = data.settings.inputs(images.shape)
         network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
         collector = kind.collector(network, inputs)
-        with console.Progress("collecting metadata", len(images.train) // context.ranks.world) as progress:
-            for batch in images.train.by_class(inputs.images_at_once, context.ranks):
-                collector.update(inputs.from_pixels(batch.images.to(context.device)), batch.labels)
-                progress.advance(len(batch))
+        if kind.needs_images:
+            with console.Progress("collecting metadata", len(images.train) // context.ranks.world) as progress:
+                for batch in images.train.by_class(inputs.images_at_once, context.ranks):
+                    collector.update(inputs.from_pixels(batch.images.to(context.device)), batch.labels)
+                    progress.advance(len(batch))
         if not merged(collector, context.ranks, folder / WORK):
             return {}
         metadata = collector.finish()

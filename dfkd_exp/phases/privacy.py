@@ -15,10 +15,9 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.metadata.records import Signals, image_hash
+from dfkd_exp.metadata.reservoir import image_hash
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
-from dfkd_exp.phases.receiver import in_units
+from dfkd_exp.phases.reconstruction import resolved_metadata
 from dfkd_exp.release import Release
 from dfkd_exp.report.pictures import Neighbours, draw_neighbours
 from dfkd_exp.run_folder import NEAREST
@@ -56,13 +55,14 @@ def measure_privacy(
         images, inputs = data.images, release.inputs
         generator = torch.Generator().manual_seed(derive_seed(seed, "exposure"))
         teacher = release.teacher(receiver)
-        metadata = in_units(context, release, teacher)
+        metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         seen, seen_labels = shown.load()
         seen = seen if seen.is_floating_point() else inputs.from_pixels(seen)
 
         everyone = torch.arange(len(images.train))
-        of_metadata = recorded(images.train, inputs, metadata) if metadata.has_records else everyone
+        count = release.metadata().num_recorded
+        of_metadata = everyone if count is None else recorded(images.train, inputs, metadata.num_classes, count)
         of_shown = of_metadata if shown.free else among(images.train, inputs, seen)
         attacks = {}
         for name, members, score in (
@@ -122,14 +122,11 @@ def _hashes(images: torch.Tensor, inputs: InputSpec) -> torch.Tensor:
     return torch.cat([image_hash(inputs.from_pixels(part)) for part in images.split(inputs.images_at_once)])
 
 
-def recorded(train: LabelledImages, inputs: InputSpec, metadata: Metadata) -> torch.Tensor:
-    """Which of the training images' activations the metadata holds as records: those that the `Reservoir` kept."""
-    summary = metadata.blocks[0].summary  # every block is of the same images
-    assert isinstance(summary, Signals)
-    count = summary.signals.shape[1]
+def recorded(train: LabelledImages, inputs: InputSpec, num_classes: int, count: int) -> torch.Tensor:
+    """Which of the training images' activations are kept as records, ``count`` of each class: those that the `Reservoir` kept."""
     hashes = _hashes(train.images, inputs)
     kept = []
-    for label in range(metadata.num_classes):
+    for label in range(num_classes):
         own = (train.labels == label).nonzero().squeeze(1)
         kept.append(own[hashes[own].argsort(stable=True)[:count]])
     return torch.cat(kept)

@@ -1,5 +1,7 @@
 """Metadata to images."""
 
-from dfkd_exp.reconstruction.settings import Moments, Reconstruction, Sample
+from dfkd_exp.reconstruction.moments import Moments
+from dfkd_exp.reconstruction.sample import Sample
+from dfkd_exp.reconstruction.settings import Reconstruction
 
 __all__ = ["Moments", "Reconstruction", "Sample"]

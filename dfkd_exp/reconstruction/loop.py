@@ -15,12 +15,20 @@ from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine.choose import resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine
-from dfkd_exp.reconstruction.losses import Targets, gaussian_blur
-from dfkd_exp.reconstruction.objective import Objective, draw_groups, group_label
+from dfkd_exp.reconstruction.moments import Moments
+from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.optimizers import Adam, Optimizer
-from dfkd_exp.reconstruction.settings import MATCHES, Reconstruction
+from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.problem import Problem
+from dfkd_exp.reconstruction.sample import Sample
+from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.stopping import Stopping
+from dfkd_exp.reconstruction.targets import GroupTarget
+from dfkd_exp.reconstruction.terms.term import Term
 from dfkd_exp.settings import did_you_mean
+
+MATCHES: dict[str, type[Reconstruction]] = {"moments": Moments, "sample": Sample}
 
 
 @dataclass(frozen=True)
@@ -59,20 +67,18 @@ def reconstruct_groups(
     Every group's noise and targets come from a generator of its own, and its loss from its own images, so its images
     do not depend on the groups beside it.
     """
-    settings, metadata = objective.settings, objective.metadata
-    values, targets = draw_groups(objective, groups, seed)
-    losses, steps = _optimise(values, objective, targets, optimizer, on_step)
-    pixels = objective.images(values)
-    labels = torch.tensor([group_label(g, metadata.num_classes) for g in groups]).repeat_interleave(settings.group_size)
-    return Images(metadata.inputs.from_pixels(pixels).cpu().contiguous(), labels, losses, steps)
+    values, target = draw_groups(objective, groups, seed)
+    losses, steps = _optimise(values, objective, target, optimizer, on_step)
+    inputs = objective.metadata.inputs.from_pixels(objective.images(values))
+    return Images(inputs.cpu().contiguous(), target.labels.flatten().cpu(), losses, steps)
 
 
 def _optimise(
-    values: Tensor, objective: Objective, targets: Targets, optimizer: Optimizer, on_step: Callable[[int], None]
+    values: Tensor, objective: Objective, target: GroupTarget, optimizer: Optimizer, on_step: Callable[[int], None]
 ) -> tuple[Tensor, Tensor]:
-    """Change ``values[G * N, …]``, pixels or latents, in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``."""
+    """Change ``values[G * N, …]`` in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``."""
     settings = objective.settings
-    stopping = Stopping(settings, len(values) // settings.group_size)
+    stopping = Stopping(settings, len(target.labels))
     stepper = optimizer.build(values)
     base_lr = stepper.param_groups[0]["lr"]
     keep_every = max(1, settings.steps // 10)
@@ -80,7 +86,7 @@ def _optimise(
     seen: list[Tensor] = []
 
     def closure() -> Tensor:
-        losses, values.grad = objective(values, targets)
+        losses, values.grad = objective(values, target)
         seen.append(losses)
         return losses.sum()
 
@@ -91,16 +97,13 @@ def _optimise(
         stepper.step(closure)  # type: ignore[arg-type]  # torch's own annotation says float
         if step % keep_every == 0:
             history.append(seen[0])
-        if settings.blur_sigma and (step + 1) % settings.blur_every == 0:
-            values.copy_(gaussian_blur(values, settings.blur_sigma))
-        if settings.clamp and not objective.prior:
-            values.clamp_(0, 1)
+        objective.space.after_step(values, step)
         on_step(len(values))
         if stopping.all_converged(step, seen[0], values):
             on_step(len(values) * (settings.steps - step - 1))
             break
     stopping.restore(values)
-    return stopping.history(history, keep_every, final=objective(values, targets)[0]), stopping.steps
+    return stopping.history(history, keep_every, final=objective(values, target)[0]), stopping.steps
 
 
 def reconstruct(
@@ -111,26 +114,29 @@ def reconstruct(
     seed: int = 0,
     optimizer: Optimizer | None = None,
     engine: Engine | None = None,
+    parametrisation: Parametrisation | None = None,
+    terms: Sequence[Term] = (),
     **settings: object,
 ) -> Images:
     """Images from a teacher and its metadata alone.
 
     ``match``: ``moments`` or ``sample`` (METHOD has both); ``settings``: the fields of `Moments` or `Sample`, such as
-    ``steps=200``. ``engine``: how fast; left out, it is measured first if there is much to do. The group size, unless
+    ``steps=200``. ``parametrisation``: what images are made of, pixels if left out; ``terms``: of the objective, beside the match.
+    ``engine``: how fast; left out, it is measured first if there is much to do. The group size, unless
     given, is the largest divisor of ``per_class`` up to 100, or all if that is 1.
     Raises DfkdError if the metadata belongs to another teacher.
     """
     if match not in MATCHES:
         raise DfkdError(f"match must be one of {', '.join(MATCHES)}, got {match!r}{did_you_mean(match, MATCHES)}")
     metadata.check_teacher(teacher)
-    metadata = metadata.in_units(teacher)
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
-    chosen = MATCHES[match](images_per_class=per_class, **settings).chosen_for(teacher, metadata)  # type: ignore[arg-type]
-    optimizer = optimizer or Adam()
-    engine_used = resolve_engine(engine or Engine(), frozen(teacher), metadata, chosen)
-    objective = Objective(teacher, metadata, chosen, engine_used)
-    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, engine_used.images_per_batch)
+    chosen = MATCHES[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
+    resolved, optimizer = metadata.resolved(teacher), optimizer or Adam()
+    problem = Problem(frozen(teacher), resolved, chosen, parametrisation or Pixels(), terms)
+    used = resolve_engine(engine or Engine(), problem)
+    objective = Objective(problem, used)
+    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, used.images_per_batch)
 
     with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
         parts = [reconstruct_groups(objective, groups, optimizer, seed, progress.advance) for groups in batches]

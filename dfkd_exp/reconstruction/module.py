@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,16 @@ import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
 from safetensors import safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.models.recording import frozen
+from dfkd_exp.files import write_atomically
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Optimizer
-from dfkd_exp.reconstruction.settings import Reconstruction
-from dfkd_exp.store import write_atomically
+from dfkd_exp.reconstruction.problem import Problem
 
 
 class ReconstructionModule(pl.LightningModule):
@@ -29,23 +28,17 @@ class ReconstructionModule(pl.LightningModule):
 
     allow_zero_length_dataloader_with_multiple_devices = True
 
-    def __init__(
-        self,
-        teacher: nn.Module,
-        metadata: Metadata,
-        settings: Reconstruction,
-        optimizer: Optimizer,
-        engine: ResolvedEngine,
-        seed: int,
-        progress: Progress,
-    ):
+    def __init__(self, problem: Problem, optimizer: Optimizer, engine: ResolvedEngine, seed: int, progress: Progress):
         super().__init__()
-        self.teacher = frozen(teacher)
-        self.metadata, self.settings, self.optimizer, self.engine = metadata, settings, optimizer, engine
-        self.seed, self.progress = seed, progress
+        self.problem, self.teacher = (
+            problem,
+            problem.teacher,
+        )  # a module of this one, which Lightning takes to its device
+        self.optimizer, self.engine, self.seed, self.progress = optimizer, engine, seed, progress
 
     def on_predict_start(self) -> None:
-        self.objective = Objective(self.teacher, self.metadata.to(self.device), self.settings, self.engine)
+        here = replace(self.problem, metadata=self.problem.metadata.to(self.device))
+        self.objective = Objective(here, self.engine)
 
     def predict_step(self, batch: list[int], *_: Any) -> Images:
         images = reconstruct_groups(self.objective, batch, self.optimizer, self.seed, self.progress.advance)

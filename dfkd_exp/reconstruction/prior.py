@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -15,8 +15,9 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.fourier import leading_triplets
 from dfkd_exp.metadata.graph import Block, NetworkBlock
-from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.models.recording import Layer, find_layers, frozen, weights_digest
+from dfkd_exp.metadata.metadata import ResolvedMetadata
+from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.recording import find_layers, frozen, weights_digest
 
 SPREAD = 0.3
 """Standard deviation, root mean square over the pixels, of the prior's images; MNIST's own is 0.31."""
@@ -41,6 +42,9 @@ class WeightsPrior:
     basis: Tensor
     mean: float
     shape: tuple[int, int, int]
+
+    def to(self, device: torch.device) -> WeightsPrior:
+        return replace(self, basis=self.basis.to(device))
 
     def __call__(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels ``[N, C, H, W]`` in [0, 1] of ``latents[N, D]``, and for each image what it exceeded that range by, ``[N]``."""
@@ -70,7 +74,7 @@ def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: floa
     dense, *others = find_layers(network, inputs.example().double(), "dense")
     if not others:  # the logits alone
         raise DfkdError(
-            "the teacher has no dense layer before its logits, whose weights could say how images look; set reconstruction.optimise=pixels"
+            "the teacher has no dense layer before its logits, whose weights could say how images look; set parametrisation=pixels"
         )
     seen = nn.Sequential(nn.Identity(), network)
     try:
@@ -78,7 +82,7 @@ def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: floa
     except DfkdError as error:
         raise DfkdError(
             f"the map from the pixels to the teacher's layer {dense.name!r} is not affine, even without its activations; "
-            "set reconstruction.optimise=pixels"
+            "set parametrisation=pixels"
         ) from error
     low, high = inputs.bounds(torch.zeros(1, dtype=torch.float64))
     scale = (high - low).expand(inputs.shape).flatten()  # the block's inputs are the network's, not pixels
@@ -88,10 +92,11 @@ def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: floa
     return WeightsPrior(basis.float(), mean, inputs.shape)
 
 
-def sees_first_layer(teacher: nn.Module, metadata: Metadata) -> bool:
+def sees_first_layer(teacher: nn.Module, metadata: ResolvedMetadata) -> bool:
     """Whether the metadata says anything of the teacher's first layer, and so of how images look."""
     example = metadata.inputs.example().to(metadata.device)
-    return find_layers(teacher, example)[0].name in metadata.layer_names
+    first = find_layers(teacher, example)[0]
+    return any((layer.name, layer.side) == (first.name, first.side) for layer in metadata.layers)
 
 
 def gives_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.recording import recording
 
 ITERATIONS = 100
@@ -14,7 +14,7 @@ RIDGE = 1e-3
 """Pull towards the prior, relative to the mean curvature: it decides where the layer does not see."""
 
 
-def class_means(teacher: nn.Module, metadata: Metadata, prior: float) -> Tensor | None:
+def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) -> Tensor | None:
     """Mean pixels of each class, ``[K, C, H, W]`` in [0, 1], or None where the first recorded layer is not affine in the pixels.
 
     A mean passes through an affine map ``a_1(x) = A x + b``, so the class's mean image m solves ``A m + b = mu_1``: least
@@ -22,13 +22,16 @@ def class_means(teacher: nn.Module, metadata: Metadata, prior: float) -> Tensor 
     equations. A is applied, never formed: a forward and a backward pass. The teacher must be frozen.
     """
     shape = (metadata.num_classes, *metadata.inputs.shape)
-    if metadata.signal == "after_relu" and len(metadata.layers) > 1:
+    first, statistic = metadata.layers[0], metadata.first_of_layers()[0][0]
+    after_relu = metadata.signal == "after_relu" and len(metadata.layers) > 1
+    if after_relu or statistic.per_channel or statistic.scope == "all":
         return None
-    mean, deviation = metadata.layer_moments()[0]
+    moments = [statistic.moments(torch.tensor([label]))[0] for label in range(metadata.num_classes)]
+    mean, deviation = (torch.stack(parts) for parts in zip(*moments, strict=True))
     origin = mean.new_zeros(shape)
 
     def layer(pixels: Tensor) -> Tensor:
-        with recording(teacher, metadata.layer_names[:1]) as recorder:
+        with recording(teacher, [first]) as recorder:
             return recorder(metadata.inputs.from_pixels(pixels))[0].flatten(1)
 
     with torch.no_grad():

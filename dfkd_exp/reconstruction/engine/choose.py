@@ -10,53 +10,68 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.reconstruction.engine.measure import Work, fastest
+from dfkd_exp.files import canonical_json, write_atomically
+from dfkd_exp.metadata.metadata import ResolvedMetadata
+from dfkd_exp.reconstruction.engine.measure import fastest, first_groups, operations, precisions
 from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
-from dfkd_exp.reconstruction.settings import Reconstruction
-from dfkd_exp.store import canonical_json, write_atomically
+from dfkd_exp.reconstruction.problem import Problem
 
 WORTH_MEASURING = 1e12
 """Floating-point operations of a reconstruction below which measuring takes longer than it saves."""
 CHOICES = tuple(field.name for field in fields(Engine))
+PRECISION = "precision"
+"""Where the cache says which precision work with a kind of teacher uses."""
 
 
-def resolve_engine(
-    engine: Engine,
-    teacher: nn.Module,
-    metadata: Metadata,
-    settings: Reconstruction,
-    cache: Path | None = None,
-) -> ResolvedEngine:
+def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) -> ResolvedEngine:
     """``engine`` with everything that it leaves open chosen: as ``cache`` says, or by measuring.
 
-    That takes a few seconds, and for each of the two candidates that are compiled the compiler's ten to forty. The
-    teacher must be frozen and lie, like the metadata, on the device to use.
+    That takes a few seconds, and for each of the two candidates that are compiled the compiler's ten to forty. A precision that was chosen
+    once is kept for all work with that kind of teacher, so that two rows of one table do not differ in it.
     """
     left_open = [name for name in CHOICES if getattr(engine, name) in ("auto", None)]
-    default = replace(PLAIN, images_per_batch=_images_per_batch(metadata))
+    default = replace(PLAIN, images_per_batch=_images_per_batch(problem.metadata))
     plain = ResolvedEngine(**{name: getattr(default if name in left_open else engine, name) for name in CHOICES})
-    # Noise is as fast a start, without looking for the class means anew for each candidate.
-    work = Work(teacher, metadata, replace(settings, start="noise"))
-    if not left_open or work.operations() * _image_steps(work) < WORTH_MEASURING:
+    if not left_open:
         return plain
-    precisions = work.precisions() if engine.precision == "auto" else [engine.precision]
-    key = canonical_json(_circumstances(engine, plain, precisions, work))
-    known = _read(cache) if cache else {}
+    known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem)
+    per_image_step = operations(problem)
+    worth_it = per_image_step * _image_steps(problem) >= WORTH_MEASURING
+    offered = _precisions(engine, problem, known.get(PRECISION, {}).get(teacher), worth_it)
+    plain = replace(plain, precision=offered[0])
+    if not worth_it:
+        return plain
+    key = canonical_json([per_image_step, teacher, _circumstances(engine, plain, offered, problem)])
     chosen = _understood(known[key], cache) if key in known else None
     if chosen is None:
         console.heading("engine: measuring what is fastest, once for this machine and kind of teacher")
-        (rate, chosen), plain_rate = fastest(engine, plain, precisions, work)
+        (rate, chosen), plain_rate = fastest(engine, plain, offered, problem)
         console.note(f"{describe(chosen)}: {rate:,.0f} image-steps/s, {rate / plain_rate:.1f} times plain PyTorch")
         known[key] = {**{name: getattr(chosen, name) for name in CHOICES}, "image_steps_per_second": rate}
+        if engine.precision == "auto":
+            known.setdefault(PRECISION, {}).setdefault(teacher, chosen.precision)
         if cache:
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(cache, (json.dumps(known, indent=2) + "\n").encode())
     return chosen
+
+
+def _precisions(engine: Engine, problem: Problem, kept: str | None, worth_it: bool) -> list[str]:
+    """Those to choose from, if it is ``worth_it``; ``kept``: what was chosen before for this kind of teacher."""
+    if engine.precision != "auto":
+        return [engine.precision]
+    if kept == "fp32":
+        return ["fp32"]
+    near_enough = precisions(problem) if kept or worth_it else ["fp32"]
+    if kept and kept not in near_enough:
+        console.warn(
+            f"{kept}, which other work with this kind of teacher used, is too rough for this metadata; fp32 is used"
+        )
+        return ["fp32"]
+    return [kept] if kept else near_enough
 
 
 def describe(engine: ResolvedEngine) -> str:
@@ -66,35 +81,38 @@ def describe(engine: ResolvedEngine) -> str:
     return ", ".join([*parts, f"{engine.images_per_batch:,} images at a time"])
 
 
-def _images_per_batch(metadata: Metadata) -> int:
+def _images_per_batch(metadata: ResolvedMetadata) -> int:
     """As many as keep a processor busy, as long as the recorded activations stay below a quarter of a gigabyte."""
     enough = 8_000 if metadata.device.type == "cuda" else 1_000
     return max(1, min(enough, 2**28 // (4 * sum(layer.num_units for layer in metadata.layers))))
 
 
-def _image_steps(work: Work) -> int:
-    return work.num_groups * work.settings.group_size * work.settings.steps
+def _image_steps(problem: Problem) -> int:
+    return problem.num_groups * problem.settings.group_size * problem.settings.steps
 
 
-def _circumstances(engine: Engine, plain: ResolvedEngine, precisions: list[str], work: Work) -> dict[str, Any]:
-    """What the choice depends on."""
-    on_gpu, settings, metadata = work.device.type == "cuda", work.settings, work.metadata
-    weights = [[name, *value.shape] for name, value in work.teacher.state_dict().items()]
-    teacher = canonical_json([str(work.teacher), weights, work.operations()])
+def _kind_of_teacher(problem: Problem) -> str:
+    """Its architecture and what it costs, whatever its weights."""
+    weights = [[name, *value.shape] for name, value in problem.teacher.state_dict().items()]
+    return hashlib.sha256(canonical_json([str(problem.teacher), weights]).encode()).hexdigest()
+
+
+def _circumstances(engine: Engine, plain: ResolvedEngine, offered: list[str], problem: Problem) -> dict[str, Any]:
+    """What the choice depends on, beside the teacher."""
+    on_gpu, settings, metadata = problem.device.type == "cuda", problem.settings, problem.metadata
     return {
-        "machine": torch.cuda.get_device_name(work.device) if on_gpu else f"{platform.node()} {platform.machine()}",
+        "machine": torch.cuda.get_device_name(problem.device) if on_gpu else f"{platform.node()} {platform.machine()}",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "teacher": hashlib.sha256(teacher.encode()).hexdigest(),
-        "layers": [[layer.name, *layer.shape] for layer in metadata.layers],
+        "layers": [[layer.name, layer.side, *layer.shape] for layer in metadata.layers],
         "inputs": list(metadata.inputs.shape),
-        "match": type(settings).__name__,
-        "priors": [settings.total_variation > 0, settings.l2 > 0],
-        "optimise": settings.optimise,
+        "match": settings.match,
+        "terms": sorted(type(term).__name__ for term in problem.all_terms),
+        "parametrisation": type(problem.space).__name__,
         "group_size": settings.group_size,
-        "groups": len(work.groups(plain)),
+        "groups": len(first_groups(problem, plain)),
         "asked": [engine.precision, engine.convolutions, engine.compile, engine.images_per_batch],
-        "offered": [precisions, list(CONVOLUTIONS)],
+        "offered": [offered, list(CONVOLUTIONS)],
     }
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dfkd_exp import console
-from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.reconstruction.engine.rewrite import runs
 from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
-from dfkd_exp.reconstruction.settings import Reconstruction
+from dfkd_exp.reconstruction.problem import Problem
 
 LARGEST_GRADIENT_ERROR, LARGEST_LOSS_ERROR = 0.2, 0.01
 """Relative to plain fp32 at the start of the optimisation; bf16 is not used where it is further off."""
@@ -29,51 +28,36 @@ Timed = tuple[float, ResolvedEngine]
 """Image-steps per second, and with what."""
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is to be done: the teacher is frozen and lies, like the metadata, on the device to use."""
-
-    teacher: nn.Module
-    metadata: Metadata
-    settings: Reconstruction
-
-    @property
-    def device(self) -> torch.device:
-        return self.metadata.device
-
-    @property
-    def num_groups(self) -> int:
-        return self.settings.groups_per_class * self.metadata.num_classes
-
-    def groups(self, engine: ResolvedEngine) -> range:
-        """The first batch of groups."""
-        return range(min(max(1, engine.images_per_batch // self.settings.group_size), self.num_groups))
-
-    def operations(self) -> float:
-        """Floating-point operations of the matrix products and convolutions in one image-step."""
-        two = replace(self.settings, images_per_class=2, group_size=2)
-        objective = Objective(self.teacher, self.metadata, two, PLAIN)
-        pixels, targets = draw_groups(objective, [0], seed=0)
-        with FlopCounterMode(display=False) as counter:
-            objective(pixels, targets)
-        return counter.get_total_flops() / 2
-
-    def precisions(self) -> list[str]:
-        """fp32, and bf16 if for this teacher it is near enough."""
-        exact, rounded = (_first_step(self, replace(PLAIN, precision=p, images_per_batch=1)) for p in ("fp32", "bf16"))
-        return ["fp32", "bf16"] if _close(rounded, exact) else ["fp32"]
+def first_groups(problem: Problem, engine: ResolvedEngine) -> range:
+    """The first batch of groups."""
+    return range(min(max(1, engine.images_per_batch // problem.settings.group_size), problem.num_groups))
 
 
-def fastest(engine: Engine, plain: ResolvedEngine, precisions: list[str], work: Work) -> tuple[Timed, float]:
+def operations(problem: Problem) -> float:
+    """Floating-point operations of the matrix products and convolutions in one image-step."""
+    objective = Objective(problem, PLAIN)
+    values, target = draw_groups(objective, [0], seed=0, group_size=2)
+    with FlopCounterMode(display=False) as counter:
+        objective(values, target)
+    return counter.get_total_flops() / 2
+
+
+def precisions(problem: Problem) -> list[str]:
+    """fp32, and bf16 if for this teacher it is near enough."""
+    exact, rounded = (_first_step(problem, replace(PLAIN, precision=p, images_per_batch=1)) for p in ("fp32", "bf16"))
+    return ["fp32", "bf16"] if _close(rounded, exact) else ["fp32"]
+
+
+def fastest(engine: Engine, plain: ResolvedEngine, offered: list[str], problem: Problem) -> tuple[Timed, float]:
     """The fastest way of what ``engine`` leaves open, and the image-steps per second of ``plain``."""
-    candidates = list(_candidates(engine, plain, precisions, work))
+    candidates = list(_candidates(engine, plain, offered, problem))
     parts = (2, 5) if engine.images_per_batch is None else ()
     compiled = COMPILED if engine.compile is not False else 0
-    reference = _first_step(work, replace(plain, compile=False, images_per_batch=1))
+    reference = _first_step(problem, replace(plain, compile=False, images_per_batch=1))
     with console.Progress("candidates", len(candidates) + max(1, compiled) * len(parts) + compiled) as progress:
 
         def timed(candidate: ResolvedEngine) -> Timed:
-            rate, outcome = _measure(work, candidate)
+            rate, outcome = _measure(problem, candidate)
             progress.advance()
             return (rate if _close(outcome, reference) else 0.0), candidate
 
@@ -99,33 +83,35 @@ def _rate(timed: Timed) -> float:
     return timed[0]
 
 
-def _candidates(engine: Engine, plain: ResolvedEngine, precisions: list[str], work: Work) -> Iterator[ResolvedEngine]:
+def _candidates(
+    engine: Engine, plain: ResolvedEngine, offered: list[str], problem: Problem
+) -> Iterator[ResolvedEngine]:
     """What may be fastest, uncompiled; the first is ``plain``."""
     forms = ["direct"]
-    example = torch.zeros(2, *work.metadata.inputs.shape, device=work.device)
-    if work.device.type == "cpu" and runs(work.teacher, example):
+    example = torch.zeros(2, *problem.metadata.inputs.shape, device=problem.device)
+    if problem.device.type == "cpu" and runs(problem.teacher, example):
         forms.append("blocks")
     forms = forms if engine.convolutions == "auto" else [engine.convolutions]
-    for precision, convolutions in itertools.product(precisions, forms):
+    for precision, convolutions in itertools.product(offered, forms):
         yield replace(plain, precision=precision, convolutions=convolutions, compile=False)
 
 
-def _first_step(work: Work, engine: ResolvedEngine) -> Outcome:
-    objective = Objective(work.teacher, work.metadata, work.settings, engine)
-    return objective(*draw_groups(objective, work.groups(engine), seed=0))
+def _first_step(problem: Problem, engine: ResolvedEngine) -> Outcome:
+    objective = Objective(problem, engine)
+    return objective(*draw_groups(objective, first_groups(problem, engine), seed=0))
 
 
-def _measure(work: Work, engine: ResolvedEngine) -> tuple[float, Outcome]:
+def _measure(problem: Problem, engine: ResolvedEngine) -> tuple[float, Outcome]:
     """Image-steps per second, the median of a few, and losses and gradient at the start."""
-    objective = Objective(work.teacher, work.metadata, work.settings, engine)
-    pixels, targets = draw_groups(objective, work.groups(engine), seed=0)
-    outcome = objective(pixels, targets)
+    objective = Objective(problem, engine)
+    values, target = draw_groups(objective, first_groups(problem, engine), seed=0)
+    outcome = objective(values, target)
     seconds = []
     for _ in range(STEPS):
         started = time.perf_counter()
-        objective(pixels, targets)[0].sum().item()  # waits for a device that runs ahead
+        objective(values, target)[0].sum().item()  # waits for a device that runs ahead
         seconds.append(time.perf_counter() - started)
-    return len(pixels) / sorted(seconds)[STEPS // 2], outcome
+    return len(values) / sorted(seconds)[STEPS // 2], outcome
 
 
 def _close(outcome: Outcome, reference: Outcome) -> bool:

@@ -1,0 +1,72 @@
+"""What a release's card says of metadata: what it holds, and what it may reveal. Each statistic is asked."""
+
+from __future__ import annotations
+
+from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.statistic import Statistic
+
+BASES = {"units": "", "channels": ", per channel", "graph": ", graph Fourier"}
+SCOPES = {"class": "Per class", "all": "Of all classes together"}
+
+
+def images_behind(metadata: Metadata, classes: list[str]) -> str:
+    """How many images the statistics are of."""
+    counts = metadata.counts
+    if counts is None:
+        return "none were needed"
+    fewest = min(range(len(counts)), key=counts.__getitem__)
+    return f"{sum(counts):,} ({counts[fewest]:,} in the smallest class, {classes[fewest]})"
+
+
+def what_it_holds(metadata: Metadata) -> str:
+    """In words, and a table with a row per statistic."""
+    said = dict.fromkeys(
+        f"{SCOPES[statistic.scope]}, for a layer below: {statistic.summary.holds}." for statistic in metadata.statistics
+    )
+    signal = metadata.signal.removesuffix("_relu")
+    rows = [_row(metadata, statistic) for statistic in metadata.statistics]
+    return "\n".join(
+        [
+            f"{' '.join(said)} Outputs are {signal} the non-linearity, the logits divided by {metadata.temperature:g}.",
+            "", "| layer | units | kept | bytes |", "|---|---|---|---|", *rows,
+        ]
+    )  # fmt: skip
+
+
+def _row(metadata: Metadata, statistic: Statistic) -> str:
+    layers = [metadata.layers[index] for index in statistic.layers]
+    names = ", ".join(f"`{layer.name}`{' (input)' if layer.side == 'input' else ''}" for layer in layers)
+    shapes = " + ".join("x".join(map(str, layer.shape)) for layer in layers)
+    kept = f"{statistic.summary.form.replace('_', '-')}{BASES[statistic.basis]}"
+    kept += ", all classes" if statistic.scope == "all" else ""
+    return f"| {names} | {shapes} | {kept} | {metadata.bytes_of(statistic):,} |"
+
+
+def what_it_may_reveal(metadata: Metadata) -> str:
+    """A list, in Markdown."""
+    of_data = any(statistic.origin == "data" for statistic in metadata.statistics)
+    said = [*GAUSSIAN] if of_data else ["Nothing is published beside the network: the statistics are in its weights."]
+    said += dict.fromkeys(s.summary.reveals for s in metadata.statistics if s.summary.reveals)
+    if dp := metadata.kind.get("dp"):
+        said.append(
+            f"**Differential privacy of the metadata**: epsilon {dp['epsilon']:g}, delta {dp['delta']:g}, where {dp['neighbours']}.\n"
+            f"  Activations are clipped (root mean square {dp['clip']:g}), and their sums have Gaussian noise. The claim covers the\n"
+            "  metadata and not the network's weights, which were trained without noise."
+        )
+    elif of_data:
+        said.append(WITHOUT_NOISE)
+    said.append("The weights of the network reveal something of their own, with or without metadata.")
+    return "\n".join(f"* {sentence}" for sentence in said)
+
+
+GAUSSIAN = (
+    "A class's mean activations show what its images have in common. Where a class holds few images, or images of one\n"
+    "  person or one object, that is close to showing the images themselves. From the first layer's mean, the class's mean image can\n"
+    "  often be computed.",
+    "Covariances of a full-rank first layer give the covariance of the pixels. Images reconstructed from the statistics resemble the\n"
+    "  training images' common features; rare features can be among them.",
+)
+WITHOUT_NOISE = (
+    "Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can\n"
+    "  compute that one from a mean."
+)

@@ -1,0 +1,62 @@
+"""Means and deviations per channel, over images and locations, as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata.choices import SCOPES
+from dfkd_exp.metadata.gaussian import Gaussian
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.metadata.statistic import Accumulator
+    from dfkd_exp.models.layers import Layer
+
+
+@dataclass
+class Channels(Gaussian):
+    """``channels``: mean and deviation of each channel of a feature map, or of each feature of tokens, over images and locations; of
+    vectors as in ``all_layers_diagonal``, and the logits' Gaussian as there.
+
+    Of BatchNorm it is the input that is recorded, where that is not another layer's output already: its output has the same statistics
+    but for a factor and an offset. Source: Yin et al. (2020), whose BatchNorm statistics these are of any layer, and per class.
+    """
+
+    covariance: str = "top_only"
+    """What is kept of a layer's covariance: top_only: full for the logits of at most full_up_to classes, deviations alone for all other
+    layers; full, low_rank: of channels, whatever their location; diagonal; auto: by the number of channels."""
+    full_up_to: int = 128
+    """The logits of at most so many classes keep a full covariance: of a thousand it would be larger than all the rest."""
+    scope: str = "class"
+    """Of what images the statistics of hidden layers are: those of each class by themselves, or all of them together."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_choice("scope", SCOPES)
+
+    def check_private(self) -> None:
+        if self.scope != "class":
+            raise ConfigError("metadata.dp.epsilon is for statistics of each class: set metadata.scope=class")
+
+    def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]:
+        from dfkd_exp.models.recording import find_layers
+
+        return find_layers(teacher, example, self.layers, batch_norm="input")
+
+    def accumulators(
+        self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
+    ) -> list[Accumulator]:
+        from dfkd_exp.metadata.gaussian_sums import Place
+
+        *hidden, top = enumerate(layers)
+        places = [
+            Place((index,), (layer,), num_classes, self.scope, per_channel=layer.num_units > layer.num_channels)
+            for index, layer in hidden
+        ]
+        places.append(Place((top[0],), (top[1],), num_classes))
+        return [self.sums(place, len(layers)) for place in places]

@@ -1,0 +1,86 @@
+"""Any combination of layers, basis and summary, as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata.gaussian import Gaussian
+from dfkd_exp.metadata.spatial import is_map
+from dfkd_exp.metadata.spectral import Recorded, chains
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.metadata.gaussian_sums import GaussianSums, Place
+    from dfkd_exp.metadata.statistic import Accumulator
+    from dfkd_exp.models.layers import Layer
+
+BASES = ("units", "channels", "separable", "layer_pairs", "all_layers")
+GRAPH_BASES = ("layer_pairs", "all_layers")
+SUMMARIES = ("gaussian", "records")
+
+
+@dataclass
+class Composed(Gaussian, Recorded):
+    """Any other combination: ``metadata=composed metadata.basis=layer_pairs metadata.summary=gaussian metadata.covariance=diagonal``."""
+
+    basis: str = "units"
+    """What is summarised: units as they are; channels, all locations together; feature maps by channels and locations (separable); graph
+    Fourier coefficients, on a graph for each pair of consecutive layers (layer_pairs) or on one over all of them (all_layers)."""
+    summary: str = "gaussian"
+    """How it is summarised: gaussian, or records: the largest coefficients of some images."""
+    masks: bool = False
+    """Images are made through a teacher that is masked by its own dropout."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_choice("basis", BASES)
+        self.require_choice("summary", SUMMARIES)
+        records = self.summary == "records"
+        maps = ("separable", "channels")
+        self.require("basis", not (records and self.basis in maps), "another one with metadata.summary=records")
+        two_passes = self.basis in GRAPH_BASES and not records and self.graph == "coactivation"
+        self.require("graph", not two_passes, "weights with metadata.summary=gaussian: its means are needed beforehand")
+        if self.dp.epsilon is not None and (records or self.basis not in ("units", "channels")):
+            raise ConfigError("metadata.dp.epsilon is for Gaussians of units or channels: set metadata.basis=units")
+
+    @property
+    def dropout_masks(self) -> bool:  # type: ignore[override]
+        return self.masks
+
+    def accumulators(
+        self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
+    ) -> list[Accumulator]:
+        in_graph = self.basis in GRAPH_BASES
+        if self.summary == "records":
+            return [self.recorder(self.basis if in_graph else "none", teacher, layers, inputs, num_classes)]
+        from dfkd_exp.metadata.bases import Graph
+        from dfkd_exp.metadata.gaussian_sums import Place
+
+        if in_graph:
+            graph = Graph(rank=self.graph_rank)
+            bases = self.bases(graph, self.basis, teacher, layers, inputs)
+            places = [
+                Place(chain, tuple(layers[index] for index in chain), num_classes, graph=graph, basis=bases[chain])
+                for chain in chains(self.basis, layers)
+            ]
+        else:
+            places = [
+                Place(
+                    (index,), (layer,), num_classes,
+                    per_channel=self.basis == "channels" and layer.num_units > layer.num_channels,
+                )
+                for index, layer in enumerate(layers)
+            ]  # fmt: skip
+        return [self.sums(place, len(layers)) for place in places]
+
+    def sums(self, place: Place, num_layers: int) -> GaussianSums:
+        from dfkd_exp.metadata.gaussian_sums import GaussianSums
+
+        if self.basis == "separable" and is_map(place):
+            return GaussianSums(place, "separable", self.rank)
+        return super().sums(place, num_layers)

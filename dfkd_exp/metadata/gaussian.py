@@ -1,0 +1,151 @@
+"""Gaussians of the teacher's layers: the paper's ``top_layer``, ``all_layers`` and ``all_layers_dropout``, as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata.kind import MetadataKind
+from dfkd_exp.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.metadata.gaussian_sums import GaussianSums, Place
+    from dfkd_exp.metadata.statistic import Accumulator
+    from dfkd_exp.models.layers import Layer
+
+COVARIANCES = ("auto", "full", "low_rank", "diagonal", "top_only")
+
+
+@dataclass
+class DifferentialPrivacy(Settings):
+    """Noise on the sums that the statistics are made of, so that hardly anything follows from them about any one image."""
+
+    flag: ClassVar[str] = "metadata.dp"
+
+    epsilon: float | None = None
+    """Privacy budget of the whole metadata; empty: no noise, and no claim."""
+    delta: float = 1e-5
+    """Probability with which the claim may fail; well below one over the number of images."""
+    clip: float = 2.0
+    """Largest root mean square of an image's activations in a layer; larger ones are scaled down. To be chosen without looking at
+    the data."""
+
+    def __post_init__(self) -> None:
+        self.require("epsilon", self.epsilon is None or self.epsilon > 0, "positive, or empty")
+        self.require("delta", 0 < self.delta < 1, "in (0, 1)")
+        self.require("clip", self.clip > 0, "positive")
+
+
+@dataclass
+class Gaussian(MetadataKind):
+    """A Gaussian per class and layer: its mean and a covariance. Logits are divided by the temperature first.
+
+    Source: METHOD, "What the paper keeps". The paper always keeps full covariances.
+    """
+
+    covariance: str = "auto"
+    """What is kept of a layer's covariance: full, low_rank (plus a diagonal), diagonal; auto: by the number of units; top_only: full for
+    the logits and diagonal for all other layers, which is all that ``match: moments`` uses."""
+    rank: int = 32
+    """Rank of the low-rank covariances."""
+    full_up_to: int = 2048
+    """With covariance=auto, layers of at most so many units keep a full covariance; with top_only the logits do, of so many classes."""
+    low_rank_up_to: int = 16384
+    """With covariance=auto, larger layers of at most so many units keep a low-rank covariance, and the largest a diagonal one."""
+    dp: DifferentialPrivacy = field(default_factory=DifferentialPrivacy)
+    """Differential privacy of the statistics."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_choice("covariance", COVARIANCES)
+        self.require("rank", self.rank >= 1, "at least 1")
+        if self.dp.epsilon is not None:
+            few = self.covariance in ("diagonal", "top_only") or self.layers == "top"
+            self.require(
+                "covariance", few, "top_only or diagonal with metadata.dp.epsilon: noise would drown larger ones"
+            )
+            self.check_private()
+
+    def check_private(self) -> None:
+        """Raise ConfigError if there is no differential privacy for such statistics."""
+
+    def check_observed_inputs(self) -> None:
+        if self.dp.epsilon is not None:
+            raise ConfigError(
+                "with metadata.dp.epsilon the range of the images must not be looked up in them; give collect its inputs"
+            )
+
+    def described(self) -> dict[str, Any]:
+        fields = super().described()
+        return fields if self.dp.epsilon is not None else {n: value for n, value in fields.items() if n != "dp"}
+
+    def claims(self, layers: Sequence[Layer]) -> dict[str, Any]:
+        if self.dp.epsilon is None:
+            return {}
+        from dfkd_exp.metadata.differential_privacy import NEIGHBOURS, noise_multiplier
+
+        noise = noise_multiplier(self.dp.epsilon, self.dp.delta, len(layers))
+        return {"dp": {**asdict(self.dp), "noise_multiplier": noise, "neighbours": NEIGHBOURS}}
+
+    def form_for(self, num_values: int, is_top: bool) -> str:
+        """full, low_rank or diagonal, for a layer of so many units (or channels); ``is_top``: the logits."""
+        if self.covariance == "top_only":
+            return "full" if is_top and num_values <= self.full_up_to else "diagonal"
+        if self.covariance != "auto":
+            form = self.covariance
+        elif num_values <= self.full_up_to:
+            form = "full"
+        else:
+            form = "low_rank" if num_values <= self.low_rank_up_to else "diagonal"
+        # At full rank a low-rank form is only a costlier full one.
+        return "full" if form == "low_rank" and num_values <= self.rank else form
+
+    def accumulators(
+        self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
+    ) -> list[Accumulator]:
+        from dfkd_exp.metadata.gaussian_sums import Place
+
+        places = [Place((index,), (layer,), num_classes) for index, layer in enumerate(layers)]
+        return [self.sums(place, len(layers)) for place in places]
+
+    def sums(self, place: Place, num_layers: int) -> GaussianSums:
+        """What accumulates for one place of ``num_layers`` recorded layers."""
+        from dfkd_exp.metadata.differential_privacy import noise_multiplier
+        from dfkd_exp.metadata.gaussian_sums import GaussianSums, PrivateGaussianSums
+
+        is_top = place.layers == (num_layers - 1,)
+        form = self.form_for(place.num_values, is_top)
+        if self.dp.epsilon is None:
+            return GaussianSums(place, form, self.rank)
+        noise = noise_multiplier(self.dp.epsilon, self.dp.delta, num_layers)
+        return PrivateGaussianSums(place, form if is_top and form == "full" else "diagonal", self.dp.clip, noise)
+
+
+@dataclass
+class AllLayers(Gaussian):
+    """The paper's ``all_layers``: mean and covariance of every layer with weights, per class."""
+
+
+@dataclass
+class TopLayer(Gaussian):
+    """The paper's ``top_layer``: mean and covariance of the logits, per class."""
+
+    layers: Any = "top"
+    """The recorded layers: top, and no other."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("layers", self.layers == "top", "top (choose metadata=all_layers to name layers)")
+
+
+@dataclass
+class AllLayersDropout(Gaussian):
+    """The paper's ``all_layers_dropout``: as ``all_layers``; images are then made through a teacher whose units are dropped out by one
+    frozen mask per image, at the teacher's own rates."""
+
+    dropout_masks: ClassVar[bool] = True

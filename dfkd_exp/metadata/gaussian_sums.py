@@ -1,0 +1,187 @@
+"""What accumulates for a Gaussian: sums over the images of each class, or of all, of the values of some layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from dfkd_exp.metadata.bases import Graph
+from dfkd_exp.metadata.covariance import Diagonal, Full, GaussianSummary, LowRank, low_rank_factor, pack_symmetric
+from dfkd_exp.metadata.differential_privacy import PrivateSums, secret_generator
+from dfkd_exp.metadata.fourier import GraphFourier
+from dfkd_exp.metadata.moments import ClassMoments, Scatter
+from dfkd_exp.metadata.separable import Separable
+from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic
+from dfkd_exp.metadata.storage import rounded
+from dfkd_exp.models.layers import Layer
+from dfkd_exp.seeding import derive_seed
+
+OVERSAMPLING = 16
+"""Columns of the sketch beyond the rank; Tropp et al. (2017) find that a few make the error close to the best."""
+
+SUMMARIES: dict[str, type[GaussianSummary]] = {c.form: c for c in (Diagonal, Full, LowRank, Separable)}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of what sums are: some ``layers``, by index, and what they are (``recorded``); of each unit, or ``per_channel`` of all locations
+    together, or of coefficients in the ``basis`` of a ``graph``; of each class or, with ``scope="all"``, of all images."""
+
+    layers: tuple[int, ...]
+    recorded: tuple[Layer, ...]
+    num_classes: int
+    scope: str = "class"
+    per_channel: bool = False
+    graph: Graph | None = None
+    basis: GraphFourier | None = None
+
+    @property
+    def num_values(self) -> int:
+        if self.basis is not None:
+            return self.basis.num_frequencies
+        return sum(layer.num_channels if self.per_channel else layer.num_units for layer in self.recorded)
+
+    @property
+    def num_rows(self) -> int:
+        return self.num_classes if self.scope == "class" else 1
+
+    @property
+    def name(self) -> str:
+        return "+".join(layer.name for layer in self.recorded)
+
+    def values(self, signals: Sequence[Tensor]) -> Tensor:
+        """``[N, M, F]`` of the signals of all recorded layers: M values of each image, more than one where locations are put together."""
+        if self.per_channel:
+            [layer], [index] = self.recorded, self.layers
+            return layer.by_channel(signals[index])
+        flat = [signals[index].flatten(1) for index in self.layers]
+        values = torch.cat(flat, 1) if len(flat) > 1 else flat[0]
+        return (values if self.basis is None else self.basis.transform(values))[:, None]
+
+    def by_row(self, batch: Observed) -> list[tuple[int, Tensor]]:
+        """The values of a batch for each row of the statistic."""
+        if self.scope == "all":
+            return [(0, self.values(batch.signals))]
+        return [(label, self.values(signals)) for label, _, signals in batch.by_class]
+
+    def statistic(self, summary: GaussianSummary) -> Statistic:
+        basis = "graph" if self.graph else "channels" if self.per_channel else "units"
+        return Statistic(self.layers, summary, basis, self.scope, graph=self.graph)
+
+
+class GaussianSums(Accumulator):
+    """Means and covariances of ``form`` (diagonal, full, low_rank or separable), the latter two of ``rank``; unbiased, over images or,
+    where locations are put together, over all of their values."""
+
+    def __init__(self, place: Place, form: str, rank: int):
+        self.place, self.form, self.rank = place, form, rank
+        self.rows: list[Any] = [self._row() for _ in range(place.num_rows)]
+
+    def _row(self) -> Any:
+        return ClassMoments(self.place.num_values, self._scatters())
+
+    def _scatters(self) -> list[Scatter]:
+        size = self.place.num_values
+        if self.form == "separable":
+            channels, locations = self._map_shape
+            self.test_matrix = self._test_matrix(locations)
+            return [
+                Scatter(channels, None, lambda deviations: _channels_last(deviations, channels)),
+                Scatter(locations, self.test_matrix, lambda deviations: deviations.reshape(-1, locations)),
+            ]
+        if self.form == "low_rank":
+            self.test_matrix = self._test_matrix(size)
+            return [Scatter(size, self.test_matrix)]
+        return [Scatter(size)] if self.form == "full" else []
+
+    @property
+    def _map_shape(self) -> tuple[int, int]:
+        [layer] = self.place.recorded
+        return layer.num_channels, layer.num_units // layer.num_channels
+
+    def _test_matrix(self, size: int) -> Tensor:
+        """Gaussian, and the same for every accumulator of this place, so that sketches merge."""
+        generator = torch.Generator().manual_seed(derive_seed("sketch", self.place.name, size))
+        return torch.randn(size, min(self.rank + OVERSAMPLING, size), generator=generator)
+
+    def observe(self, batch: Observed) -> None:
+        for row, values in self.place.by_row(batch):
+            self.rows[row].update(values.flatten(0, 1))
+
+    def merge(self, other: Self) -> None:
+        for mine, theirs in zip(self.rows, other.rows, strict=True):
+            mine.merge(theirs)
+
+    def state(self) -> dict[str, Tensor]:
+        return {f"{row}/{name}": tensor for row, sums in enumerate(self.rows) for name, tensor in sums.state().items()}
+
+    def with_state(self, state: Mapping[str, Tensor]) -> Self:
+        other = copy(self)
+        parts: list[dict[str, Tensor]] = [{} for _ in self.rows]
+        for path, tensor in state.items():
+            row, _, name = path.partition("/")
+            parts[int(row)][name] = tensor
+        other.rows = [sums.with_state(part) for sums, part in zip(self.rows, parts, strict=True)]
+        return other
+
+    def finish(self, storage: str) -> list[Statistic]:
+        return [self.place.statistic(self._stacked([self._estimates(moments) for moments in self.rows], storage))]
+
+    def _stacked(self, rows: list[dict[str, Tensor]], storage: str) -> GaussianSummary:
+        stacked = {name: torch.stack([row[name] for row in rows]).float() for name in rows[0]}
+        return SUMMARIES[self.form](**{name: rounded(name, values, storage) for name, values in stacked.items()})
+
+    def _estimates(self, moments: ClassMoments) -> dict[str, Tensor]:
+        """What is kept of one row: estimates divided by n - 1."""
+        scale = 1 / max(moments.count - 1, 1)
+        variance, kept = moments.squares * scale, {"mean": moments.mean}
+        if self.form == "diagonal":
+            return {**kept, "variance": variance}
+        if self.form == "full":
+            return {**kept, "covariance": pack_symmetric(moments.scatters[0] * scale)}
+        if self.form == "low_rank":
+            factor = low_rank_factor(moments.scatters[0] * scale, self.test_matrix, self.rank).double()
+            return {**kept, "factor": factor, "variance": (variance - factor.square().sum(1)).clamp_min(0)}
+        channels, locations = self._map_shape
+        by_channel, by_location = moments.scatters
+        total = (variance.sum() / locations).clamp_min(1e-30)  # the trace of the channels' covariance
+        rank = min(self.rank, locations)  # columns beyond would be zeros
+        factor = low_rank_factor(by_location * (scale / total), self.test_matrix, rank).double()
+        rest = variance.view(channels, locations).sum(0) / total - factor.square().sum(1)
+        return {
+            **kept,
+            "channels": pack_symmetric(by_channel * (scale / locations)),
+            "factor": factor,
+            "variance": rest.clamp_min(0),
+        }
+
+
+class PrivateGaussianSums(GaussianSums):
+    """The same with differential privacy: clipped sums that get noise of ``noise`` times their sensitivity as they are finished."""
+
+    def __init__(self, place: Place, form: str, clip: float, noise: float):
+        self.clip, self.noise = clip, noise
+        super().__init__(place, form, rank=0)
+
+    def _row(self) -> PrivateSums:
+        return PrivateSums(self.place.num_values, self.clip, self.form == "full")
+
+    def observe(self, batch: Observed) -> None:
+        for row, values in self.place.by_row(batch):
+            self.rows[row].update(values)
+
+    def finish(self, storage: str) -> list[Statistic]:
+        generator, spread = secret_generator(), "covariance" if self.form == "full" else "variance"
+        released = [sums.released(self.noise, generator) for sums in self.rows]
+        kept = [{"mean": mean, spread: pack_symmetric(s) if self.form == "full" else s} for mean, s in released]
+        return [self.place.statistic(self._stacked(kept, storage))]
+
+
+def _channels_last(deviations: Tensor, channels: int) -> Tensor:
+    """``[N, C * L]`` to ``[N * L, C]``."""
+    return deviations.view(len(deviations), channels, -1).transpose(1, 2).reshape(-1, channels)

@@ -1,0 +1,47 @@
+"""A Gaussian of coefficients as one of the values that they stand for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dfkd_exp.metadata.statistic import Basis, Distribution
+
+
+class Rooted(Protocol):
+    """A distribution of which a root of the covariance can be had."""
+
+    mean: Tensor
+
+    def roots(self, row: int) -> Tensor:
+        """``R[P, F]`` with ``R^T R`` the covariance of one row."""
+
+    def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class InBasis(Distribution):
+    """A Gaussian of coefficients as one of units: ``mean[R, U]``, ``deviation[R, U]``, and draws through the basis, on the CPU."""
+
+    mean: Tensor
+    deviation: Tensor
+    coefficients: Rooted
+    basis: Basis
+
+    @classmethod
+    def of(cls, coefficients: Rooted, basis: Basis) -> InBasis:
+        mean = basis.inverse(coefficients.mean)
+        deviation = [basis.inverse(coefficients.roots(row)).square().sum(0).sqrt() for row in range(len(mean))]
+        return cls(mean, torch.stack(deviation), coefficients, basis)
+
+    def std(self) -> Tensor:
+        return self.deviation
+
+    def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
+        return self.basis.inverse(self.coefficients.sample(row, count, generator).cpu()).to(self.mean)
+
+    def to(self, device: torch.device | str) -> InBasis:
+        return replace(self, mean=self.mean.to(device), deviation=self.deviation.to(device))

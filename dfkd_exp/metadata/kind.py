@@ -1,0 +1,102 @@
+"""A kind of metadata as settings: what is recorded of a teacher, and what accumulates for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfkd_exp.metadata.choices import SIGNALS, STORAGES
+from dfkd_exp.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.metadata.collection import Collector
+    from dfkd_exp.metadata.metadata import Metadata
+    from dfkd_exp.metadata.statistic import Accumulator
+    from dfkd_exp.models.layers import Layer
+
+
+@dataclass
+class MetadataKind(Settings):
+    """A kind of metadata: what a teacher leaves behind."""
+
+    flag: ClassVar[str] = "metadata"
+    dropout_masks: ClassVar[bool] = False
+    needs_images: ClassVar[bool] = True
+    """Whether it is collected from the training images, and not read off the teacher."""
+
+    layers: Any = "all"
+    """The recorded layers: all, dense (those that put out a vector), top, or a list of module paths such as [features.0,classifier.1]; the
+    logits always belong to them."""
+    temperature: float = 8.0
+    """The logits are divided by this before they are summarised, as the paper does."""
+    signal: str = "before_relu"
+    """What is summarised of a hidden layer: its output before_relu, or after_relu."""
+    storage: str = "fp32"
+    """Type of the published numbers: fp32, fp16, bf16, or int8 with a scale for each row."""
+
+    def __post_init__(self) -> None:
+        self.require("temperature", self.temperature > 0, "positive")
+        self.require_choice("signal", SIGNALS)
+        self.require_choice("storage", STORAGES)
+        if isinstance(
+            self.layers, list | tuple
+        ):  # in an nn.Sequential names are whole numbers; 1.10 would be read as 1.1
+            self.layers = [str(name) if type(name) is int else name for name in self.layers]
+        named = isinstance(self.layers, list) and all(isinstance(name, str) for name in self.layers)
+        self.require(
+            "layers",
+            self.layers in ("all", "dense", "top") or named,
+            "all, dense, top or a list of module paths, with quotes where a path looks like a decimal number",
+        )
+
+    def described(self) -> dict[str, Any]:
+        """The settings as plain values, for the file."""
+        return asdict(self)
+
+    def claims(self, layers: Sequence[Layer]) -> dict[str, Any]:
+        """What is claimed of metadata of ``layers`` beside its settings, for the file; JSON-able."""
+        return {}
+
+    def check_observed_inputs(self) -> None:
+        """Raise ConfigError if the range of the images must not be looked up in them."""
+
+    def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]:
+        """The layers that are recorded, in the order of the forward pass; ``example``: inputs ``[N, C, H, W]``."""
+        from dfkd_exp.models.recording import find_layers
+
+        return find_layers(teacher, example, self.layers)
+
+    def accumulators(
+        self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
+    ) -> list[Accumulator]:
+        """What sees the signals of the recorded ``layers`` and ends in the statistics that are kept."""
+        raise NotImplementedError
+
+    def collector(self, teacher: nn.Module, inputs: InputSpec) -> Collector:
+        """An object with ``update(images, labels)``, ``merge(other)`` and ``finish()``: one streaming, mergeable pass."""
+        from dfkd_exp.metadata.collection import Collector
+
+        return Collector(self, teacher, inputs)
+
+    def collect(
+        self, teacher: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], inputs: InputSpec | None = None
+    ) -> Metadata:
+        """The metadata of a teacher over ``(images[N, C, H, W], labels[N])`` batches, in one pass.
+
+        ``inputs``: shape and range of the images; left out, the shape of the first batch and the range of them all
+        (the batches are then kept to be read twice, so leave it out only for small sets).
+        """
+        from dfkd_exp.metadata.collection import observed_inputs
+
+        if inputs is None:
+            self.check_observed_inputs()
+            batches = list(batches)
+            inputs = observed_inputs(batches)
+        collector = self.collector(teacher, inputs)
+        for images, labels in batches if self.needs_images else ():
+            collector.update(images, labels)
+        return collector.finish()

@@ -1,0 +1,110 @@
+"""What accumulates for records: the activations of some images of each class, and what a graph of coactivations is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.metadata.bases import Graph
+from dfkd_exp.metadata.fourier import GraphFourier
+from dfkd_exp.metadata.moments import ClassMoments
+from dfkd_exp.metadata.records import Records
+from dfkd_exp.metadata.reservoir import Reservoir, image_hash
+from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic
+from dfkd_exp.metadata.storage import rounded
+from dfkd_exp.models.layers import Layer
+
+Chain = tuple[int, ...]
+"""Consecutive recorded layers, by index."""
+
+
+class RecordedSignals(Accumulator):
+    """The signals of ``records_per_class`` images of each class, of which in the end the share ``fraction`` of the coefficients is kept:
+    of the values of each of ``chains`` of layers, or of their coefficients in the bases of a ``graph`` (`Graph`, whose ``means`` are
+    still to be collected), which ``find_bases(graph)`` computes."""
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        chains: Sequence[Chain],
+        num_classes: int,
+        records_per_class: int,
+        fraction: float,
+        graph: Graph | None = None,
+        find_bases: Callable[[Graph], Mapping[Chain, GraphFourier]] = lambda graph: {},
+    ):
+        self.layers, self.chains, self.fraction, self.graph, self.find_bases = (
+            layers,
+            chains,
+            fraction,
+            graph,
+            find_bases,
+        )
+        units = [layer.num_units for layer in layers]
+        self.reservoir = Reservoir(num_classes, records_per_class, sum(units))
+        needed = units if graph and graph.edges == "coactivation" else []
+        self.means = [[ClassMoments(size) for _ in range(num_classes)] for size in needed]
+
+    def observe(self, batch: Observed) -> None:
+        everything = torch.cat([values.flatten(1) for values in batch.signals], 1)
+        if not everything.isfinite().all():  # it would lie unseen in an image that is not chosen
+            raise DfkdError("the teacher's outputs hold NaN or infinite values; check the teacher and the images")
+        priorities = image_hash(batch.images)
+        for label, rows, signals in batch.by_class:
+            self.reservoir.update(label, priorities[rows], everything[rows])
+            for moments, values in zip(self.means, signals, strict=False):
+                moments[label].update(values.flatten(1))
+
+    def merge(self, other: Self) -> None:
+        self.reservoir.merge(other.reservoir)
+        for mine, theirs in zip(self.means, other.means, strict=True):
+            for own, added in zip(mine, theirs, strict=True):
+                own.merge(added)
+
+    def state(self) -> dict[str, Tensor]:
+        parts = {"reservoir": self.reservoir.state()}
+        for index, moments in enumerate(self.means):
+            parts |= {f"{index}.{label}": own.state() for label, own in enumerate(moments)}
+        return {f"{part}/{name}": tensor for part, held in parts.items() for name, tensor in held.items()}
+
+    def with_state(self, state: Mapping[str, Tensor]) -> Self:
+        parts: dict[str, dict[str, Tensor]] = {}
+        for path, tensor in state.items():
+            part, _, name = path.partition("/")
+            parts.setdefault(part, {})[name] = tensor
+        other = copy(self)
+        other.reservoir = self.reservoir.with_state(parts["reservoir"])
+        other.means = [
+            [own.with_state(parts.get(f"{index}.{label}", {})) for label, own in enumerate(moments)]
+            for index, moments in enumerate(self.means)
+        ]
+        return other
+
+    def finish(self, storage: str) -> list[Statistic]:
+        graph = self.graph
+        if graph is not None:
+            means = [torch.stack([own.mean.float() for own in moments]) for moments in self.means]
+            graph = Graph(graph.edges, graph.rank, [rounded("mean", mean, storage) for mean in means])
+        bases = self.find_bases(graph) if graph else {}
+        signals = self.reservoir.signals().split([layer.num_units for layer in self.layers], 2)
+        return [self._kept(chain, signals, graph, bases.get(chain), storage) for chain in self.chains]
+
+    def _kept(
+        self, chain: Chain, signals: Sequence[Tensor], graph: Graph | None, basis: GraphFourier | None, storage: str
+    ) -> Statistic:
+        values = torch.cat([signals[index] for index in chain], 2)
+        if basis is not None:
+            values = basis.transform(values.flatten(0, 1)).view(*values.shape[:2], -1)
+        if not values.shape[2]:
+            raise DfkdError(
+                f"no two units of {self.layers[chain[0]].name} to {self.layers[chain[-1]].name} are joined, so the graph has no "
+                "leading frequencies; leave metadata.graph_rank empty"
+            )
+        records = Records.largest(values, max(1, round(self.fraction * values.shape[2])))
+        records.values = rounded("values", records.values, storage)
+        return Statistic(chain, records, "graph" if graph else "units", graph=graph)

@@ -1,0 +1,39 @@
+"""Gaussians of feature maps by channels and by locations, as settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata.gaussian import Gaussian
+
+if TYPE_CHECKING:
+    from dfkd_exp.metadata.gaussian_sums import GaussianSums, Place
+
+
+@dataclass
+class Spatial(Gaussian):
+    """``spatial``: as ``all_layers``, but a feature map's covariance is that of its channels times that of its locations, of low rank.
+
+    Source: METHOD, "What the paper keeps". On a dense layer it is ``all_layers``.
+    """
+
+    def check_private(self) -> None:
+        raise ConfigError(
+            "metadata.dp.epsilon is for Gaussians of units or channels: metadata=top_layer, all_layers_diagonal, channels, or all_layers "
+            "with metadata.covariance=top_only"
+        )
+
+    def sums(self, place: Place, num_layers: int) -> GaussianSums:
+        from dfkd_exp.metadata.gaussian_sums import GaussianSums
+
+        if is_map(place):
+            return GaussianSums(place, "separable", self.rank)
+        return super().sums(place, num_layers)
+
+
+def is_map(place: Place) -> bool:
+    """Whether it is one layer of feature maps with more than one location."""
+    [*_, layer] = place.recorded
+    return len(place.recorded) == 1 and len(layer.shape) == 3 and layer.num_units > layer.num_channels

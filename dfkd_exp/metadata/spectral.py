@@ -1,0 +1,97 @@
+"""Records of single images by their largest graph Fourier coefficients: the paper's spectral kinds, as settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.metadata.choices import GRAPHS
+from dfkd_exp.metadata.kind import MetadataKind
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.metadata.bases import Graph
+    from dfkd_exp.metadata.fourier import GraphFourier
+    from dfkd_exp.metadata.statistic import Accumulator
+    from dfkd_exp.models.layers import Layer
+
+
+@dataclass
+class Recorded(MetadataKind):
+    """Records: the activations of some images per class, each by its largest coefficients."""
+
+    chain: ClassVar[str] = "none"
+    """What a graph joins: layer_pairs, all_layers, or none if there is no graph."""
+
+    fraction: float = 0.1
+    """Share of the coefficients that is kept of each record (paper: 0.1)."""
+    records_per_class: int = 100
+    """Images per class whose activations are recorded."""
+    graph: str = "weights"
+    """Edges between units of consecutive layers: the teacher's weights, or the coactivation of their class means."""
+    graph_rank: int | None = None
+    """Only so many pairs of leading frequencies of each graph are used; empty: all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("fraction", 0 < self.fraction <= 1, "in (0, 1]")
+        self.require("records_per_class", self.records_per_class >= 1, "at least 1")
+        self.require_choice("graph", GRAPHS)
+        self.require("graph_rank", self.graph_rank is None or self.graph_rank >= 1, "at least 1, or empty")
+
+    def accumulators(
+        self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
+    ) -> list[Accumulator]:
+        return [self.recorder(self.chain, teacher, layers, inputs, num_classes)]
+
+    def recorder(
+        self, chain: str, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
+    ) -> Accumulator:
+        """What accumulates for records on graphs that join a ``chain`` of layers, or of units as they are."""
+        from dfkd_exp.metadata.bases import Graph
+        from dfkd_exp.metadata.recorded import RecordedSignals
+
+        count = (layers, chains(chain, layers), num_classes, self.records_per_class, self.fraction)
+        if chain == "none":
+            return RecordedSignals(*count)
+        return RecordedSignals(
+            *count, Graph(self.graph, self.graph_rank), lambda graph: self.bases(graph, chain, teacher, layers, inputs)
+        )
+
+    @staticmethod
+    def bases(
+        graph: Graph, chain: str, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec
+    ) -> dict[tuple[int, ...], GraphFourier]:
+        """The bases of a graph's chains of layers."""
+        from dfkd_exp.metadata.bases import graph_bases
+
+        return graph_bases(graph, teacher, layers, inputs, chains(chain, layers))
+
+
+def chains(chain: str, layers: Sequence[Layer]) -> list[tuple[int, ...]]:
+    """The layers that are joined, by index: consecutive pairs, or all. Raises DfkdError if there is nothing to join."""
+    count = len(layers)
+    if chain != "none" and count < 2:
+        raise DfkdError(
+            f"a graph joins at least two layers, and metadata.layers names only {layers[0].name}; name another one, or choose "
+            "metadata=top_layer"
+        )
+    return [(index, index + 1) for index in range(count - 1)] if chain == "layer_pairs" else [tuple(range(count))]
+
+
+@dataclass
+class SpectralAllLayers(Recorded):
+    """The paper's ``spectral_all_layers``: records by their largest graph Fourier coefficients, on one graph over all recorded units."""
+
+    chain: ClassVar[str] = "all_layers"
+
+
+@dataclass
+class SpectralLayerPairs(Recorded):
+    """The paper's ``spectral_layer_pairs``: the same on one graph for each pair of consecutive recorded layers."""
+
+    chain: ClassVar[str] = "layer_pairs"

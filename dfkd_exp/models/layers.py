@@ -1,0 +1,87 @@
+"""A recorded layer of a network: where its values come from, their shape, and what the axes of that shape are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+OUTPUT = "output"
+"""The name under which the network's output is recorded where it is not itself the output of a layer with weights."""
+
+CHANNEL_AXES = ("channel", "feature", "unit")
+"""The axes along which statistics per channel tell values apart; all others are locations."""
+
+FEATURES_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.MultiheadAttention)
+CHANNELS_FIRST = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A recorded layer: module path, the ``shape`` of what is recorded for one image, its ``axes``, a name for each dimension, and whether
+    the module's ``output`` or its ``input`` is recorded (``side``).
+
+    Axes are ``("unit",)``, ``("channel", "height", "width")``, ``("token", "feature")`` and their like; left out, those of an
+    image's features for such a shape.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[str, ...] = ()
+    side: str = "output"
+
+    def __post_init__(self) -> None:
+        if not self.axes:
+            object.__setattr__(self, "axes", axes_of(None, self.shape))
+
+    @property
+    def num_units(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def channel_axis(self) -> int:
+        """The dimension of ``shape`` that is the channels', features' or, of a vector, the units'."""
+        return next(index for index, axis in enumerate(self.axes) if axis in CHANNEL_AXES)
+
+    @property
+    def num_channels(self) -> int:
+        return self.shape[self.channel_axis]
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return self.name if self.side == "output" else f"the input of {self.name}"
+
+    def by_channel(self, values: Tensor) -> Tensor:
+        """``[N, *shape]`` as ``[N, locations, channels]``."""
+        return values.movedim(1 + self.channel_axis, -1).flatten(1, -2).reshape(len(values), -1, self.num_channels)
+
+    def in_units(self, values: Tensor) -> Tensor:
+        """The inverse: ``[N, locations, channels]`` as ``[N, units]``, in the order of ``shape``."""
+        axis = self.channel_axis
+        locations = (*self.shape[:axis], *self.shape[axis + 1 :])
+        return values.reshape(len(values), *locations, self.num_channels).movedim(-1, 1 + axis).flatten(1)
+
+
+def axes_of(module: nn.Module | None, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """What the dimensions of a module's values for one image are: by its kind, or as is usual for so many of them."""
+    if len(shape) <= 1:
+        return ("unit",) * len(shape)
+    features_last = isinstance(module, FEATURES_LAST) or (len(shape) == 2 and not isinstance(module, CHANNELS_FIRST))
+    if features_last:
+        return ("token", "feature") if len(shape) == 2 else (*SPACE[len(shape) - 1], "feature")
+    return ("channel", *SPACE[len(shape) - 1])
+
+
+SPACE = {
+    1: ("length",),
+    2: ("height", "width"),
+    3: ("depth", "height", "width"),
+    4: ("time", "depth", "height", "width"),
+}
+"""Names of the dimensions of space, by their number."""

@@ -1,0 +1,128 @@
+"""Right of the wall: images from the release and nothing else, a file per batch of groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dfkd_exp import console
+from dfkd_exp.distillation.settings import Teacher
+from dfkd_exp.files import write_atomically
+from dfkd_exp.metadata.metadata import ResolvedMetadata
+from dfkd_exp.phases.context import RunContext
+from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
+from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
+from dfkd_exp.reconstruction.loop import batches_of_groups
+from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_losses, shard_name
+from dfkd_exp.reconstruction.optimizers import Optimizer
+from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
+from dfkd_exp.reconstruction.problem import Problem
+from dfkd_exp.reconstruction.settings import Reconstruction
+from dfkd_exp.reconstruction.terms.term import Term
+from dfkd_exp.release import Release
+from dfkd_exp.store import Artifact
+
+KEPT = "resolved.safetensors"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How images are to be made of a release: everything that decides which, and ``engine``, which decides how fast."""
+
+    settings: Reconstruction
+    parametrisation: Parametrisation
+    terms: Sequence[Term]
+    optimizer: Optimizer
+    engine: Engine
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """What the images' key is made of. A precision that is left open is chosen once for all work with a kind of teacher."""
+        return {
+            "reconstruction": self.settings.identity(), "parametrisation": self.parametrisation.identity(),
+            "terms": [term.identity() for term in self.terms], "optimizer": self.optimizer.identity(),
+            "engine": self.engine.identity(), "seed": self.seed,
+        }  # fmt: skip
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.settings.steps:,} steps, match: {self.settings.match}"
+
+
+def resolved_metadata(context: RunContext, release: Release, teacher: nn.Module) -> ResolvedMetadata:
+    """The release's metadata in values of the layers. What needs the basis of a graph, which may take minutes, is kept."""
+    metadata = release.metadata()
+    if metadata.graph is None:
+        return metadata.resolved(teacher)
+
+    def make(folder: Path) -> dict[str, Any]:
+        write_atomically(folder / KEPT, save(metadata.resolved(teacher).kept()))
+        return {}
+
+    title = "signals: the statistics as activations, through the graph's basis"
+    artifact = context.phase("signals", title, {"release": release.digest}, make)
+    return metadata.resolved(teacher, load_file(artifact.file(KEPT)))
+
+
+def make_reconstruction(context: RunContext, release: Release, teacher_settings: Teacher, asked: Asked) -> Artifact:
+    """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
+    settings, ranks = asked.settings, context.ranks
+
+    def make(folder: Path) -> dict[str, Any]:
+        teacher = release.teacher(teacher_settings)
+        metadata = resolved_metadata(context, release, teacher)
+        here = teacher.to(context.device), metadata.to(context.device)
+        problem = Problem(*here, settings, asked.parametrisation, asked.terms)
+        # One of several processes measures, and the others, who wait, do not disturb it.
+        cache = context.store.root / "engine.json"
+        chosen = ranks.agreed(lambda: vars(resolve_engine(asked.engine, problem, cache)))
+        engine = ResolvedEngine(**chosen)
+        console.note(describe(engine))
+        num_groups = problem.num_groups
+        # Every process has some, and as few batches differ from those of a single process as can be.
+        at_once = min(engine.images_per_batch, -(-num_groups // ranks.world) * settings.group_size)
+        batches = batches_of_groups(settings, asked.optimizer, metadata.num_classes, at_once)
+        expected = {shard_name(groups): groups for groups in batches}
+
+        def tidied() -> list[list[int]]:
+            for path in folder.iterdir():
+                if path.name not in expected and path.is_file():
+                    path.unlink()  # of another division into batches
+            return [groups for name, groups in expected.items() if not (folder / name).exists()]
+
+        left = ranks.agreed(tidied)
+        mine = ranks.share(left)
+        steps_per_group = settings.group_size * settings.steps
+        done = (num_groups - sum(map(len, left))) // ranks.world * steps_per_group
+        with console.Progress("image-steps", done + sum(map(len, mine)) * steps_per_group) as progress:
+            progress.skip(done)
+            module = ReconstructionModule(problem, asked.optimizer, engine, asked.seed, progress)
+            # The trainer's precision is for training; the images' is not its business.
+            runner = replace(context.trainer, precision="32-true").build(callbacks=[ShardWriter(folder)])
+            if left:
+                batches_left: Any = DataLoader(mine, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
+                runner.predict(module, batches_left, return_predictions=False)
+        ranks.barrier()
+        all_losses, steps = read_losses(folder)
+        losses = all_losses.mean(1).tolist()
+        if logger := context.logger.for_phase("reconstruction"):
+            for index, loss in enumerate(losses):
+                logger.log_metrics({"loss": loss}, step=min(index * max(1, settings.steps // 10), settings.steps))
+            logger.save()
+            logger.finalize("success")
+        images = settings.images_per_class * metadata.num_classes
+        return {
+            "images": images, "losses": losses, "steps": steps.double().mean().item(), "precision": engine.precision,
+        }  # fmt: skip
+
+    count = settings.images_per_class * len(release.classes)
+    title = f"reconstruction: {count:,} images, {asked.title}"
+    identity = {"release": release.digest, **asked.identity()}
+    return context.phase("reconstruction", title, identity, make, by="all")

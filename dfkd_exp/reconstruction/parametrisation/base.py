@@ -1,0 +1,42 @@
+"""The contract of a parametrisation: settings that build a space of images for a teacher."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from dfkd_exp.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dfkd_exp.metadata.metadata import ResolvedMetadata
+
+
+class ImageSpace(ABC):
+    """Values that are optimised in the place of images, and the images that they stand for."""
+
+    @abstractmethod
+    def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """The values that images of classes ``labels[N]`` start from, ``[N, …]``, on the CPU."""
+
+    @abstractmethod
+    def pixels(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The pixels ``[M, C, H, W]`` that ``values[M, …]`` stand for, and what is added to each image's loss, ``[M]``, if anything."""
+
+    def after_step(self, values: Tensor, step: int) -> None:
+        """Change the values in place after an optimiser's step, counted from 0."""
+        return
+
+
+@dataclass
+class Parametrisation(Settings):
+    """What images are made of."""
+
+    flag: ClassVar[str] = "parametrisation"
+
+    def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
+        """The space for a frozen teacher; on the device where it and its metadata lie."""
+        raise NotImplementedError

@@ -1,0 +1,53 @@
+"""Images in the directions that the teacher's weights prefer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dfkd_exp.metadata.metadata import ResolvedMetadata
+    from dfkd_exp.reconstruction.prior import WeightsPrior
+
+
+@dataclass
+class Latents(Parametrisation):
+    """Latents of a Gaussian of images that the teacher's weights give (`dfkd_exp.reconstruction.prior`)."""
+
+    directions: float = 24.0
+    """How many directions images vary in, effectively."""
+    init_mean: float = 0.15
+    """Mean of the pixels, from which images deviate in those directions (paper, as what pixels start from: 0.15 for MNIST, 0.44 for
+    CelebA)."""
+
+    def __post_init__(self) -> None:
+        self.require("directions", self.directions > 1, "above 1")
+
+    def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
+        from dfkd_exp.reconstruction.prior import weights_prior
+
+        prior = weights_prior(teacher, metadata.inputs, self.directions, self.init_mean)
+        return LatentSpace(prior.to(metadata.device))
+
+
+class LatentSpace(ImageSpace):
+    """Latents ``[M, D]`` of deviation 1."""
+
+    def __init__(self, prior: WeightsPrior):
+        self.prior = prior
+
+    def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        import torch
+
+        return torch.randn(len(labels), len(self.prior.basis), generator=generator)
+
+    def pixels(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        from dfkd_exp.reconstruction.prior import OUT_OF_RANGE
+
+        pixels, excess = self.prior(values)
+        return pixels, OUT_OF_RANGE * excess

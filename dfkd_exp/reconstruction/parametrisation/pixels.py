@@ -1,0 +1,75 @@
+"""Images as pixels, each by itself: the paper's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dfkd_exp.metadata.metadata import ResolvedMetadata
+
+STARTS = ("noise", "metadata")
+
+
+@dataclass
+class Pixels(Parametrisation):
+    """Each pixel by itself, the paper's."""
+
+    start: str = "noise"
+    """What images start from: noise: Gaussian, the paper's; metadata: the class's mean image, as far as the first layer's statistics
+    give it, and noise."""
+    init_mean: float = 0.15
+    """Mean of the pixels that images start from (paper: 0.15 for MNIST, 0.44 for CelebA)."""
+    init_std: float = 0.1
+    """Standard deviation of the Gaussian noise that images start from (paper: 0.1 for MNIST, 0.29 for CelebA)."""
+    clamp: bool = True
+    """Keep pixels in the data's range, after each step."""
+    blur_sigma: float = 0.0
+    """Blur the images from time to time with a Gaussian of so many pixels; 0: never."""
+    blur_every: int = 10
+    """Number of steps from one blurring to the next."""
+
+    def __post_init__(self) -> None:
+        self.require_choice("start", STARTS)
+        self.require("init_std", self.init_std >= 0, "at least 0")
+        self.require("blur_sigma", self.blur_sigma >= 0, "at least 0")
+        self.require("blur_every", self.blur_every >= 1, "at least 1")
+
+    def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
+        from dfkd_exp.reconstruction.start import class_means
+
+        means = class_means(teacher, metadata, self.init_mean) if self.start == "metadata" else None
+        return PixelSpace(self, metadata.inputs.shape, means)
+
+
+class PixelSpace(ImageSpace):
+    """Pixels ``[M, C, H, W]``; ``means[K, C, H, W]``: of each class, to start from, if they are known."""
+
+    def __init__(self, settings: Pixels, shape: tuple[int, int, int], means: Tensor | None):
+        self.settings, self.shape, self.means = settings, shape, means
+
+    def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        import torch
+
+        from dfkd_exp.reconstruction.start import around
+
+        noise = torch.randn(len(labels), *self.shape, generator=generator)
+        if self.means is None:
+            return self.settings.init_mean + self.settings.init_std * noise
+        return around(self.means.cpu()[labels], noise)
+
+    def pixels(self, values: Tensor) -> tuple[Tensor, None]:
+        return values, None
+
+    def after_step(self, values: Tensor, step: int) -> None:
+        from dfkd_exp.reconstruction.losses import gaussian_blur
+
+        if self.settings.blur_sigma and (step + 1) % self.settings.blur_every == 0:
+            values.copy_(gaussian_blur(values, self.settings.blur_sigma))
+        if self.settings.clamp:
+            values.clamp_(0, 1)

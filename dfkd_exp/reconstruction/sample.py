@@ -1,0 +1,45 @@
+"""``match: sample``, the paper's, as settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dfkd_exp.reconstruction.settings import Reconstruction
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dfkd_exp.metadata.metadata import ResolvedMetadata
+    from dfkd_exp.reconstruction.targets import LayerTarget
+
+
+@dataclass
+class Sample(Reconstruction):
+    """``match: sample``, the paper's: each image fits its own random draw of each statistic."""
+
+    relu: bool | None = None
+    """Compare after a ReLU; empty: as the paper does, which is with Gaussians, and not with records."""
+    normalise: bool = False
+    """Divide each layer's error by its mean variance (the paper does not)."""
+
+    def masks_dropout(self, metadata: ResolvedMetadata) -> bool:
+        return metadata.dropout_masks
+
+    def targets(self, metadata: ResolvedMetadata, labels: Tensor, generator: torch.Generator) -> list[LayerTarget]:
+        """A draw per statistic and layer. METHOD's table averages a layer's units, and of records sums them."""
+        import torch
+
+        from dfkd_exp.reconstruction.targets import LayerTarget
+
+        found = []
+        for statistic in metadata.statistics:
+            draws = statistic.sample(labels, generator)
+            rectified = statistic.distribution.rectified if self.relu is None else self.relu
+            variances = statistic.mean_variances() if self.normalise else [1.0] * len(draws)
+            for index, draw, variance in zip(statistic.layers, draws, variances, strict=True):
+                summed = statistic.distribution.summed and not self.normalise
+                weight = torch.tensor(draw.shape[1] if summed else 1 / max(variance, 1e-8)).to(draw)
+                found.append(LayerTarget(index, draw=draw, draw_weight=weight, rectified=rectified))
+        return found
