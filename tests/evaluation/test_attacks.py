@@ -57,7 +57,7 @@ def test_records_of_members_give_them_away_and_statistics_of_many_hardly_do():
         "records": SpectralAllLayers(records_per_class=1000, fraction=1.0),
         "gaussian": AllLayers(covariance="diagonal"),
     }.items():
-        metadata = kind.collect(teacher, [(images[inside], labels[inside])], INPUTS).in_units(teacher)
+        metadata = kind.collect(teacher, [(images[inside], labels[inside])], INPUTS).resolved(teacher)
         scores[name] = attack(
             *(metadata_scores(metadata, teacher, images[rows], labels[rows]) for rows in (inside, outside))
         )

@@ -38,7 +38,8 @@ def test_means_and_covariances_are_those_of_the_class(form):
     teacher, (images, labels) = toy_teacher(), toy_images()
     metadata = AllLayers(covariance=form, rank=64).collect(teacher, [(images, labels)], INPUTS)
     assert metadata.layer_names == ["0", "3", "5"]
-    for statistics, values in zip(metadata.statistics, activations(teacher, images), strict=True):
+    for statistic, values in zip(metadata.statistics, activations(teacher, images), strict=True):
+        statistics = statistic.summary
         for label in range(CLASSES):
             own = values[labels == label]
             expected = np.cov(own, rowvar=False)
@@ -54,11 +55,11 @@ def test_a_low_rank_keeps_the_largest_directions_and_every_variance():
     metadata = AllLayers(covariance="low_rank", rank=8).collect(teacher, [(images, labels)], INPUTS)
     [values, *_] = activations(teacher, images)
     exact = np.cov(values[labels == 0], rowvar=False)
-    factor = metadata.statistics[0].factor[0].double().numpy()
+    factor = metadata.statistics[0].summary.factor[0].double().numpy()
     best = np.linalg.eigvalsh(exact)[::-1][8:]
     error = np.linalg.norm(exact - factor @ factor.T)
     assert error < 1.1 * np.linalg.norm(best)
-    np.testing.assert_allclose(np.diag(covariance(metadata.statistics[0], 0)), np.diag(exact), rtol=1e-5)
+    np.testing.assert_allclose(np.diag(covariance(metadata.statistics[0].summary, 0)), np.diag(exact), rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", ["full", "diagonal", "low_rank"])
@@ -84,16 +85,16 @@ def test_only_the_logits_are_divided_by_the_temperature():
         AllLayers(covariance="full", temperature=t).collect(toy_teacher(), [toy_images()], INPUTS) for t in (1.0, 4.0)
     )
     for one, two in zip(cold.statistics[:-1], hot.statistics[:-1], strict=True):
-        assert torch.equal(one.mean, two.mean)
-        assert torch.equal(one.covariance, two.covariance)
-    torch.testing.assert_close(hot.statistics[-1].mean, cold.statistics[-1].mean / 4)
-    torch.testing.assert_close(hot.statistics[-1].covariance, cold.statistics[-1].covariance / 16)
+        assert torch.equal(one.summary.mean, two.summary.mean)
+        assert torch.equal(one.summary.covariance, two.summary.covariance)
+    torch.testing.assert_close(hot.statistics[-1].summary.mean, cold.statistics[-1].summary.mean / 4)
+    torch.testing.assert_close(hot.statistics[-1].summary.covariance, cold.statistics[-1].summary.covariance / 16)
 
 
 def test_activations_take_the_form_of_the_statistics():
     metadata = AllLayers(temperature=4.0).collect(toy_teacher(), [toy_images()], INPUTS)
     recorded = [torch.ones(2, 4, 4, 4), torch.ones(2, 8), torch.ones(2, 3)]
-    flat = metadata.activations(recorded)
+    flat = metadata.resolved(toy_teacher()).activations(recorded)
     assert [tuple(x.shape) for x in flat] == [(2, 4, 4, 4), (2, 8), (2, 3)]
     assert [x.unique().item() for x in flat] == [1.0, 1.0, 0.25]
 
@@ -102,7 +103,7 @@ def test_the_top_layer_is_the_last_of_all_layers():
     top = TopLayer().collect(toy_teacher(), [toy_images()], INPUTS)
     all_layers = AllLayers().collect(toy_teacher(), [toy_images()], INPUTS)
     assert top.layer_names == ["5"]
-    assert torch.equal(top.statistics[0].covariance, all_layers.statistics[-1].covariance)
+    assert torch.equal(top.statistics[0].summary.covariance, all_layers.statistics[-1].summary.covariance)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_the_top_layer_is_the_last_of_all_layers():
 )
 def test_the_form_of_a_covariance_follows_the_size_of_its_layer(settings, forms):
     metadata = AllLayers(**settings).collect(toy_teacher(), [toy_images(20)], INPUTS)
-    assert [statistics.form for statistics in metadata.statistics] == forms
+    assert [statistic.summary.form for statistic in metadata.statistics] == forms
 
 
 def test_sizes_are_what_the_forms_need():
@@ -132,8 +133,9 @@ def test_sizes_are_what_the_forms_need():
 def test_one_image_per_class_has_a_mean_and_no_spread():
     images, labels = toy_images(1)
     metadata = AllLayers(covariance="full").collect(toy_teacher(), [(images, labels)], INPUTS)
-    drawn = metadata.targets(1, 4, torch.Generator().manual_seed(0))
-    for target, values in zip(drawn, activations(toy_teacher(), images), strict=True):
+    ready = metadata.resolved(toy_teacher())
+    drawn = [s.sample(torch.tensor([1] * 4), torch.Generator().manual_seed(0)) for s in ready.statistics]
+    for [target], values in zip(drawn, activations(toy_teacher(), images), strict=True):
         np.testing.assert_allclose(target, np.repeat(values[1:2], 4, axis=0), atol=1e-6)
 
 
@@ -162,4 +164,4 @@ def test_a_teacher_whose_last_module_is_not_a_layer_with_weights_keeps_its_outpu
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES), nn.LogSoftmax(1))
     metadata = TopLayer(temperature=1.0).collect(teacher, [toy_images()], INPUTS)
     assert metadata.layer_names == ["output"]
-    assert (metadata.statistics[0].mean < 0).all()
+    assert (metadata.statistics[0].summary.mean < 0).all()

@@ -9,15 +9,19 @@ from torch import nn
 
 from dfkd_exp.config import kinds
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata import Composed, SpectralLayerPairs
-from dfkd_exp.models.recording import weights_digest
-from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+from dfkd_exp.evaluation.attacks import attack, metadata_scores
+from dfkd_exp.metadata import BatchNormStatistics, Composed, SpectralLayerPairs
+from dfkd_exp.metadata.card import what_it_holds, what_it_may_reveal
+from dfkd_exp.models.recording import frozen, weights_digest
+from dfkd_exp.reconstruction.loop import reconstruct
+from tests.toy import CLASSES, INPUTS, normalised_teacher, toy_images, toy_teacher
 
 OPTIONS = {
     "covariance": ("full", "low_rank", "diagonal", "top_only"),
     "storage": ("fp16", "bf16", "int8"),
     "signal": ("after_relu",),
     "graph": ("coactivation",),
+    "scope": ("all",),
 }
 FEW = {"rank": 4, "records_per_class": 7}
 SCHEMAS = kinds("metadata")
@@ -28,13 +32,16 @@ for name, schema in SCHEMAS.items():
         f"{name}-{value}": schema(**few, **{option: value})
         for option, values in OPTIONS.items()
         for value in values
-        if option in schema.__dataclass_fields__ and not (schema is Composed and option == "graph")
+        if option in schema.__dataclass_fields__
+        and not (schema is Composed and option == "graph")
+        and not (schema is BatchNormStatistics and option != "storage")
     }
 KINDS |= {
     "pairs-gaussian": Composed(basis="layer_pairs", covariance="diagonal"),
     "chain-gaussian": Composed(basis="all_layers", covariance="low_rank", rank=4),
     "units-records": Composed(summary="records", fraction=0.5, records_per_class=7),
     "leading": SpectralLayerPairs(graph_rank=5, fraction=0.5),
+    "channels-composed": Composed(basis="channels", covariance="full"),
 }
 
 
@@ -43,9 +50,19 @@ def every_kind(request):
     return KINDS[request.param]
 
 
+@pytest.fixture(params=[name for name, kind in KINDS.items() if kind.needs_images], name="collected_kind")
+def every_kind_that_is_collected(request):
+    return KINDS[request.param]
+
+
+def teacher_for(kind, seed=0):
+    """The toy, or where a kind asks for BatchNorm the toy with two of them."""
+    return toy_teacher(seed) if kind.needs_images else normalised_teacher(seed)
+
+
 def collect(kind, *parts, teacher=None):
     """Metadata from batches, in one pass."""
-    return kind.collect(teacher or toy_teacher(), parts or [toy_images()], INPUTS)
+    return kind.collect(teacher or teacher_for(kind), parts or [toy_images()], INPUTS)
 
 
 def written(metadata, path):
@@ -78,7 +95,7 @@ def test_batches_of_any_size_give_what_one_batch_gives(kind, tmp_path):
 
 def test_two_halves_merged_are_the_whole(kind, tmp_path):
     images, labels = toy_images()
-    teacher = toy_teacher()
+    teacher = teacher_for(kind)
     halves = [kind.collector(teacher, INPUTS) for _ in range(2)]
     # The first half has no image of the last class, which must not disturb the sums.
     first = (torch.arange(len(labels)) < 50) & (labels != CLASSES - 1)
@@ -90,7 +107,7 @@ def test_two_halves_merged_are_the_whole(kind, tmp_path):
 
 def test_collections_of_two_teachers_do_not_merge(kind):
     with pytest.raises(DfkdError, match="one teacher"):
-        kind.collector(toy_teacher(0), INPUTS).merge(kind.collector(toy_teacher(1), INPUTS))
+        kind.collector(teacher_for(kind, 0), INPUTS).merge(kind.collector(teacher_for(kind, 1), INPUTS))
 
 
 def test_it_reads_back_as_it_was_written(kind, tmp_path):
@@ -99,10 +116,11 @@ def test_it_reads_back_as_it_was_written(kind, tmp_path):
     again = type(metadata).load(tmp_path / "one")
     again.save(tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert again.counts == metadata.counts == [40] * CLASSES
+    assert again.counts == metadata.counts == ([40] * CLASSES if kind.needs_images else None)
+    assert again.num_classes == CLASSES
     assert again.kind["name"] == type(kind).__name__
     assert (again.inputs, again.layers) == (INPUTS, metadata.layers)
-    again.check_teacher(toy_teacher())
+    again.check_teacher(teacher_for(kind))
 
 
 def test_it_says_its_exact_size(kind, tmp_path):
@@ -112,21 +130,75 @@ def test_it_says_its_exact_size(kind, tmp_path):
     assert (tmp_path / "file").stat().st_size == 8 + header + metadata.num_bytes
 
 
-def test_targets_depend_on_class_and_generator_alone(kind):
-    metadata = collect(kind).in_units(toy_teacher())
+def test_draws_depend_on_class_and_generator_alone(kind):
+    metadata = collect(kind).resolved(teacher_for(kind))
 
-    def draw(label, seed):
-        return metadata.targets(label, 5, torch.Generator().manual_seed(seed))
+    def draw(statistic, label, seed):
+        return statistic.sample(torch.tensor([label] * 5), torch.Generator().manual_seed(seed))
 
-    first, again, other_seed, other_class = draw(0, 1), draw(0, 1), draw(0, 2), draw(1, 1)
-    assert [len(target) for target in first] == [5] * len(first)
-    for one, two, three, four in zip(first, again, other_seed, other_class, strict=True):
-        assert torch.equal(one, two)
-        assert not torch.allclose(one, three)
-        assert not torch.allclose(one, four)
+    for statistic in metadata.statistics:
+        assert [tuple(d.shape) for d in draw(statistic, 0, 1)] == [(5, layer.num_units) for layer in statistic.recorded]
+        first, again, other_seed, other_class = (
+            torch.cat(draw(statistic, *args), 1) for args in ((0, 1), (0, 1), (0, 2), (1, 1))
+        )
+        assert torch.equal(first, again)
+        assert not torch.allclose(first, other_seed)
+        assert torch.equal(first, other_class) == (statistic.scope == "all")
 
 
-def test_a_class_without_images_is_refused(kind):
+def test_a_group_of_several_classes_has_the_moments_of_their_mixture(kind):
+    """Those of as many draws of each; of one class alone, the class's own."""
+    metadata = collect(kind).resolved(teacher_for(kind))
+    labels = torch.arange(6_000) % CLASSES
+    for statistic in metadata.statistics:
+        draws = statistic.sample(labels, torch.Generator().manual_seed(0))
+        for layer, own, (mean, std) in zip(statistic.recorded, draws, statistic.moments(labels), strict=True):
+            values = layer.by_channel(own.view(-1, *layer.shape)).flatten(0, 1) if statistic.per_channel else own
+            scale = values.std(0).max().clamp_min(1e-6)  # of a layer whose coefficients were not kept it is zero
+            torch.testing.assert_close(values.mean(0) / scale, mean / scale, atol=0.1, rtol=0.02)
+            torch.testing.assert_close(values.std(0) / scale, std / scale, atol=0.15, rtol=0.08)
+
+
+@pytest.mark.parametrize("match", ["moments", "sample"])
+def test_images_can_be_made_to_match_it(kind, match):
+    teacher = teacher_for(kind, seed=4)
+    if kind.dropout_masks and match == "sample":
+        return  # the toy has no dropout: tests/reconstruction/test_masks.py
+    images = reconstruct(teacher, collect(kind, teacher=teacher), 8, match, steps=20, group_size=8)
+    assert images.losses[-1].mean() < images.losses[0].mean()
+    assert images.inputs.isfinite().all()
+
+
+def test_an_image_that_it_is_of_fits_better_than_noise(kind):
+    """The attack's scores, whatever the kind."""
+    teacher = frozen(teacher_for(kind))
+    metadata, (images, labels) = collect(kind, teacher=teacher).resolved(teacher), toy_images()
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)) * 3 - 1
+    inside, outside = (metadata_scores(metadata, teacher, shown, labels) for shown in (images, noise))
+    assert inside.isfinite().all()
+    assert attack(inside, outside).auc > 0.9
+
+
+def test_two_processes_collect_what_one_does(kind, tmp_path):
+    """Through the state that one sends to the other."""
+    (images, labels), teacher = toy_images(), teacher_for(kind)
+    first, second = (kind.collector(teacher, INPUTS) for _ in range(2))
+    first.update(images[:50], labels[:50])
+    second.update(images[50:], labels[50:])
+    first.merge_state({name: tensor.clone() for name, tensor in second.state().items()})
+    assert_same(written(first.finish(), tmp_path / "merged"), written(collect(kind), tmp_path / "whole"))
+
+
+def test_its_card_says_what_it_holds(kind):
+    metadata = collect(kind)
+    table = what_it_holds(metadata)
+    assert table.count("\n| `") == len(metadata.statistics)
+    assert f"{metadata.bytes_of(metadata.statistics[-1]):,}" in table
+    assert "weights of the network" in what_it_may_reveal(metadata)
+
+
+def test_a_class_without_images_is_refused(collected_kind):
+    kind = collected_kind
     images, labels = toy_images()
     with pytest.raises(DfkdError, match="class 1 has no images"):
         collect(kind, (images[labels != 1], labels[labels != 1]))
@@ -137,10 +209,11 @@ def test_a_label_that_is_no_class_of_the_teacher_is_refused(kind, label):
     images, labels = toy_images()
     labels[3] = label
     with pytest.raises(DfkdError, match=f"labels must be 0 to 2.*got {label}"):
-        collect(kind, (images, labels))
+        kind.collector(teacher_for(kind), INPUTS).update(images, labels)
 
 
-def test_statistics_that_are_not_numbers_are_refused(kind):
+def test_statistics_that_are_not_numbers_are_refused(collected_kind):
+    kind = collected_kind
     images, labels = toy_images()
     images[5] = float("nan")
     with pytest.raises(DfkdError, match="NaN or infinite"):
@@ -148,7 +221,7 @@ def test_statistics_that_are_not_numbers_are_refused(kind):
 
 
 def test_it_belongs_to_one_teacher(kind):
-    metadata, other = collect(kind), toy_teacher()
+    metadata, other = collect(kind), teacher_for(kind)
     with torch.no_grad():
         other[-1].bias[0] += 1e-6
     with pytest.raises(DfkdError, match="belongs to another teacher"):
@@ -164,14 +237,15 @@ def test_a_truncated_file_is_refused(kind, tmp_path):
 
 
 def test_the_teacher_is_left_as_it_was(kind):
-    teacher = toy_teacher()
+    teacher = teacher_for(kind)
     before = weights_digest(teacher)
     collect(kind, teacher=teacher)
     assert weights_digest(teacher) == before
     assert sum(len(module._forward_hooks) for module in teacher.modules()) == 0
 
 
-def test_dropout_is_off_while_it_is_collected(kind, tmp_path):
+def test_dropout_is_off_while_it_is_collected(collected_kind, tmp_path):
+    kind = collected_kind
     layers = [nn.Linear(36, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, CLASSES)]
     teacher = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), *layers).train()
     first, second = (written(collect(kind, teacher=teacher), tmp_path / str(i)) for i in range(2))

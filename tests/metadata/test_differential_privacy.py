@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.metadata import AllLayers, Composed, Spatial, TopLayer
+from dfkd_exp.metadata import AllLayers, Channels, Composed, Spatial, TopLayer
 from dfkd_exp.metadata.differential_privacy import PrivateSums, gaussian_sigma, secret_generator
+from dfkd_exp.metadata.gaussian import DifferentialPrivacy
 from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.metadata.settings import DifferentialPrivacy
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 BUDGETS = [(0.1, 1e-5), (1.0, 1e-5), (2.0, 1e-6), (8.0, 1e-5), (20.0, 1e-9), (1.0, 0.3), (60.0, 1e-5)]
@@ -39,7 +39,7 @@ def test_replacing_one_image_moves_the_sums_by_their_sensitivity_at_most(full):
         for two in worst:
             sums = [PrivateSums(5, 2.0, full) for _ in range(2)]
             for total, image in zip(sums, (one, two), strict=True):
-                total.update(image[None])
+                total.update(image[None, None])
             moved = [(sums[0]._first - sums[1]._first).norm(), (sums[0]._second - sums[1]._second).norm()]
             if full:  # what is released is the lower triangle
                 moved[1] = (sums[0]._second - sums[1]._second).tril().norm()
@@ -54,9 +54,9 @@ def test_without_noise_and_clipping_they_are_the_moments_of_the_class():
     values = torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
     for full in (False, True):
         sums = PrivateSums(6, 30.0, full)
-        sums.update(values[:200])
+        sums.update(values[:200, None])
         later = PrivateSums(6, 30.0, full)
-        later.update(values[200:])
+        later.update(values[200:, None])
         sums.merge(sums.with_state(later.state()))
         mean, spread = sums.released(0.0, torch.Generator())
         torch.testing.assert_close(mean, values.double().mean(0))
@@ -75,12 +75,12 @@ def test_the_noise_has_the_deviation_that_is_said(full):
 
 def test_noise_never_makes_a_variance_negative_or_a_covariance_indefinite():
     sums = PrivateSums(6, 1.0, True)
-    sums.update(torch.randn(4, 6))
+    sums.update(torch.randn(4, 1, 6))
     _, covariance = sums.released(50.0, torch.Generator().manual_seed(0))
     torch.testing.assert_close(covariance, covariance.T)
     assert torch.linalg.eigvalsh(covariance).min() > 0
     diagonal = PrivateSums(6, 1.0, False)
-    diagonal.update(torch.randn(4, 6))
+    diagonal.update(torch.randn(4, 1, 6))
     assert (diagonal.released(50.0, torch.Generator().manual_seed(0))[1] > 0).all()
 
 
@@ -94,15 +94,15 @@ def test_with_a_large_budget_it_is_nearly_what_it_would_be_without(tmp_path):
     plain = AllLayers(covariance="top_only").collect(teacher, batches, INPUTS)
     kept = private(1e6).collect(teacher, batches, INPUTS)
     for one, two in zip(plain.statistics, kept.statistics, strict=True):
-        assert type(one) is type(two)
-        torch.testing.assert_close(one.mean, two.mean, atol=0.05, rtol=0.05)
-        torch.testing.assert_close(one.std(), two.std(), atol=0.1, rtol=0.1)
+        assert type(one.summary) is type(two.summary)
+        torch.testing.assert_close(one.summary.mean, two.summary.mean, atol=0.05, rtol=0.05)
+        torch.testing.assert_close(one.summary.std(), two.summary.std(), atol=0.1, rtol=0.1)
 
 
 def test_the_file_says_what_is_claimed_and_noise_is_never_the_same_twice(tmp_path):
     teacher, batches = toy_teacher(), [toy_images(300)]
     one, two = (private(2.0).collect(teacher, batches, INPUTS) for _ in range(2))
-    assert not torch.equal(one.statistics[0].mean, two.statistics[0].mean)
+    assert not torch.equal(one.statistics[0].summary.mean, two.statistics[0].summary.mean)
     one.save(tmp_path / "m.safetensors")
     claim = Metadata.load(tmp_path / "m.safetensors").kind["dp"]
     assert claim["epsilon"] == 2.0
@@ -120,7 +120,7 @@ def test_collected_in_halves_it_is_one_release():
     halves[0].merge_state(halves[1].state())
     whole = private(1e9).collect(teacher, [(images, labels)], INPUTS)
     for one, two in zip(halves[0].finish().statistics, whole.statistics, strict=True):
-        torch.testing.assert_close(one.mean, two.mean, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(one.summary.mean, two.summary.mean, atol=1e-3, rtol=1e-3)
     assert sum(halves[0].finish().counts) == 3 * 400
     assert len(halves[0].finish().counts) == CLASSES
 
@@ -135,6 +135,7 @@ def test_collected_in_halves_it_is_one_release():
             lambda: AllLayers(covariance="full", dp=DifferentialPrivacy(epsilon=1.0)),
             r"metadata\.covariance must be top_only",
         ),
+        (lambda: Channels(scope="all", dp=DifferentialPrivacy(epsilon=1.0)), "metadata.scope=class"),
         (lambda: Spatial(covariance="diagonal", dp=DifferentialPrivacy(epsilon=1.0)), "Gaussians of units"),
         (
             lambda: Composed(covariance="diagonal", summary="records", dp=DifferentialPrivacy(epsilon=1.0)),
@@ -155,12 +156,49 @@ def test_the_range_of_the_images_must_be_given_and_is_not_looked_up_in_them():
 def test_the_top_layer_needs_no_other_covariance():
     kind = TopLayer(dp=DifferentialPrivacy(epsilon=1.0))
     metadata = kind.collect(toy_teacher(), [toy_images(300)], INPUTS)
-    assert metadata.statistics[0].form == "full"
+    assert metadata.statistics[0].summary.form == "full"
 
 
-def test_a_key_without_privacy_is_what_it_was():
-    assert "dp" not in AllLayers().identity()
+def test_the_budget_is_part_of_the_key():
     assert AllLayers(covariance="diagonal", dp=DifferentialPrivacy(epsilon=1.0)).identity()["dp"]["epsilon"] == 1.0
+
+
+@pytest.mark.parametrize("locations", [1, 7])
+def test_replacing_one_image_moves_sums_per_channel_by_their_sensitivity_at_most(locations):
+    """Of an image the means over its locations enter, of activations and of squares: the worst of images moves them no further."""
+    generator, farthest = torch.Generator().manual_seed(0), [0.0, 0.0]
+    spike, other = torch.zeros(2, locations, 5).unbind(0)
+    spike[:, 0], other[:, 1] = 1e6, 1e6
+    lonely = torch.zeros(locations, 5)
+    lonely[0, 0] = 1e9
+    worst = [
+        spike,
+        -spike,
+        other,
+        lonely,
+        torch.zeros_like(spike),
+        *torch.randn(12, locations, 5, generator=generator) * 30,
+    ]
+    for one in worst:
+        for two in worst:
+            sums = [PrivateSums(5, 2.0, full=False) for _ in range(2)]
+            for total, image in zip(sums, (one, two), strict=True):
+                total.update(image[None])
+            moved = [(sums[0]._first - sums[1]._first).norm(), (sums[0]._second - sums[1]._second).norm()]
+            for index, (distance, allowed) in enumerate(zip(moved, sums[0].sensitivities, strict=True)):
+                assert distance <= allowed * (1 + 1e-12)
+                farthest[index] = max(farthest[index], float(distance) / allowed)
+    assert farthest == [pytest.approx(1), pytest.approx(1)]
+
+
+def test_private_channels_with_a_large_budget_are_nearly_what_they_would_be_without():
+    teacher, batches = toy_teacher(), [toy_images(2000)]
+    plain = Channels().collect(teacher, batches, INPUTS)
+    kept = Channels(dp=DifferentialPrivacy(epsilon=1e6, clip=3.0)).collect(teacher, batches, INPUTS)
+    for one, two in zip(plain.statistics, kept.statistics, strict=True):
+        assert (one.basis, one.summary.form) == (two.basis, two.summary.form)
+        torch.testing.assert_close(one.summary.mean, two.summary.mean, atol=0.05, rtol=0.05)
+        torch.testing.assert_close(one.summary.std(), two.summary.std(), atol=0.1, rtol=0.1)
 
 
 def test_the_generator_of_the_noise_is_another_one_each_time():

@@ -52,7 +52,7 @@ def matrix(summary, label):
     return np.kron(covariances(3)[label].numpy(), locations.numpy())
 
 
-@pytest.mark.parametrize("summary", [full(), low_rank(), separable(), signals()], ids=lambda s: s.form)
+@pytest.mark.parametrize("summary", [full(), low_rank(), separable(), signals()], ids=lambda s: type(s).__name__)
 def test_along_them_the_classs_covariance_is_the_identity_and_no_others_vary_more(summary):
     found = whitening(summary, ALL, 6)
     assert found.shape == (CLASSES, 6, UNITS)

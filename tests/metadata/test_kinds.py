@@ -19,7 +19,8 @@ from dfkd_exp.metadata import (
     TopLayer,
 )
 from dfkd_exp.metadata.covariance import unpack_symmetric
-from dfkd_exp.metadata.records import Signals, image_hash
+from dfkd_exp.metadata.records import Signals
+from dfkd_exp.metadata.reservoir import image_hash
 from dfkd_exp.metadata.storage import decode, encode, rounded
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
@@ -90,7 +91,7 @@ def test_a_record_on_the_graph_of_all_layers_is_that_of_the_dense_spectrum(fract
     teacher, (images, labels) = Pyramid(), toy_images()
     kind = SpectralAllLayers(fraction=fraction, records_per_class=6)
     metadata = kind.collect(teacher, [(images, labels)], INPUTS)
-    [block] = metadata.in_units(teacher).blocks
+    [statistic] = metadata.resolved(teacher).statistics
     blocks = [teacher[index].weight.detach().double().numpy() for index in (3, 5)]
     frequencies, vectors = spectrum(blocks)
     assert np.abs(frequencies).min() > 1e-3
@@ -98,7 +99,9 @@ def test_a_record_on_the_graph_of_all_layers_is_that_of_the_dense_spectrum(fract
     everything = np.concatenate(pyramid_signals(teacher, images), 1)
     kept = max(1, round(fraction * 16))
     for label in range(CLASSES):
-        for found, image in zip(block.summary.signals[label], recorded_images(images, labels, label, 6), strict=True):
+        for found, image in zip(
+            statistic.distribution.signals[label], recorded_images(images, labels, label, 6), strict=True
+        ):
             coefficients = vectors.T @ everything[image]
             smallest = np.sort(np.abs(coefficients))[-kept]
             expected = vectors @ np.where(np.abs(coefficients) >= smallest, coefficients, 0)
@@ -117,17 +120,17 @@ def test_records_are_the_signals_within_the_spectrum(kind, graph, signal):
     layers = signals_of(teacher, images, signal == "after_relu")
     blocks = weights_between(teacher) if graph == "weights" else coactivations(layers, labels)
     chains = CHAIN if kind is SpectralAllLayers else PAIRS
-    assert [block.layers for block in metadata.blocks] == chains
-    in_units = metadata.in_units(teacher)
-    for chain, block, resolved in zip(chains, metadata.blocks, in_units.blocks, strict=True):
+    assert [statistic.layers for statistic in metadata.statistics] == chains
+    ready = metadata.resolved(teacher)
+    for chain, statistic, resolved in zip(chains, metadata.statistics, ready.statistics, strict=True):
         frequencies, vectors = spectrum(blocks[chain[0] : chain[-1]])
         joined = vectors[:, np.abs(frequencies) > 1e-9]  # those of zero are determined up to a rotation only
         pairs = joined.shape[1] // 2
         for label in range(CLASSES):
             chosen = recorded_images(images, labels, label, 4)
             signals = np.concatenate([layers[index][chosen] for index in chain], 1)
-            np.testing.assert_allclose(resolved.summary.signals[label], signals, atol=1e-5)
-            ours = block.summary.dense()[label].double().numpy()
+            np.testing.assert_allclose(resolved.distribution.signals[label], signals, atol=1e-5)
+            ours = statistic.summary.dense()[label].double().numpy()
             ours = np.concatenate([ours[:, -pairs:][:, ::-1], ours[:, :pairs]], 1)
             # Ours: the positive ones descending, then the negative ones ascending in size; theirs ascending.
             theirs = np.abs(signals @ joined)
@@ -138,25 +141,25 @@ def test_records_are_the_signals_within_the_spectrum(kind, graph, signal):
 def test_a_graphs_rank_keeps_the_leading_frequencies_alone():
     teacher, (images, labels) = toy_teacher(), toy_images()
     kind = SpectralAllLayers(fraction=1.0, records_per_class=4, graph_rank=3)
-    [block] = kind.collect(teacher, [(images, labels)], INPUTS).in_units(teacher).blocks
+    [statistic] = kind.collect(teacher, [(images, labels)], INPUTS).resolved(teacher).statistics
     frequencies, vectors = spectrum(weights_between(teacher))
     leading = vectors[:, np.argsort(-np.abs(frequencies))[:6]]
     everything = np.concatenate(signals_of(teacher, images), 1)
     for label in range(CLASSES):
         signals = everything[recorded_images(images, labels, label, 4)]
-        np.testing.assert_allclose(block.summary.signals[label], signals @ leading @ leading.T, atol=1e-5)
+        np.testing.assert_allclose(statistic.distribution.signals[label], signals @ leading @ leading.T, atol=1e-5)
 
 
 def test_records_of_units_are_the_largest_activations():
     teacher, (images, labels) = toy_teacher(), toy_images()
     kind = Composed(summary="records", fraction=0.2, records_per_class=4)
-    [block] = kind.collect(teacher, [(images, labels)], INPUTS).blocks
+    [statistic] = kind.collect(teacher, [(images, labels)], INPUTS).statistics
     everything = np.concatenate(signals_of(teacher, images), 1)
     for label in range(CLASSES):
         signals = everything[recorded_images(images, labels, label, 4)]
         smallest = np.sort(np.abs(signals), 1)[:, -15:-14]
-        np.testing.assert_allclose(block.summary.dense()[label], signals * (np.abs(signals) >= smallest), atol=1e-6)
-        assert ((block.summary.dense()[label] != 0).sum(1) == 15).all()
+        np.testing.assert_allclose(statistic.summary.dense()[label], signals * (np.abs(signals) >= smallest), atol=1e-6)
+        assert ((statistic.summary.dense()[label] != 0).sum(1) == 15).all()
 
 
 def test_which_images_are_recorded_depends_on_nothing_but_the_images(tmp_path):
@@ -183,7 +186,7 @@ def test_records_are_as_many_as_the_smallest_class_has():
     kept = torch.tensor([True] * 6 + [False] * (len(labels) - 6)) | (labels != 1)
     metadata = SpectralAllLayers(records_per_class=30).collect(toy_teacher(), [(images[kept], labels[kept])], INPUTS)
     assert metadata.counts == [40, 2, 40]
-    assert metadata.blocks[0].summary.values.shape[1] == 2
+    assert metadata.statistics[0].summary.values.shape[1] == 2
 
 
 def test_records_are_drawn_all_before_one_comes_again():
@@ -196,13 +199,18 @@ def test_records_are_drawn_all_before_one_comes_again():
 def test_gaussians_after_a_relu_are_of_rectified_values_but_for_the_logits():
     teacher, (images, labels) = toy_teacher(), toy_images()
     metadata = AllLayers(covariance="full", signal="after_relu").collect(teacher, [(images, labels)], INPUTS)
-    for statistics, values in zip(metadata.statistics, signals_of(teacher, images, after_relu=True), strict=True):
+    for statistic, values in zip(metadata.statistics, signals_of(teacher, images, after_relu=True), strict=True):
+        statistics = statistic.summary
         for label in range(CLASSES):
             own = values[labels == label]
             np.testing.assert_allclose(statistics.mean[label], own.mean(0), atol=1e-6)
             np.testing.assert_allclose(statistics.matrix(label), np.cov(own, rowvar=False), atol=1e-6)
     recorded = [-torch.ones(2, units) for units in UNITS]
-    assert [values.unique().item() for values in metadata.activations(recorded)] == [0, 0, -1 / TEMPERATURE]
+    assert [values.unique().item() for values in metadata.resolved(teacher).activations(recorded)] == [
+        0,
+        0,
+        -1 / TEMPERATURE,
+    ]
 
 
 @pytest.mark.parametrize("basis", ["layer_pairs", "all_layers"])
@@ -215,18 +223,18 @@ def test_a_gaussian_of_coefficients_is_one_of_units(basis, covariance):
     kind = Composed(basis=basis, covariance=covariance, rank=20)
     metadata = kind.collect(teacher, [(images, labels)], INPUTS)
     layers = pyramid_signals(teacher, images)
-    bases = graph_bases(metadata.graph, teacher, metadata.layers, INPUTS, [block.layers for block in metadata.blocks])
-    for block in metadata.in_units(teacher).blocks:
-        transform = bases[block.layers].matrix().numpy()
-        signals = np.concatenate([layers[index] for index in block.layers], 1)
+    bases = graph_bases(metadata.graph, teacher, metadata.layers, INPUTS, [s.layers for s in metadata.statistics])
+    for statistic in metadata.resolved(teacher).statistics:
+        transform, found = bases[statistic.layers].matrix().numpy(), statistic.distribution
+        signals = np.concatenate([layers[index] for index in statistic.layers], 1)
         for label in range(CLASSES):
             own = signals[labels == label]
             exact = np.cov(own @ transform.T, rowvar=False)
             exact = np.diag(np.diag(exact)) if covariance == "diagonal" else exact
             expected = transform.T @ exact @ transform
-            np.testing.assert_allclose(block.summary.mean[label], own.mean(0), atol=1e-5)
-            np.testing.assert_allclose(block.summary.std()[label], np.sqrt(np.diag(expected)), rtol=1e-3, atol=1e-5)
-            drawn = block.summary.sample(label, 20_000, torch.Generator().manual_seed(0)).double().numpy()
+            np.testing.assert_allclose(found.mean[label], own.mean(0), atol=1e-5)
+            np.testing.assert_allclose(found.std()[label], np.sqrt(np.diag(expected)), rtol=1e-3, atol=1e-5)
+            drawn = found.sample(label, 20_000, torch.Generator().manual_seed(0)).double().numpy()
             np.testing.assert_allclose(drawn.mean(0), own.mean(0), atol=0.01)
             np.testing.assert_allclose(np.cov(drawn, rowvar=False), expected, atol=0.05 * np.abs(expected).max())
 
@@ -244,8 +252,8 @@ def numpy_separable(values, channels):
 def test_spatial_keeps_the_covariances_of_channels_and_of_locations(rank):
     teacher, (images, labels) = toy_teacher(), toy_images()
     metadata = Spatial(rank=rank).collect(teacher, [(images, labels)], INPUTS)
-    maps = metadata.statistics[0]
-    assert [statistics.form for statistics in metadata.statistics] == ["separable", "full", "full"]
+    maps = metadata.statistics[0].summary
+    assert [statistic.summary.form for statistic in metadata.statistics] == ["separable", "full", "full"]
     [values, *_] = signals_of(teacher, images)
     for label in range(CLASSES):
         own = values[labels == label]
@@ -264,7 +272,7 @@ def test_spatial_keeps_the_covariances_of_channels_and_of_locations(rank):
 def test_draws_of_spatial_are_matrix_normal():
     teacher = toy_teacher()
     metadata = Spatial(rank=4).collect(teacher, [toy_images()], INPUTS)
-    maps = metadata.statistics[0]
+    maps = metadata.statistics[0].summary
     drawn = maps.sample(1, 40_000, torch.Generator().manual_seed(0)).double().numpy()
     factor = maps.factor[1].double().numpy()
     locations = factor @ factor.T + np.diag(maps.variance[1].double().numpy())
@@ -286,7 +294,7 @@ def test_spatial_is_all_layers_without_maps():
 
 
 def test_spatial_stores_no_more_columns_than_locations():
-    maps = Spatial(rank=32).collect(toy_teacher(), [toy_images()], INPUTS).statistics[0]
+    maps = Spatial(rank=32).collect(toy_teacher(), [toy_images()], INPUTS).statistics[0].summary
     assert maps.factor.shape == (CLASSES, 16, 16)
 
 
@@ -326,35 +334,35 @@ def test_bytes_are_what_a_hand_counts(name, storage, each, scale):
 def test_indices_take_four_bytes_where_two_do_not_suffice():
     teacher = nn.Sequential(nn.Conv2d(1, 4096, 3), nn.Flatten(), nn.Linear(65536, CLASSES)).eval()
     metadata = Composed(summary="records", fraction=1e-3, records_per_class=1).collect(teacher, [toy_images(2)], INPUTS)
-    assert metadata.blocks[0].summary.num_coefficients == 65_539
+    assert metadata.statistics[0].summary.num_coefficients == 65_539
     assert metadata.num_bytes == 3 * 66 * (4 + 4)
 
 
 @pytest.mark.parametrize(("storage", "bound"), [("fp16", 2**-11), ("bf16", 2**-8)])
 def test_rounding_is_to_the_nearest(storage, bound):
     values = torch.randn(3, 5, 400, generator=torch.Generator().manual_seed(0))
-    error = (rounded("blocks.0.mean", values, storage) - values).abs()
+    error = (rounded("statistics.0.mean", values, storage) - values).abs()
     assert (error <= bound * values.abs()).all()
     assert error.any()
-    assert torch.equal(rounded("blocks.0.mean", values, "fp32"), values)
+    assert torch.equal(rounded("statistics.0.mean", values, "fp32"), values)
 
 
 def test_whole_numbers_are_off_by_half_a_step_of_their_row():
     values = torch.randn(3, 5, 400, generator=torch.Generator().manual_seed(0)) * torch.logspace(-6, 6, 5)[:, None]
     values[0, 0] = 0
-    stored = encode("blocks.0.mean", values, "int8")
-    scale = stored["blocks.0.mean.scale"]
+    stored = encode("statistics.0.mean", values, "int8")
+    scale = stored["statistics.0.mean.scale"]
     largest = values.abs().amax(-1, keepdim=True)
     assert ((largest / 127 <= scale * (1 + 1e-6)) & (scale <= largest / 127 * (1 + 2**-11))).all()
-    assert ((decode("blocks.0.mean", stored) - values).abs() <= scale * 0.500001).all()
+    assert ((decode("statistics.0.mean", stored) - values).abs() <= scale * 0.500001).all()
     assert (torch.frexp(scale).mantissa * 4096 % 1 == 0).all(), "12 significant bits"
 
 
 def test_whole_numbers_of_a_variance_are_those_of_its_root():
     values = torch.rand(3, 400, generator=torch.Generator().manual_seed(0))
-    again = rounded("blocks.0.variance", values, "int8")
+    again = rounded("statistics.0.variance", values, "int8")
     assert ((again.sqrt() - values.sqrt()).abs() <= values.amax(-1, keepdim=True).sqrt() / 127 * 0.501).all()
-    covariances = rounded("blocks.0.covariance", -values, "int8")  # has negative entries, and no root
+    covariances = rounded("statistics.0.covariance", -values, "int8")  # has negative entries, and no root
     assert ((covariances + values).abs() <= values.amax(-1, keepdim=True) / 127 * 0.501).all()
 
 

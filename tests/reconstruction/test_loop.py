@@ -9,22 +9,31 @@ from torch import nn
 
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata import AllLayers
+from dfkd_exp.metadata import AllLayers, Channels
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine.settings import PLAIN
-from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, group_label, reconstruct, reconstruct_groups
-from dfkd_exp.reconstruction.losses import total_variation
+from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam, Lbfgs, Sgd
-from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.terms.l2 import L2
+from dfkd_exp.reconstruction.terms.term import Candidates
+from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
+from tests.toy import CLASSES, INPUTS, problem, toy_images, toy_teacher
 
-FIRST_STEP_ONLY = {"steps": 1, "clamp": False, "optimizer": Adam(lr=1e-9)}
+
+def total_variation(images):
+    return TotalVariation()(Candidates(images, torch.empty(0), torch.empty(0)))
 
 
-def make(teacher, metadata, groups, match=Moments, seed=0, optimizer=None, **settings):
+FIRST_STEP_ONLY = {"steps": 1, "optimizer": Adam(lr=1e-9)}
+
+
+def make(teacher, metadata, groups, match=Moments, seed=0, optimizer=None, made_of=None, terms=(), **settings):
     chosen = match(**{"images_per_class": 8, "group_size": 4, "steps": 10} | settings)
-    return reconstruct_groups(Objective(teacher, metadata, chosen, PLAIN), groups, optimizer or Adam(), seed)
+    asked = problem(teacher, metadata, chosen, made_of or Pixels(), terms)
+    return reconstruct_groups(Objective(asked, PLAIN), groups, optimizer or Adam(), seed)
 
 
 @pytest.mark.parametrize("match", [Moments, Sample])
@@ -62,7 +71,15 @@ def test_every_class_gets_its_images_in_turn(teacher, metadata):
     assert images.inputs.shape == (18, 1, 6, 6)
     assert images.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [0] * 3 + [1] * 3 + [2] * 3
     assert len(images) == 18
-    assert [group_label(group, 3) for group in range(5)] == [0, 1, 2, 0, 1]
+    resolved = metadata.resolved(teacher)
+    assert [resolved.group_labels(group, 2).tolist() for group in range(4)] == [[0, 0], [1, 1], [2, 2], [0, 0]]
+
+
+def test_a_group_that_is_to_match_statistics_of_all_classes_is_of_all_classes(teacher):
+    metadata = Channels(scope="all").collect(teacher, [toy_images()], INPUTS)
+    images = reconstruct(teacher, metadata, per_class=10, group_size=5, steps=1)
+    assert images.labels.tolist() == [index % CLASSES for index in range(30)]
+    assert images.labels.bincount().tolist() == [10, 10, 10]
 
 
 def test_batches_hold_every_group_once_and_no_more_images_than_allowed():
@@ -74,7 +91,9 @@ def test_batches_hold_every_group_once_and_no_more_images_than_allowed():
 
 @pytest.mark.parametrize(("mean", "std"), [(0.15, 0.1), (0.44, 0.29)])
 def test_pixels_start_as_gaussian_noise(teacher, metadata, mean, std):
-    start = reconstruct(teacher, metadata, 200, init_mean=mean, init_std=std, **FIRST_STEP_ONLY).inputs
+    start = reconstruct(
+        teacher, metadata, 200, parametrisation=Pixels(init_mean=mean, init_std=std, clamp=False), **FIRST_STEP_ONLY
+    ).inputs
     assert start.mean().item() == pytest.approx(mean, abs=5 * std / start.numel() ** 0.5)
     assert start.std().item() == pytest.approx(std, rel=5 / start.numel() ** 0.5)
     standard = (start - mean) / std
@@ -85,7 +104,7 @@ def test_pixels_start_as_gaussian_noise(teacher, metadata, mean, std):
 def test_the_start_is_one_of_pixels_whatever_the_network_is_fed(teacher):
     wide = InputSpec(INPUTS.shape, (-1.0,), (3.0,))
     metadata = AllLayers().collect(teacher, [(toy_images()[0] * 4 - 1, toy_images()[1])], wide)
-    start = reconstruct(teacher, metadata, 200, **FIRST_STEP_ONLY).inputs
+    start = reconstruct(teacher, metadata, 200, parametrisation=Pixels(clamp=False), **FIRST_STEP_ONLY).inputs
     assert start.mean().item() == pytest.approx(-1 + 4 * 0.15, abs=0.01)
     assert start.std().item() == pytest.approx(4 * 0.1, abs=0.01)
     fitted = reconstruct(teacher, metadata, 4, steps=20, optimizer=Adam(lr=0.5)).inputs
@@ -94,8 +113,8 @@ def test_the_start_is_one_of_pixels_whatever_the_network_is_fed(teacher):
 
 def test_clamping_keeps_pixels_in_range(teacher, metadata):
     eager = {"steps": 10, "optimizer": Adam(lr=0.5)}
-    free = reconstruct(teacher, metadata, 4, clamp=False, **eager).inputs
-    kept = reconstruct(teacher, metadata, 4, clamp=True, **eager).inputs
+    free = reconstruct(teacher, metadata, 4, parametrisation=Pixels(clamp=False), **eager).inputs
+    kept = reconstruct(teacher, metadata, 4, **eager).inputs
     assert free.min() < -0.1
     assert free.max() > 1.1
     assert (kept.min(), kept.max()) == (0, 1)
@@ -104,9 +123,9 @@ def test_clamping_keeps_pixels_in_range(teacher, metadata):
 @pytest.mark.parametrize(
     ("prior", "roughness"),
     [
-        ({"total_variation": 10.0}, total_variation),
-        ({"blur_sigma": 1.0, "blur_every": 2}, total_variation),
-        ({"l2": 50.0}, lambda images: images.square().mean((1, 2, 3))),
+        ({"terms": [TotalVariation(weight=10.0)]}, total_variation),
+        ({"parametrisation": Pixels(blur_sigma=1.0, blur_every=2)}, total_variation),
+        ({"terms": [L2(weight=50.0)]}, lambda images: images.square().mean((1, 2, 3))),
     ],
     ids=["total_variation", "blur", "l2"],
 )
@@ -116,9 +135,9 @@ def test_a_prior_does_what_it_says(teacher, metadata, prior, roughness):
 
 
 def test_priors_enter_the_loss_with_their_weights(teacher, metadata):
-    still = {"steps": 1, "clamp": False, "optimizer": Adam(lr=1e-9)}
+    still = {"steps": 1, "made_of": Pixels(clamp=False), "optimizer": Adam(lr=1e-9)}
     plain = make(teacher, metadata, [0, 1], **still)
-    weighted = make(teacher, metadata, [0, 1], total_variation=2.0, l2=3.0, **still)
+    weighted = make(teacher, metadata, [0, 1], terms=[TotalVariation(weight=2.0), L2(weight=3.0)], **still)
     start = plain.inputs
     expected = 2 * total_variation(start).view(2, 4).mean(1) + 3 * start.square().view(2, -1).mean(1)
     torch.testing.assert_close(weighted.losses[0] - plain.losses[0], expected, atol=1e-4, rtol=1e-4)
@@ -149,7 +168,7 @@ def test_losses_are_kept_ten_times_on_the_way_and_at_the_end(teacher, metadata, 
 def test_progress_counts_image_steps(teacher, metadata):
     counted = []
     settings = Moments(images_per_class=4, group_size=4, steps=7)
-    reconstruct_groups(Objective(teacher, metadata, settings, PLAIN), [0, 1], Adam(), 0, counted.append)
+    reconstruct_groups(Objective(problem(teacher, metadata, settings), PLAIN), [0, 1], Adam(), 0, counted.append)
     assert counted == [8] * 7
 
 
@@ -187,7 +206,7 @@ def test_metadata_of_another_teacher_is_refused(metadata):
 
 def test_an_unknown_match_or_setting_is_refused(teacher, metadata):
     with pytest.raises(
-        DfkdError, match=r"match must be one of sample, moments, got 'moment' \(did you mean moments\?\)"
+        DfkdError, match=r"match must be one of moments, sample, got 'moment' \(did you mean moments\?\)"
     ):
         reconstruct(teacher, metadata, match="moment")
     with pytest.raises(ConfigError, match=r"reconstruction.images_per_class must be a multiple of .*=4, got 6"):

@@ -9,17 +9,11 @@ from dfkd_exp import reconstruct
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayersDropout
 from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.masks import DropoutMasks
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
-from dfkd_exp.reconstruction.settings import Moments, Sample
-from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
-
-
-def dropout_teacher():
-    torch.manual_seed(0)
-    layers = [nn.Dropout(0.2), nn.Linear(36, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, CLASSES)]
-    return frozen(nn.Sequential(nn.Flatten(), *layers))
+from tests.toy import CLASSES, INPUTS, dropout_teacher, problem, toy_images, toy_teacher
 
 
 def collected(teacher):
@@ -32,12 +26,15 @@ SETTINGS = {"images_per_class": 6, "group_size": 3, "steps": 4}
 def test_the_loss_is_the_papers_through_the_masked_teacher():
     teacher = dropout_teacher()
     metadata = collected(teacher)
-    objective = Objective(teacher, metadata, Sample(**SETTINGS), PLAIN)
-    pixels, (first, second, (at_input, hidden)) = draw_groups(objective, [0, 1], seed=3)
-    losses, _ = objective(pixels, [first, second, (at_input, hidden)])
+    objective = Objective(problem(teacher, metadata, Sample(**SETTINGS)), PLAIN)
+    pixels, target = draw_groups(objective, [0, 1], seed=3)
+    losses, _ = objective(pixels, target)
+    (first, second), (at_input, hidden) = target.layers, target.masks
     one = F.linear(pixels.flatten(1) * at_input.flatten(0, 1), teacher[2].weight, teacher[2].bias)
     two = F.linear(one.relu() * hidden.flatten(0, 1), teacher[5].weight, teacher[5].bias) / 8
-    expected = sum((F.relu(a) - F.relu(t[0].flatten(0, 1))).square().mean(1) for a, t in ((one, first), (two, second)))
+    expected = sum(
+        (F.relu(a) - F.relu(t.draw.flatten(0, 1))).square().mean(1) for a, t in ((one, first), (two, second))
+    )
     torch.testing.assert_close(losses, expected.view(2, 3).mean(1))
     assert set(at_input.unique().tolist()) == {0.0, 1.25}
     assert set(hidden.unique().tolist()) == {0.0, 2.0}
@@ -70,11 +67,11 @@ def test_images_depend_on_their_masks_and_not_on_the_groups_beside_them():
 
 def test_moments_are_matched_without_masks():
     teacher = dropout_teacher()
-    _, targets = draw_groups(Objective(teacher, collected(teacher), Moments(**SETTINGS), PLAIN), [0], seed=0)
-    assert len(targets) == 2
+    _, target = draw_groups(Objective(problem(teacher, collected(teacher), Moments(**SETTINGS)), PLAIN), [0], seed=0)
+    assert target.masks == ()
 
 
 def test_a_teacher_without_dropout_is_refused():
     teacher = frozen(toy_teacher())
     with pytest.raises(DfkdError, match=r"needs a teacher with nn.Dropout layers.*metadata=all_layers"):
-        Objective(teacher, collected(teacher), Sample(**SETTINGS), PLAIN)
+        Objective(problem(teacher, collected(teacher), Sample(**SETTINGS)), PLAIN)

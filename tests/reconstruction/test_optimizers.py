@@ -8,6 +8,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.optimizers import CustomOptimizer
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 CUSTOM = ["optimizer._target_=torch.optim.RMSprop", "+optimizer.kwargs.momentum=0.5"]
@@ -44,8 +45,13 @@ def test_weight_decay_pulls_pixels_to_zero():
     metadata = AllLayers().collect(teacher, [toy_images()], INPUTS)
     weak, strong = (
         reconstruct(
-            teacher, metadata, 4, steps=20, clamp=False, optimizer=chosen("adamw", f"optimizer.weight_decay={w}")
-        )
+            teacher,
+            metadata,
+            4,
+            steps=20,
+            parametrisation=Pixels(clamp=False),
+            optimizer=chosen("adamw", f"optimizer.weight_decay={w}"),
+        )  # fmt: skip
         for w in (0.01, 10)
     )
     assert strong.inputs.square().mean() < weak.inputs.square().mean()

@@ -1,7 +1,5 @@
 """Images in the directions of the teacher's weights: the Gaussian that they are, and what a reconstruction does with it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -11,16 +9,19 @@ from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, TopLayer
 from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction import prior as module
 from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.optimizers import Adam
+from dfkd_exp.reconstruction.parametrisation.auto import Auto
+from dfkd_exp.reconstruction.parametrisation.latents import Latents, LatentSpace
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels, PixelSpace
 from dfkd_exp.reconstruction.prior import SPREAD, effective_number, weights_prior
-from dfkd_exp.reconstruction.settings import Moments
-from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+from tests.toy import CLASSES, INPUTS, problem, toy_images, toy_teacher
 
-SETTINGS = Moments(images_per_class=8, group_size=4, steps=20, optimise="latents", directions=5)
+SETTINGS, LATENTS = Moments(images_per_class=8, group_size=4, steps=20), Latents(directions=5)
 
 
 def dense_teacher():
@@ -108,31 +109,31 @@ def test_a_changed_teacher_has_another_prior():
 def test_a_teacher_without_a_dense_layer_is_refused_and_auto_leaves_it_its_pixels():
     teacher = frozen(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(32, CLASSES)))
     metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
-    with pytest.raises(DfkdError, match=r"reconstruction\.optimise=pixels"):
-        reconstruct(teacher, metadata, 4, optimise="latents")
-    assert replace(SETTINGS, optimise="auto").chosen_for(teacher, metadata).optimise == "pixels"
+    with pytest.raises(DfkdError, match=r"parametrisation=pixels"):
+        reconstruct(teacher, metadata, 4, parametrisation=Latents())
+    assert isinstance(Auto().build(teacher, metadata.resolved(teacher)), PixelSpace)
 
 
 def test_a_map_that_is_not_affine_is_refused_and_auto_leaves_it_its_pixels():
     layers = [nn.Flatten(), nn.LayerNorm(36), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, CLASSES)]
     teacher = frozen(nn.Sequential(*layers))
     metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
-    with pytest.raises(DfkdError, match=r"is not affine.*reconstruction\.optimise=pixels"):
-        reconstruct(teacher, metadata, 4, optimise="latents")
-    assert replace(SETTINGS, optimise="auto").chosen_for(teacher, metadata).optimise == "pixels"
+    with pytest.raises(DfkdError, match=r"is not affine.*parametrisation=pixels"):
+        reconstruct(teacher, metadata, 4, parametrisation=Latents())
+    assert isinstance(Auto().build(teacher, metadata.resolved(teacher)), PixelSpace)
 
 
-@pytest.mark.parametrize(("kind", "chosen"), [(TopLayer, "latents"), (AllLayers, "pixels")])
+@pytest.mark.parametrize(("kind", "chosen"), [(TopLayer, LatentSpace), (AllLayers, PixelSpace)])
 def test_auto_takes_latents_where_the_metadata_says_nothing_of_the_first_layer(kind, chosen):
     teacher = frozen(toy_teacher())
     metadata = kind().collect(teacher, [toy_images()], INPUTS)
-    assert replace(SETTINGS, optimise="auto").chosen_for(teacher, metadata).optimise == chosen
+    assert isinstance(Auto().build(teacher, metadata.resolved(teacher)), chosen)
 
 
 def test_images_of_latents_fit_the_metadata_and_stay_in_range():
     teacher = dense_teacher()
     metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
-    made = reconstruct(teacher, metadata, 8, steps=100, optimise="latents", directions=5)
+    made = reconstruct(teacher, metadata, 8, steps=100, parametrisation=LATENTS)
     assert (made.losses[-1] < 0.5 * made.losses[0]).all()
     assert made.inputs.min() == 0  # where the mean is 0.15 and pixels deviate by 0.3, some meet the bounds
     assert made.inputs.max() == 1
@@ -152,7 +153,7 @@ def test_images_are_the_priors_of_their_latents_and_excess_is_what_the_bounds_cu
 def test_the_gradient_is_that_of_the_images_through_the_prior_and_its_bounds():
     teacher = dense_teacher()
     metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
-    objective = Objective(teacher, metadata, SETTINGS, PLAIN)
+    objective = Objective(problem(teacher, metadata, SETTINGS, LATENTS), PLAIN)
     latents, targets = draw_groups(objective, [0, 1], seed=0)
     _, gradient = objective(latents, targets)
     step = 1e-3 * torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
@@ -163,16 +164,13 @@ def test_the_gradient_is_that_of_the_images_through_the_prior_and_its_bounds():
 def test_groups_are_the_same_whatever_is_made_beside_them():
     teacher = dense_teacher()
     metadata = TopLayer().collect(teacher, [toy_images()], INPUTS)
-    objective = Objective(teacher, metadata, SETTINGS, PLAIN)
+    objective = Objective(problem(teacher, metadata, SETTINGS, LATENTS), PLAIN)
     together = reconstruct_groups(objective, [0, 1, 2], Adam(), 0).inputs
     torch.testing.assert_close(reconstruct_groups(objective, [1], Adam(), 0).inputs, together[4:8])
 
 
 def test_settings():
-    pixels = Moments().identity()
-    assert "optimise" not in pixels  # as it was before there was a choice, so what was made stays valid
-    assert "directions" not in pixels
-    assert SETTINGS.identity()["directions"] == 5
-    for wrong in ({"directions": 1}, {"optimise": "weights"}, {"optimise": "latents", "blur_sigma": 1.0}):
-        with pytest.raises(ConfigError, match="reconstruction"):
-            Moments(**wrong)
+    assert LATENTS.identity()["directions"] == 5
+    for make in (lambda: Latents(directions=1), lambda: Auto(directions=1), lambda: Pixels(start="zeros")):
+        with pytest.raises(ConfigError, match="parametrisation"):
+            make()

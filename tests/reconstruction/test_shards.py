@@ -11,12 +11,13 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.phases.context import RunContext
-from dfkd_exp.phases.receiver import make_reconstruction
+from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.module import read_shards, shard_name
 from dfkd_exp.reconstruction.optimizers import Adam, Sgd
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.release import read_release, write_release
 from dfkd_exp.store import Store
 from dfkd_exp.trainer import TrainerSettings
@@ -37,9 +38,10 @@ def release(tmp_path_factory):
     return read_release(folder)
 
 
-def run(release, root, settings=SETTINGS, optimizer=None, engine=ENGINE, seed=0):
+def run(release, root, settings=SETTINGS, optimizer=None, engine=ENGINE, seed=0, made_of=None):
     context = RunContext(Store(root), TrainerSettings(accelerator="cpu"), LoggerSettings())
-    return make_reconstruction(context, release, NETWORK, settings, optimizer or Adam(), engine, seed)
+    asked = Asked(settings, made_of or Pixels(), [], optimizer or Adam(), engine, seed)
+    return make_reconstruction(context, release, NETWORK, asked)
 
 
 def test_the_phase_makes_what_the_function_makes(release, tmp_path):
@@ -88,9 +90,8 @@ def test_the_division_into_batches_is_no_other_artifact(release, tmp_path):
 
 
 def test_a_reconstruction_that_diverges_says_what_to_lower_and_is_not_kept(release, tmp_path):
-    settings = replace(SETTINGS, clamp=False, steps=60)
     with pytest.raises(DfkdError, match=r"the reconstruction diverged; lower optimizer.lr \(now 1e\+30\)"):
-        run(release, tmp_path, settings, Sgd(lr=1e30))
+        run(release, tmp_path, replace(SETTINGS, steps=60), Sgd(lr=1e30), made_of=Pixels(clamp=False))
     assert not [path for path in (tmp_path / "reconstruction").iterdir() if path.suffix == ""]
 
 

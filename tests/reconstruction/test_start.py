@@ -6,6 +6,7 @@ from torch import nn
 from dfkd_exp.metadata import AllLayers, TopLayer
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.loop import reconstruct
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.start import around, class_means
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
@@ -18,10 +19,12 @@ def true_means():
 def test_an_affine_first_layer_gives_the_class_means_away():
     torch.manual_seed(0)
     dense = frozen(nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES)))
-    found = class_means(dense, AllLayers().collect(dense, [toy_images()], INPUTS), prior=0.15)
+    found = class_means(dense, AllLayers().collect(dense, [toy_images()], INPUTS).resolved(dense), prior=0.15)
     torch.testing.assert_close(found, true_means(), atol=0.02, rtol=0)
     convolution = frozen(toy_teacher())
-    found = class_means(convolution, AllLayers().collect(convolution, [toy_images()], INPUTS), prior=0.15)
+    found = class_means(
+        convolution, AllLayers().collect(convolution, [toy_images()], INPUTS).resolved(convolution), prior=0.15
+    )
     assert (found - true_means()).abs().mean() < 0.1 * (0.15 - true_means()).abs().mean()
 
 
@@ -29,14 +32,15 @@ def test_where_the_layer_does_not_see_there_is_the_prior():
     blind = nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES))
     with torch.no_grad():
         blind[1].weight[:, :6] = 0
-    found = class_means(frozen(blind), AllLayers().collect(blind, [toy_images()], INPUTS), prior=0.15)
+    found = class_means(frozen(blind), AllLayers().collect(blind, [toy_images()], INPUTS).resolved(blind), prior=0.15)
     torch.testing.assert_close(found[:, 0, 0], torch.full((CLASSES, 6), 0.15))
 
 
 def test_a_first_layer_that_is_not_affine_gives_nothing():
     late = frozen(toy_teacher())
-    assert class_means(late, TopLayer().collect(late, [toy_images()], INPUTS), prior=0.15) is None
-    images = reconstruct(late, TopLayer().collect(late, [toy_images()], INPUTS), 8, steps=1, start="metadata")
+    metadata = TopLayer().collect(late, [toy_images()], INPUTS)
+    assert class_means(late, metadata.resolved(late), prior=0.15) is None
+    images = reconstruct(late, metadata, 8, steps=1, parametrisation=Pixels(start="metadata"))
     assert images.inputs.isfinite().all()
 
 
@@ -53,7 +57,7 @@ def test_it_starts_closer_and_ends_closer():
     teacher = frozen(toy_teacher())
     metadata = AllLayers().collect(teacher, [toy_images()], INPUTS)
     noise, means = (
-        reconstruct(teacher, metadata, 40, steps=10, group_size=20, start=start).losses.mean(1)
+        reconstruct(teacher, metadata, 40, steps=10, group_size=20, parametrisation=Pixels(start=start)).losses.mean(1)
         for start in ("noise", "metadata")
     )
     assert means[0] < 0.5 * noise[0]

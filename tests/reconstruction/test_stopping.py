@@ -11,12 +11,15 @@ from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam, Lbfgs
+from tests.toy import problem
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=200, schedule="constant", tolerance=0.1, patience=10)
 
 
 def make(teacher, metadata, groups, settings=SETTINGS, optimizer=None, on_step=lambda images: None):
-    return reconstruct_groups(Objective(teacher, metadata, settings, PLAIN), groups, optimizer or Adam(), 0, on_step)
+    return reconstruct_groups(
+        Objective(problem(teacher, metadata, settings), PLAIN), groups, optimizer or Adam(), 0, on_step
+    )
 
 
 @pytest.fixture(scope="module")

@@ -44,15 +44,20 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
     plain = replace(plain, precision=offered[0])
     if not worth_it:
         return plain
-    key = canonical_json([per_image_step, teacher, _circumstances(engine, plain, offered, problem)])
+
+    def key_for(offered: list[str]) -> str:
+        return canonical_json([per_image_step, teacher, _circumstances(engine, plain, offered, problem)])
+
+    key = key_for(offered)
     chosen = _understood(known[key], cache) if key in known else None
     if chosen is None:
         console.heading("engine: measuring what is fastest, once for this machine and kind of teacher")
         (rate, chosen), plain_rate = fastest(engine, plain, offered, problem)
         console.note(f"{describe(chosen)}: {rate:,.0f} image-steps/s, {rate / plain_rate:.1f} times plain PyTorch")
-        known[key] = {**{name: getattr(chosen, name) for name in CHOICES}, "image_steps_per_second": rate}
         if engine.precision == "auto":
             known.setdefault(PRECISION, {}).setdefault(teacher, chosen.precision)
+            key = key_for([chosen.precision])  # what will be offered the next time
+        known[key] = {**{name: getattr(chosen, name) for name in CHOICES}, "image_steps_per_second": rate}
         if cache:
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(cache, (json.dumps(known, indent=2) + "\n").encode())

@@ -13,11 +13,17 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.networks import LeNet5
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.reconstruction import Moments, Sample, measuring, tuning
+from dfkd_exp.reconstruction import Moments, Sample
+from dfkd_exp.reconstruction.engine import choose, measure
 from dfkd_exp.reconstruction.engine.choose import resolve_engine
 from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.terms.l2 import L2
+from dfkd_exp.reconstruction.terms.label import Label
+from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
+from tests.toy import problem
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=10)
 ENGINES = [
@@ -26,18 +32,18 @@ ENGINES = [
 ]
 
 
-def start(teacher, metadata, engine, settings=SETTINGS):
+def start(teacher, metadata, engine, settings=SETTINGS, terms=()):
     """Losses and gradient of two groups at the start."""
-    objective = Objective(teacher, metadata, settings, engine)
+    objective = Objective(problem(teacher, metadata, settings, Pixels(), terms), engine)
     return objective(*draw_groups(objective, [0, 1], seed=0))
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=tuning.describe)
+@pytest.mark.parametrize("engine", ENGINES, ids=choose.describe)
 @pytest.mark.parametrize("match", [Moments, Sample])
 def test_every_engine_computes_the_same_loss_and_gradient(teacher, metadata, engine, match):
-    settings = match(images_per_class=8, group_size=4, total_variation=0.1, l2=0.1)
-    losses, gradient = start(teacher, metadata, engine, settings)
-    true_losses, true_gradient = start(teacher, metadata, PLAIN, settings)
+    settings, terms = match(images_per_class=8, group_size=4), [TotalVariation(), L2(), Label()]
+    losses, gradient = start(teacher, metadata, engine, settings, terms)
+    true_losses, true_gradient = start(teacher, metadata, PLAIN, settings, terms)
     error = (gradient - true_gradient).norm() / true_gradient.norm()
     if engine.precision == "fp32":
         torch.testing.assert_close(losses, true_losses)
@@ -77,21 +83,21 @@ def test_units_on_blocks_are_compared_with_their_own_statistics(lenet, precision
     settings = match(images_per_class=8, group_size=4)
     losses, gradient = start(*lenet, ResolvedEngine(precision, "blocks", compile, 8), settings)
     true_losses, true_gradient = start(*lenet, PLAIN, settings)
-    tolerance = 1e-4 if precision == "fp32" else measuring.LARGEST_GRADIENT_ERROR  # without blocks it is as large
+    tolerance = 1e-4 if precision == "fp32" else measure.LARGEST_GRADIENT_ERROR  # without blocks it is as large
     assert (gradient - true_gradient).norm() / true_gradient.norm() < tolerance
     torch.testing.assert_close(losses, true_losses, rtol=tolerance, atol=0)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_on_blocks_a_group_does_not_depend_on_those_beside_it(lenet, precision):
-    objective = Objective(*lenet, SETTINGS, ResolvedEngine(precision, "blocks", False, 8))
+    objective = Objective(problem(*lenet, SETTINGS), ResolvedEngine(precision, "blocks", False, 8))
     losses, gradient = objective(*draw_groups(objective, [0, 1, 2], seed=0))
     alone, own_gradient = objective(*draw_groups(objective, [1], seed=0))
     torch.testing.assert_close(alone, losses[1:2], rtol=1e-3, atol=0)
     assert (own_gradient - gradient[4:8]).norm() <= 1e-3 * own_gradient.norm()
 
 
-@pytest.mark.parametrize("engine", ENGINES[1:], ids=tuning.describe)
+@pytest.mark.parametrize("engine", ENGINES[1:], ids=choose.describe)
 def test_its_images_fit_the_metadata_as_well_and_whatever_is_made_beside_them(teacher, metadata, engine):
     plain = reconstruct(teacher, metadata, 8, steps=40, group_size=4)
     images = reconstruct(teacher, metadata, 8, steps=40, group_size=4, engine=engine)
@@ -108,36 +114,81 @@ def test_the_teacher_itself_stays_as_it_was(teacher, metadata):
 
 
 def test_little_work_is_done_plainly_without_measuring(teacher, metadata, tmp_path):
-    assert resolve_engine(Engine(), teacher, metadata, SETTINGS, tmp_path / "engine.json") == PLAIN
-    assert resolve_engine(Engine(precision="bf16"), teacher, metadata, SETTINGS, tmp_path / "x").precision == "bf16"
+    assert resolve_engine(Engine(), problem(teacher, metadata, SETTINGS), tmp_path / "engine.json") == PLAIN
+    assert (
+        resolve_engine(Engine(precision="bf16"), problem(teacher, metadata, SETTINGS), tmp_path / "x").precision
+        == "bf16"
+    )
     assert not list(tmp_path.iterdir())
 
 
+def measured(cache):
+    """The precisions that are kept, and the one engine that is."""
+    known = json.loads(cache.read_text())
+    kept = known.pop(choose.PRECISION)
+    [found] = known.values()
+    return kept, found
+
+
+def test_rows_of_one_table_do_not_differ_in_a_precision_that_was_measured(teacher, metadata, tmp_path, monkeypatch):
+    """Another match, another number of images: other work, measured anew, but with the precision of the first."""
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
+    rates = {"fp32": 1.0, "bf16": 2.0}
+
+    def rate(asked, engine):
+        return rates[engine.precision], measure._first_step(asked, replace(engine, compile=False, images_per_batch=1))
+
+    monkeypatch.setattr(measure, "_measure", rate)
+    cache, open_choice = tmp_path / "engine.json", Engine(compile=False)
+    assert resolve_engine(open_choice, problem(teacher, metadata, SETTINGS), cache).precision == "bf16"
+    rates |= {"fp32": 9.0}
+    other = problem(teacher, metadata, Sample(images_per_class=16, group_size=8))
+    assert resolve_engine(open_choice, other, cache).precision == "bf16"
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 1e30)
+    assert resolve_engine(open_choice, other, cache).precision == "bf16", "little work too"
+    assert resolve_engine(Engine(precision="fp32"), other, cache).precision == "fp32", "but for what is asked for"
+
+
+def test_a_precision_that_is_too_rough_for_this_metadata_is_said(teacher, metadata, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
+    asked, cache = problem(teacher, metadata, SETTINGS), tmp_path / "engine.json"
+
+    def rate(asked, engine):
+        return 1.0 + (engine.precision == "bf16"), measure._first_step(asked, replace(engine, images_per_batch=1))
+
+    monkeypatch.setattr(measure, "_measure", rate)
+    assert resolve_engine(Engine(compile=False), asked, cache).precision == "bf16"
+    monkeypatch.setattr(measure, "LARGEST_GRADIENT_ERROR", 1e-6)
+    assert resolve_engine(Engine(compile=False), asked, cache).precision == "fp32"
+    assert "bf16, which other work with this kind of teacher used, is too rough" in capsys.readouterr().err
+
+
 def test_what_was_measured_is_kept_and_believed(teacher, metadata, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
     cache = tmp_path / "store" / "engine.json"
     open_choice = Engine(compile=False)
-    chosen = resolve_engine(open_choice, teacher, metadata, SETTINGS, cache)
+    chosen = resolve_engine(open_choice, problem(teacher, metadata, SETTINGS), cache)
     assert isinstance(chosen, ResolvedEngine)
-    [found] = json.loads(cache.read_text()).values()
+    kept, found = measured(cache)
     assert found["image_steps_per_second"] > 0
+    assert set(kept.values()) == {chosen.precision}
     assert "times plain PyTorch" in capsys.readouterr().out
-    monkeypatch.setattr(tuning, "fastest", None)  # calling it would fail
-    assert resolve_engine(open_choice, teacher, metadata, SETTINGS, cache) == chosen
-    assert resolve_engine(chosen, teacher, metadata, SETTINGS, cache) == chosen
+    monkeypatch.setattr(choose, "fastest", None)  # calling it would fail
+    assert resolve_engine(open_choice, problem(teacher, metadata, SETTINGS), cache) == chosen
+    assert resolve_engine(chosen, problem(teacher, metadata, SETTINGS), cache) == chosen
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe", b""], ids=["cut off", "a list", "bytes", "empty"])
 def test_a_file_of_engines_that_cannot_be_read_is_a_warning_and_written_anew(
     teacher, metadata, tmp_path, monkeypatch, capsys, content
 ):
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
     cache = tmp_path / "engine.json"
     cache.write_bytes(content)
-    chosen = resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    chosen = resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), cache)
     assert capsys.readouterr().err.count("warning") == 1
-    monkeypatch.setattr(tuning, "fastest", None)  # calling it would fail
-    assert resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache) == chosen
+    monkeypatch.setattr(choose, "fastest", None)  # calling it would fail
+    assert resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), cache) == chosen
     assert not capsys.readouterr().err
 
 
@@ -147,24 +198,25 @@ def test_a_file_of_engines_that_cannot_be_read_is_a_warning_and_written_anew(
 def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
     teacher, metadata, tmp_path, monkeypatch, capsys, entry
 ):
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
     cache = tmp_path / "engine.json"
-    resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
-    [(key, good)] = json.loads(cache.read_text()).items()
-    cache.write_text(json.dumps({key: {**good, **entry} if entry else entry, "another": 1}))
+    resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), cache)
+    known = json.loads(cache.read_text())
+    key, good = next((key, value) for key, value in known.items() if key != choose.PRECISION)
+    cache.write_text(json.dumps({**known, key: {**good, **entry} if entry else entry, "another": 1}))
     capsys.readouterr()
-    chosen = resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    chosen = resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), cache)
     assert capsys.readouterr().err.count("warning") == 1
     known = json.loads(cache.read_text())
     assert known["another"] == 1
-    assert ResolvedEngine(**{name: known[key][name] for name in tuning.CHOICES}) == chosen
+    assert ResolvedEngine(**{name: known[key][name] for name in choose.CHOICES}) == chosen
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"settings": replace(SETTINGS, group_size=8)},
-        {"settings": replace(SETTINGS, total_variation=0.1)},
+        {"terms": [TotalVariation()]},
         {"settings": Sample(images_per_class=8, group_size=4, steps=10)},
         {"engine": Engine(precision="fp32", compile=False)},
         {"threads": 7},
@@ -172,15 +224,15 @@ def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
     ids=lambda change: str(change)[:60],
 )
 def test_what_the_choice_depends_on_is_asked_for_anew(teacher, metadata, tmp_path, monkeypatch, change):
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
     cache = tmp_path / "engine.json"
-    resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, cache)
+    resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), cache)
     if "threads" in change:
         monkeypatch.setattr(torch, "get_num_threads", lambda: change["threads"])
-    resolve_engine(
-        change.get("engine", Engine(compile=False)), teacher, metadata, change.get("settings", SETTINGS), cache
-    )
-    assert len(json.loads(cache.read_text())) == 2
+    settings, terms = change.get("settings", SETTINGS), change.get("terms", ())
+    asked = problem(teacher, metadata, settings, Pixels(), terms)
+    resolve_engine(change.get("engine", Engine(compile=False)), asked, cache)
+    assert len(json.loads(cache.read_text()).keys() - {choose.PRECISION}) == 2
 
 
 def test_the_two_best_are_compiled_and_the_best_of_all_is_taken(teacher, metadata, tmp_path, monkeypatch):
@@ -192,11 +244,11 @@ def test_the_two_best_are_compiled_and_the_best_of_all_is_taken(teacher, metadat
         form = (engine.precision, engine.convolutions)
         compiled.extend([form] if engine.compile else [])
         rate = rates[form] * (10 if engine.compile and form == ("bf16", "blocks") else 1) / engine.images_per_batch
-        return rate, measuring._first_step(work, replace(engine, compile=False, images_per_batch=1))
+        return rate, measure._first_step(work, replace(engine, compile=False, images_per_batch=1))
 
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
-    monkeypatch.setattr(measuring, "_measure", measured)
-    chosen = resolve_engine(Engine(), teacher, metadata, SETTINGS)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(measure, "_measure", measured)
+    chosen = resolve_engine(Engine(), problem(teacher, metadata, SETTINGS))
     assert compiled == [("bf16", "direct"), ("bf16", "blocks")]
     assert chosen == ResolvedEngine("bf16", "blocks", True, 200)
 
@@ -208,31 +260,34 @@ def test_a_settled_engine_leaves_nothing_open():
 
 
 def test_what_the_user_says_is_not_changed(teacher, metadata, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
     said = Engine(precision="bf16", convolutions="direct", compile=False)
-    assert resolve_engine(said, teacher, metadata, SETTINGS, tmp_path / "engine.json").precision == "bf16"
+    assert resolve_engine(said, problem(teacher, metadata, SETTINGS), tmp_path / "engine.json").precision == "bf16"
     assert (
-        resolve_engine(replace(said, images_per_batch=4), teacher, metadata, SETTINGS, tmp_path / "x").images_per_batch
+        resolve_engine(
+            replace(said, images_per_batch=4), problem(teacher, metadata, SETTINGS), tmp_path / "x"
+        ).images_per_batch
         == 4
     )
 
 
 def test_where_nothing_can_be_compiled_the_work_is_done_uncompiled(teacher, metadata, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
 
     def without_compiler(*_, **__):
         raise RuntimeError("no C++ compiler")
 
     monkeypatch.setattr(torch, "compile", without_compiler)
-    assert resolve_engine(Engine(), teacher, metadata, SETTINGS, tmp_path / "engine.json").compile is False
+    assert resolve_engine(Engine(), problem(teacher, metadata, SETTINGS), tmp_path / "engine.json").compile is False
     assert "not compiled (RuntimeError)" in capsys.readouterr().out
 
 
 def test_a_precision_that_is_too_far_off_is_not_taken(teacher, metadata, tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "WORTH_MEASURING", 0)
-    monkeypatch.setattr(measuring, "LARGEST_GRADIENT_ERROR", 1e-4)
+    monkeypatch.setattr(choose, "WORTH_MEASURING", 0)
+    monkeypatch.setattr(measure, "LARGEST_GRADIENT_ERROR", 1e-4)
     assert (
-        resolve_engine(Engine(compile=False), teacher, metadata, SETTINGS, tmp_path / "engine.json").precision == "fp32"
+        resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), tmp_path / "engine.json").precision
+        == "fp32"
     )
 
 
