@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader
 
 from dfkd_exp import console
 from dfkd_exp.distillation.distill import train_on_labels, train_on_teacher
-from dfkd_exp.distillation.settings import Distillation, Student, Teacher
+from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.records import Signals
+from dfkd_exp.models.kind import Network
 from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
 from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
@@ -64,7 +65,7 @@ def in_units(context: RunContext, release: Release, teacher: nn.Module) -> Metad
 def make_reconstruction(
     context: RunContext,
     release: Release,
-    receiver: Teacher,
+    teacher_settings: Network,
     settings: Reconstruction,
     optimizer: Optimizer,
     engine: Engine,
@@ -72,7 +73,7 @@ def make_reconstruction(
 ) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     ranks = context.ranks
-    teacher = release.teacher(receiver)
+    teacher = release.teacher(teacher_settings)
     metadata = in_units(context, release, teacher)
     settings = settings.chosen_for(teacher, metadata)
     near = teacher.to(context.device), metadata.to(context.device)
@@ -133,9 +134,9 @@ def make_reconstruction(
 def make_student(
     context: RunContext,
     release: Release,
-    receiver: Teacher,
+    teacher_settings: Network,
     shown: Shown,
-    settings: Student,
+    settings: Network,
     distillation: Distillation,
     seed: int,
 ) -> Artifact:
@@ -158,7 +159,7 @@ def make_student(
             "logger": context.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
         }  # fmt: skip
         fit_seed = derive_seed(seed, "student")
-        teacher = release.teacher(receiver)
+        teacher = release.teacher(teacher_settings)
         trial = trial_of_process()
         if trial is not None and len(rest):
 
@@ -183,14 +184,19 @@ def make_student(
             agreed = agreement(*both)
         return {"images": len(train), "agreement_held_out": agreed, "num_parameters": num_parameters(network)}
 
-    title = f"student: distilling {settings.target or settings.name}"
+    title = f"student: distilling {settings.title}"
     if distillation.targets == "labels":
-        title = f"student: training {settings.target or settings.name} on labels"
+        title = f"student: training {settings.title} on labels"
     return context.phase("student", f"{title} on {shown.title}", identity, make, by="all")
 
 
 def evaluate(
-    context: RunContext, release: Release, receiver: Teacher, student: Artifact, settings: Student, data: LazyData
+    context: RunContext,
+    release: Release,
+    teacher_settings: Network,
+    student: Artifact,
+    settings: Network,
+    data: LazyData,
 ) -> Artifact:
     """True accuracy of student and teacher on the test set, and their agreement there and on training images; ``null`` where there is
     no data."""
@@ -210,7 +216,10 @@ def evaluate(
             raise DfkdError(
                 f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
             )
-        networks = (load_network(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
+        networks = (
+            load_network(settings, student, release.inputs, len(release.classes)),
+            release.teacher(teacher_settings),
+        )
         training = data.images.train.images[-TRAINING_IMAGES:]
         (student_logits, teacher_logits), on_training = (
             [predict_logits(n.to(context.device), images, release.inputs) for n in networks]
