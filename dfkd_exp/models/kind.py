@@ -89,7 +89,12 @@ class Network(Settings):
             return self
         own, said = self.architecture()["kwargs"], architecture["kwargs"]
         unsaid = [name for name, default in _defaults(self).items() if name in own and own[name] == default]
-        return self.changed(**{name: said[name] for name in unsaid if name in said})
+        try:
+            return self.changed(**{name: said[name] for name in unsaid if name in said})
+        except TypeError as error:  # what a check makes of a text in the place of a number
+            raise DfkdError(
+                f"the arguments {said} of the release's teacher do not fit {self.title}: {error}"
+            ) from error
 
     def changed(self, **values: Any) -> Self:
         """A copy with other ``values`` of fields, under the same flag."""

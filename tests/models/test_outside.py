@@ -28,15 +28,6 @@ def test_it_is_teacher_and_student_of_a_whole_run(dfkd):
     assert "teacher: training Tiny" in ran.out
 
 
-def test_pretrained_is_not_having_a_checkpoint(dfkd, downloads):
-    ran = dfkd(f"teacher={TINY}", "teacher.published=true")
-    assert ran.code == 0, ran.err
-    assert "teacher: loading Tiny" in ran.out
-    assert downloads == ["Tiny"], "once, for the phase that is about it"
-    again = dfkd(f"teacher={TINY}", "teacher.published=true", "seed=1", "training.epochs=3")
-    assert again.result["phases"]["teacher"]["reused"], "neither the seed nor the training has a say in it"
-
-
 def test_a_release_of_it_says_what_it_is_and_its_receiver_names_it(dfkd, tmp_path, downloads):
     folder = tmp_path / "published"
     ran = dfkd("pipeline=release", f"release={folder}", f"teacher={TINY}", "teacher.width=5", "teacher.published=true")
@@ -52,23 +43,35 @@ def test_a_release_of_it_says_what_it_is_and_its_receiver_names_it(dfkd, tmp_pat
     assert refused.code == 1
     assert f"none of the project's networks but Tiny ({TINY}), whose code does not travel" in refused.err
     downloads.clear()
-    ran = dfkd(*receiver, f"teacher={TINY}")
-    assert ran.code == 0, ran.err
-    assert ran.result["teacher_parameters"] == 65 * 5 + 6 * 10, "the width is the release's"
     ran = dfkd(*receiver, f"teacher={TINY}", "teacher.published=true")
     assert ran.code == 0, ran.err
-    assert downloads == [], "the weights are the release's"
+    assert ran.result["teacher_parameters"] == 65 * 5 + 6 * 10, "the width is the release's"
+    assert downloads == [], "and so are the weights"
     with pytest.raises(DfkdError, match="does not fit Tiny: it has other shapes for"):
         read_release(folder).teacher(Tiny(width=4))
 
 
-def test_its_inputs_decide_what_the_metadata_is_of(dfkd):
-    """Two kinds may have the same weights for other inputs."""
-    first = dfkd(f"teacher={TINY}", "teacher.published=true", "teacher.width=128")
-    [checkpoint] = first.outputs.glob("store/teacher/*/model.safetensors")
-    ran = dfkd("teacher=custom", "teacher.target=tests.models.test_outside.same", f"teacher.checkpoint={checkpoint}")
+def test_pretrained_is_not_having_a_checkpoint(dfkd, downloads):
+    command = ("pipeline=release", f"teacher={TINY}", "teacher.published=true")
+    ran = dfkd(*command)
     assert ran.code == 0, ran.err
-    assert not ran.result["phases"]["metadata"]["reused"]
+    assert "teacher: loading Tiny" in ran.out
+    assert downloads == ["Tiny"], "once, for the phase that is about it"
+    again = dfkd(*command, "seed=1", "training.epochs=3")
+    assert again.out.count("reused from the store") == 3, "neither the seed nor the training has a say in it"
+
+
+def test_its_inputs_decide_what_the_metadata_is_of(dfkd):
+    """Two teachers may have the same weights for other inputs."""
+    ran = dfkd("pipeline=release", f"teacher={TINY}", "teacher.published=true", "teacher.width=128")
+    [checkpoint] = ran.outputs.glob("store/teacher/*/model.safetensors")
+    same = ("teacher=custom", "teacher.target=tests.models.test_outside.same", f"teacher.checkpoint={checkpoint}")
+    assert dfkd("pipeline=release", *same).code == 0
+    weights, metadata = (
+        {path.read_bytes() for path in ran.outputs.glob(f"store/{name}.safetensors")}
+        for name in ("teacher/*/model", "metadata/*/metadata")
+    )
+    assert (len(weights), len(metadata)) == (1, 2)
 
 
 def same():
@@ -105,4 +108,6 @@ def test_what_the_receiver_says_wins_over_the_release():
     assert completed == Tiny(width=5), "and of the weights the release says nothing"
     assert completed.flag == "teacher"
     assert Tiny(width=6).completed(said) == Tiny(width=6)
+    with pytest.raises(DfkdError, match=r"arguments \{'width': 'wide'\} of the release's teacher do not fit Tiny"):
+        Tiny().completed({**said, "kwargs": {"width": "wide"}})
     assert Tiny(width=6).completed({"kind": "another", "name": "Net", "kwargs": {"width": 3}}) == Tiny(width=6)
