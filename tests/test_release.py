@@ -174,9 +174,20 @@ def test_an_architecture_that_is_none_is_refused(copy, architecture):
         read_release(copy)
 
 
-def test_arguments_in_a_release_that_do_not_fit_are_refused(copy):
-    edit_config(copy, architecture={"kind": "ours", "name": "mlp", "kwargs": {"depth": 3}})
-    with pytest.raises(DfkdError, match=r"arguments \{'depth': 3\} do not fit mlp"):
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"depth": 3}, r"arguments \{'depth': 3\} do not fit mlp"),
+        ({"width": "wide"}, r"arguments \{'width': 'wide'\} do not fit mlp"),
+        ({"width": 64}, r"does not fit mlp: it has other shapes for"),
+        ({"width": 10**9}, r"does not fit mlp: it has other shapes for"),  # four exabytes, were it built
+        ({"width": 10**18}, r"mlp cannot be made with \{'width': 10+\}"),
+        ({"width": -1}, r"mlp cannot be made with \{'width': -1\}"),
+    ],
+)
+def test_arguments_in_a_release_that_do_not_fit_are_refused_before_they_take_memory(copy, kwargs, message):
+    edit_config(copy, architecture={"kind": "ours", "name": "mlp", "kwargs": kwargs})
+    with pytest.raises(DfkdError, match=message):
         read_release(copy).teacher()
 
 

@@ -31,7 +31,13 @@ def read_state_dict(path: Path, flag: str) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], source: str, title: str) -> None:
-    """``load_state_dict``; DfkdError says which entries of ``source`` do not fit the network called ``title``."""
+    """``load_state_dict``, after `require_fit`."""
+    require_fit(network, state, source, title)
+    network.load_state_dict(state)
+
+
+def require_fit(network: nn.Module, state: dict[str, Tensor], source: str, title: str) -> None:
+    """DfkdError says which entries of ``source`` do not fit the network called ``title``, which may be on the device ``meta``."""
     own = network.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     wrong = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
@@ -41,4 +47,3 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str, titl
             f"{verb} {', '.join(keys[:3])}{'…' if len(keys) > 3 else ''}" for verb, keys in problems if keys
         )
         raise DfkdError(f"{source} does not fit {title}: it {what}")
-    network.load_state_dict(state)
