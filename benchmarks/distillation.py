@@ -13,7 +13,7 @@ from dfkd_exp import InputSpec
 from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import predict_logits
-from dfkd_exp.models.networks import BUILDERS
+from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.trainer import TrainerSettings
 
@@ -36,8 +36,8 @@ def _training(name: str, teacher_name: str, student_name: str, shape: tuple[int,
     """Ours from the call to the trained student: Lightning's start counts, and so does the teacher's one answer for each
     image, over fewer epochs than in use."""
     torch.manual_seed(0)
-    teacher, plain_teacher = (frozen(BUILDERS[teacher_name](shape, 10)).to(DEVICE) for _ in range(2))
-    student, plain_student = (BUILDERS[student_name](shape, 10).to(DEVICE) for _ in range(2))
+    teacher, plain_teacher = (frozen(builder(teacher_name)(shape, 10)).to(DEVICE) for _ in range(2))
+    student, plain_student = (builder(student_name)(shape, 10).to(DEVICE) for _ in range(2))
     images, inputs = torch.rand(IMAGES, *shape), InputSpec.normalised(shape, [], [])
     batch = images[: reference.BATCH].to(DEVICE)
     training = operations(lambda: plain_student(batch).sum().backward()) / len(batch)
@@ -61,7 +61,7 @@ def _training(name: str, teacher_name: str, student_name: str, shape: tuple[int,
 
 
 def _evaluation(name: str, network_name: str, shape: tuple[int, int, int]) -> Row:
-    network, inputs = frozen(BUILDERS[network_name](shape, 10)).to(DEVICE), InputSpec.normalised(shape, [], [])
+    network, inputs = frozen(builder(network_name)(shape, 10)).to(DEVICE), InputSpec.normalised(shape, [], [])
     images = torch.randint(0, 256, (EVALUATED, *shape), dtype=torch.uint8)
     work = partial(predict_logits, network, images, inputs), partial(reference.predict, network, images)
     rate, reference_rate = (EVALUATED / seconds for seconds in side_by_side(*work))

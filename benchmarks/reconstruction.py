@@ -15,7 +15,7 @@ from benchmarks import reference
 from benchmarks.measure import DEVICE, Row, of_matmul_rate, operations, seconds_per_step, side_by_side
 from dfkd_exp import AllLayers, InputSpec
 from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.models.networks import BUILDERS
+from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine
@@ -26,7 +26,7 @@ from dfkd_exp.reconstruction.settings import MATCHES
 
 
 class Case(NamedTuple):
-    """A teacher of `BUILDERS`, and how long to measure it: ``rounds`` times ``steps``, in groups of ``group_size`` images."""
+    """A teacher of `models.ours.BUILDERS`, and how long to measure it: ``rounds`` times ``steps``, in groups of ``group_size`` images."""
 
     network: str
     shape: tuple[int, int, int]
@@ -65,7 +65,7 @@ def rows() -> Iterator[Row]:
     """Each teacher and way of matching: our loop with the engine that it chooses, against the reference loop."""
     for name, case in CASES.items():
         torch.manual_seed(0)
-        teacher, plain = (frozen(BUILDERS[case.network](case.shape, case.num_classes)) for _ in range(2))
+        teacher, plain = (frozen(builder(case.network)(case.shape, case.num_classes)) for _ in range(2))
         plain.load_state_dict(teacher.state_dict())
         metadata = noise_metadata(teacher, case.shape, case.num_classes).to(DEVICE)
         teacher, plain = teacher.to(DEVICE), plain.to(DEVICE)

@@ -106,7 +106,7 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
             "several processes were started, and each would run the whole sweep by itself; start the sweep once, without torchrun or "
             "srun, and say trainer=ddp: each of its jobs then starts its own processes"
         )
-    if config.trainer.check_processes(min(config.teacher.batch_size, config.distillation.batch_size)):
+    if config.trainer.check_processes(min(config.training.batch_size, config.distillation.batch_size)):
         launch(config.trainer.num_devices(), single_run(overrides, HydraConfig.get().overrides.hydra, folder))
         return
     ranks = ranks_of_process()

@@ -13,10 +13,11 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfkd_exp.data.base import Data
-from dfkd_exp.distillation.settings import Distillation, Source, Student, Teacher
+from dfkd_exp.distillation.settings import Distillation, Source, Training
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata.kind import MetadataKind
+from dfkd_exp.models.kind import Network
 from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
@@ -38,8 +39,9 @@ class Config(Settings):
     """One run: from a teacher to one row of a table."""
 
     data: Data = MISSING
-    teacher: Teacher = MISSING
-    student: Student = MISSING
+    teacher: Network = MISSING
+    training: Training = MISSING
+    student: Network = MISSING
     metadata: MetadataKind = MISSING
     reconstruction: Reconstruction = MISSING
     parametrisation: Parametrisation = MISSING

@@ -6,11 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dfkd_exp.errors import DfkdError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 Shape = tuple[int, int, int]
 """Of an image: channels, height, width."""
+
+
+def require_size(network: str, image_shape: Shape, smallest: int) -> None:
+    """Raise DfkdError unless images are large enough for ``network`` in both directions."""
+    _, height, width = image_shape
+    if min(height, width) < smallest:
+        raise DfkdError(
+            f"{network} needs images of at least {smallest}x{smallest} pixels, got {width}x{height}; set data.size or data.pad"
+        )
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
 
 def _tags(config: Config) -> list[str]:
     """By what people look for a run."""
-    networks = [network.target.rpartition(".")[2] or network.name for network in (config.teacher, config.student)]
+    networks = [config.teacher.title, config.student.title]
     choices = [type(choice).__name__ for choice in (config.metadata, config.source, config.reconstruction)]
     return list(dict.fromkeys([config.name, *networks, *choices]))
 
@@ -88,7 +88,7 @@ def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
         console.heading(f"release: {release.folder}")
         console.note(f"{release.metadata().num_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release
-    teacher = make_teacher(context, config.teacher, data, config.seed)
+    teacher = make_teacher(context, config.teacher, config.training, data, config.seed)
     metadata = make_metadata(context, config.metadata, config.teacher, teacher, data)
     return make_release(context, config.teacher, teacher, metadata, data)
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.models.settings import NAMES
+from dfkd_exp.models.kind import Network
+from dfkd_exp.models.ours import Ours
 from dfkd_exp.store import canonical_json, seal, sync_folder, verify, write_atomically
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dfkd_exp.metadata.metadata import Metadata
 
-FORMAT, VERSION = "dfkd-release", 1
+FORMAT, VERSION = "dfkd-release", 2
 CONFIG, MODEL, METADATA, CARD = "config.json", "model.safetensors", "metadata.safetensors", "README.md"
 
 
@@ -63,29 +63,22 @@ class Release:
             )
         return metadata
 
-    def teacher(self, receiver: Teacher | None = None) -> nn.Module:
-        """The teacher with its weights, frozen. A network that is not one of the project's is the receiver's to name."""
+    def teacher(self, teacher_settings: Network | None = None) -> nn.Module:
+        """The teacher with its weights, frozen. One of the project's networks is known; any other is for ``teacher_settings`` to name."""
+        from dfkd_exp.models.checkpoint import read_state_dict
         from dfkd_exp.models.recording import frozen, weights_digest
-        from dfkd_exp.models.settings import load_weights, read_state_dict
 
         architecture = self.config["architecture"]
-        if architecture["name"] == "custom" or architecture["name"] not in NAMES:
-            if receiver is None or receiver.name != "custom":
-                raise DfkdError(
-                    f"the teacher in {self.folder} is its owner's own network ({architecture['target']}), whose code does not "
-                    "travel; give it: teacher=custom teacher.target=package.module.Name"
-                )
-            chosen = Teacher(name="custom", target=receiver.target, kwargs=receiver.kwargs or architecture["kwargs"])
-        else:
-            chosen = Teacher(name=architecture["name"], kwargs=architecture["kwargs"])
-        teacher = chosen.build(self.inputs, len(self.classes), seed=0)
-        load_weights(
-            teacher, read_state_dict(self.folder / MODEL, MODEL), str(self.folder / MODEL), chosen.target or chosen.name
-        )
-        if weights_digest(teacher) != self.config["teacher_sha256"]:
+        network = Ours().completed(architecture) or (teacher_settings and teacher_settings.completed(architecture))
+        if network is None:
             raise DfkdError(
-                f"{self.folder / MODEL} does not hold the weights that {CONFIG} names; fetch the release again"
+                f"the teacher in {self.folder} is none of the project's networks but {architecture['name']} ({architecture['kind']}), "
+                "whose code does not travel; name it: teacher=custom teacher.target=package.module.Name, or its owner's kind of network"
             )
+        path = self.folder / MODEL
+        teacher = network.rebuilt(read_state_dict(path, MODEL), str(path), self.inputs, len(self.classes))
+        if weights_digest(teacher) != self.config["teacher_sha256"]:
+            raise DfkdError(f"{path} does not hold the weights that {CONFIG} names; fetch the release again")
         return frozen(teacher)
 
 
@@ -148,9 +141,19 @@ def read_release(folder: str | Path) -> Release:
     wanted = ("architecture", "inputs", "classes", "test_accuracy", "teacher_sha256")
     if missing := [key for key in wanted if key not in config]:
         raise DfkdError(f"{folder / CONFIG} lacks {', '.join(missing)}; fetch the release again")
+    _check_architecture(config["architecture"], folder / CONFIG)
     return Release(
         folder, config, canonical_json({name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)})
     )
+
+
+def _check_architecture(said: Any, path: Path) -> None:
+    """Raise DfkdError unless a release's ``architecture`` is of the form that `Network.architecture` has."""
+    texts = [said.get("kind"), said.get("name"), said.get("target", "none")] if isinstance(said, dict) else [None]
+    if not all(isinstance(text, str) and text and text.isprintable() for text in texts) or not isinstance(
+        said.get("kwargs"), dict
+    ):
+        raise DfkdError(f"{path}: the architecture must have a kind, a name and kwargs; fetch the release again")
 
 
 def copy_release(release: Release, target: Path) -> Release:
@@ -179,18 +182,24 @@ def copy_release(release: Release, target: Path) -> Release:
 
 def usage(config: dict[str, Any], folder: str | Path) -> str:
     """The receiver's command, but for the choice of a student."""
-    target = config["architecture"]["target"]
-    own = f" teacher=custom teacher.target={target}" if target else ""
-    return f"dfkd pipeline=from_release release={folder}{own}"
+    return f"dfkd pipeline=from_release release={folder}{_naming(config['architecture'])}"
+
+
+def _naming(architecture: dict[str, Any]) -> str:
+    """What a receiver says to name the teacher: nothing, if it is one of the project's networks."""
+    if Ours().completed(architecture):
+        return ""
+    target = architecture.get("target")
+    return f" teacher={architecture['kind']}" + (f" teacher.target={target}" if target else "")
 
 
 def model_card(config: dict[str, Any], metadata: Metadata) -> str:
     """The README.md of a release, with what the statistics hold and what they may reveal."""
     from dfkd_exp.metadata import card
 
-    network, own = config["architecture"]["target"] or config["architecture"]["name"], ""
-    if config["architecture"]["target"]:
-        own = f"`{network}` is its owner's own network: its code comes from them, and `teacher.target` names it.\n\n"
+    network, own = config["architecture"]["name"], ""
+    if naming := _naming(config["architecture"]):
+        own = f"`{network}` is not one of the project's networks: its code comes from its owner, and `{naming.strip()}` names it.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
     channels, height, width = config["inputs"]["shape"]
     return f"""---

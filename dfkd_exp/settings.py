@@ -44,11 +44,14 @@ class Settings:
             made.flag = flag  # type: ignore[misc]
         return made
 
+    def named(self, field: str) -> str:
+        """How a user says ``field`` on the command line."""
+        return f"{self.flag}.{field}" if self.flag else field
+
     def require(self, field: str, ok: bool, rule: str) -> None:
         """Raise a ConfigError that names the flag unless ``ok``."""
         if not ok:
-            name = f"{self.flag}.{field}" if self.flag else field
-            raise ConfigError(f"{name} must be {rule}, got {getattr(self, field)!r}")
+            raise ConfigError(f"{self.named(field)} must be {rule}, got {getattr(self, field)!r}")
 
     def require_choice(self, field: str, choices: Iterable[str]) -> None:
         choices = list(choices)

@@ -56,7 +56,7 @@ def test_only_the_outer_ring_knows_hydra_lightning_and_wandb(name):
     assert name in HYDRA or not used & {"hydra", "omegaconf"}
     assert name in LIGHTNING or not used & {"pytorch_lightning", "lightning_fabric", "lightning"}
     assert name == "logger.py" or "wandb" not in used
-    assert not used & {"torchvision", "timm", "pickle"} or name == "models/settings.py"
+    assert not used & {"torchvision", "timm", "pickle"} or name == "models/checkpoint.py"
 
 
 @pytest.mark.parametrize("name", MATHEMATICS)
@@ -66,7 +66,14 @@ def test_the_mathematics_imports_nothing_from_outside_it(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in FILES if n.endswith("settings.py") or n in ("config.py", "app.py", "inputs.py")]
+    "name",
+    [
+        name
+        for name in FILES
+        if name.endswith("settings.py")
+        or name in ("config.py", "app.py", "inputs.py")
+        or name in ("models/kind.py", "models/ours.py", "models/by_import_path.py")
+    ],
 )
 def test_settings_import_nothing_heavy_at_the_top(name):
     assert not roots(name, at_top_only=True) & {

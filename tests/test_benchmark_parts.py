@@ -16,7 +16,7 @@ from benchmarks import (
     measure,
     reconstruction,
 )
-from dfkd_exp.models.networks import BUILDERS, mlp
+from dfkd_exp.models.networks import mlp
 from tests.conftest import run_main
 from tests.test_benchmarks import residual_teacher
 from tests.toy import CLASSES, INPUTS
@@ -55,7 +55,7 @@ def printed(monkeypatch, capsys):
     for module, values in small.items():
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)
-    monkeypatch.setitem(BUILDERS, "residual", lambda shape, num_classes: residual_teacher())
+    monkeypatch.setattr(reconstruction, "builder", lambda name: lambda shape, num_classes: residual_teacher())
 
     def run(*parts):
         __main__.main(parts)

@@ -11,13 +11,13 @@ MISTAKES = {
     "data=mnst": ("data=mnst", "did you mean mnist?"),
     "teacher=lenet": ("teacher=lenet", "lenet5"),
     "metdata=top_layer": ("metdata", "did you mean metadata?"),
-    "teacher.epohcs=3": ("teacher.epohcs", "did you mean epochs?"),
-    "+teacher.epohcs=3": ("teacher.epohcs", "did you mean epochs?"),
+    "training.epohcs=3": ("training.epohcs", "did you mean epochs?"),
+    "+training.epohcs=3": ("training.epohcs", "did you mean epochs?"),
     "+nothing=1": ("nothing", "seed"),
     "nothing.at_all=1": ("nothing.at_all", "reconstruction"),
-    "teacher.epochs=many": ("teacher.epochs", "Integer"),
-    "teacher.epochs=0": ("teacher.epochs", "at least 1"),
-    "teacher.schedule=cosin": ("teacher.schedule", "did you mean cosine?"),
+    "training.epochs=many": ("training.epochs", "Integer"),
+    "training.epochs=0": ("training.epochs", "at least 1"),
+    "training.schedule=cosin": ("training.schedule", "did you mean cosine?"),
     "metadata.rank=1.5": ("metadata.rank", "Integer"),
     "metadata.layers=some": ("metadata.layers", "all, dense, top or a list"),
     "reconstruction.relu=false": ("reconstruction.relu", "reconstruction=sample"),
@@ -39,7 +39,10 @@ MISTAKES = {
     "seed=[1": ("seed=[1", "flag=value"),
     "seed=-1": ("seed", "at least 0"),
     "name=a/b": ("name", "folder name"),
-    "teacher.target=a.B": ("teacher.target", "name=custom"),
+    "teacher.target=a.B": ("teacher.target", "it belongs to teacher=custom"),
+    "teacher=custom": ("teacher.target", "an import path"),
+    "teacher.name=lenet": ("teacher.name", "did you mean lenet5?"),
+    "student.checkpoint=nowhere.pt": ("student.checkpoint", "a file that is there"),
 }
 
 
@@ -64,7 +67,7 @@ def test_flags_that_the_pipeline_does_not_reach_are_refused(dfkd, release_folder
     assert "no effect" in ran.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["teacher.epochs=0"], ["data=mnst"], ["--cfg", "job"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["training.epochs=0"], ["data=mnst"], ["--cfg", "job"]])
 def test_help_and_mistakes_do_not_wait_for_torch(arguments, tmp_path):
     script = (
         "import sys\nsys.argv[0] = 'dfkd'\nfrom dfkd_exp.app import main\n"

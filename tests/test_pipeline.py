@@ -180,7 +180,7 @@ def test_a_training_that_diverges_says_what_to_lower(dfkd):
     ran = dfkd("distillation.lr=1e30")
     assert ran.code == 1
     assert "lower distillation.lr (now 1e+30)" in ran.err
-    assert dfkd("teacher.lr=1e30").code == 1
+    assert dfkd("training.lr=1e30").code == 1
 
 
 def test_both_sides_of_the_wall_find_what_the_whole_finds(dfkd, tmp_path):
@@ -230,12 +230,12 @@ def test_somebodys_own_network_and_own_images(dfkd, tmp_path):
             pixels = torch.rand(9, 7, 3, generator=generator) * 100
             pixels[..., label] += 120
             Image.fromarray(pixels.byte().numpy()).save(tmp_path / "images" / name / f"{index}.png")
-    own = ["teacher=custom", "teacher.target=own_net.Net", "+teacher.kwargs.width=6", "teacher.batch_size=8"]
+    own = ["teacher=custom", "teacher.target=own_net.Net", "+teacher.kwargs.width=6", "training.batch_size=8"]
     flags = [
         *own,
         "data=image_folder",
         f"data.path={tmp_path / 'images'}",
-        "teacher.epochs=30",
+        "training.epochs=30",
         "student=custom",
         "student.target=own_net.Net",
     ]

@@ -51,7 +51,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
             "pipeline=release",
             f"release={tmp_path / f'{name}-release'}",
             "metadata=all_layers",
-            "teacher.epochs=2",
+            "training.epochs=2",
         )
         assert run_main([*owner, *processes, outputs]) == 0
         receiver = ("pipeline=from_release", f"release={tmp_path / 'one-release'}", "data=digits")  # the same for both

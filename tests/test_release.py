@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dfkd_exp.config import PACKAGE
-from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.models.by_import_path import ByImportPath
+from dfkd_exp.models.ours import Ours
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.release import copy_release, read_release, write_release
 from dfkd_exp.store import seal
@@ -57,7 +58,7 @@ def test_it_holds_the_five_files_of_a_hub_repository_and_reads_back(release_fold
 
 def test_its_json_follows_the_schemas(release_folder):
     jsonschema.validate(
-        json.loads((release_folder / "config.json").read_text()), schema("release-config-v1.schema.json")
+        json.loads((release_folder / "config.json").read_text()), schema("release-config-v2.schema.json")
     )
     jsonschema.validate(json.loads((release_folder / "manifest.json").read_text()), schema("manifest-v1.schema.json"))
     with safe_open(str(release_folder / "metadata.safetensors"), "pt") as file:
@@ -116,7 +117,7 @@ def test_the_card_may_be_edited(copy):
 
 def test_another_version_is_refused(copy):
     edit_config(copy, format_version=99)
-    with pytest.raises(DfkdError, match="version 99, this program reads dfkd-release version 1; update"):
+    with pytest.raises(DfkdError, match="version 99, this program reads dfkd-release version 2; update"):
         read_release(copy)
 
 
@@ -141,13 +142,53 @@ def test_metadata_of_another_teacher_is_refused_even_if_the_manifest_is_right(co
 def test_a_name_in_a_release_is_never_looked_up(copy, tmp_path, monkeypatch):
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')\n")
     monkeypatch.chdir(tmp_path)
-    edit_config(copy, architecture={"name": "custom", "target": "evil.Net", "kwargs": {}})
-    with pytest.raises(DfkdError, match="whose code does not travel; give it: teacher=custom"):
-        read_release(copy).teacher()
-    edit_config(copy, architecture={"name": "evil.Net", "target": "evil.Net", "kwargs": {}})
-    with pytest.raises(DfkdError, match="whose code does not travel"):
-        read_release(copy).teacher(Teacher())
+    for architecture in (
+        {"kind": "custom", "name": "Net", "target": "evil.Net", "kwargs": {}},
+        {"kind": "evil.Net", "name": "Net", "kwargs": {}},
+        {"kind": "ours", "name": "evil.Net", "kwargs": {}},
+    ):
+        edit_config(copy, architecture=architecture)
+        for said in (None, Ours()):
+            with pytest.raises(DfkdError, match="whose code does not travel; name it: teacher=custom"):
+                read_release(copy).teacher(said)
+        with pytest.raises(DfkdError, match=r"does not fit toy_teacher"):
+            read_release(copy).teacher(ByImportPath(target="tests.toy.toy_teacher"))
     assert "evil" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        None,
+        {"name": "mlp", "kwargs": {}},
+        {"kind": "ours", "kwargs": {}},
+        {"kind": "ours", "name": "mlp"},
+        {"kind": "ours", "name": "mlp", "kwargs": []},
+        {"kind": "ours", "name": ["mlp"], "kwargs": {}},
+        {"kind": "custom", "name": "Net", "target": "\x1b[2Jmy.Net", "kwargs": {}},
+    ],
+)
+def test_an_architecture_that_is_none_is_refused(copy, architecture):
+    edit_config(copy, architecture=architecture)
+    with pytest.raises(DfkdError, match="the architecture must have a kind, a name and kwargs"):
+        read_release(copy)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"depth": 3}, r"arguments \{'depth': 3\} do not fit mlp"),
+        ({"width": "wide"}, r"arguments \{'width': 'wide'\} do not fit mlp"),
+        ({"width": 64}, r"does not fit mlp: it has other shapes for"),
+        ({"width": 10**9}, r"does not fit mlp: it has other shapes for"),  # four exabytes, were it built
+        ({"width": 10**18}, r"mlp cannot be made with \{'width': 10+\}"),
+        ({"width": -1}, r"mlp cannot be made with \{'width': -1\}"),
+    ],
+)
+def test_arguments_in_a_release_that_do_not_fit_are_refused_before_they_take_memory(copy, kwargs, message):
+    edit_config(copy, architecture={"kind": "ours", "name": "mlp", "kwargs": kwargs})
+    with pytest.raises(DfkdError, match=message):
+        read_release(copy).teacher()
 
 
 def test_it_overwrites_nothing(copy, release_folder, tmp_path):
@@ -157,7 +198,7 @@ def test_it_overwrites_nothing(copy, release_folder, tmp_path):
             copy,
             release.teacher(),
             release.metadata(),
-            {"name": "mlp", "target": "", "kwargs": {}},
+            {"kind": "ours", "name": "mlp", "kwargs": {}},
             release.classes,
             None,
         )
@@ -172,13 +213,13 @@ def test_it_overwrites_nothing(copy, release_folder, tmp_path):
 
 def test_foreign_metadata_cannot_be_published(release_folder, tmp_path):
     release = read_release(release_folder)
-    other = Teacher(name="mlp").build(release.inputs, 10, seed=5)
+    other = Ours(name="mlp").build(release.inputs, 10, seed=5)
     with pytest.raises(DfkdError, match="another teacher"):
         write_release(
             tmp_path / "r",
             other,
             release.metadata(),
-            {"name": "mlp", "target": "", "kwargs": {}},
+            {"kind": "ours", "name": "mlp", "kwargs": {}},
             release.classes,
             None,
         )
@@ -212,7 +253,7 @@ def test_the_card_says_what_is_kept_and_that_records_are_of_single_images():
     from tests.toy import INPUTS, toy_images, toy_teacher
 
     config = {
-        "architecture": {"name": "cnn", "target": "", "kwargs": {}}, "num_parameters": 1, "inputs": INPUTS.to_json(),
+        "architecture": {"kind": "ours", "name": "cnn", "kwargs": {}}, "num_parameters": 1, "inputs": INPUTS.to_json(),
         "classes": ["a", "b", "c"], "test_accuracy": None,
     }  # fmt: skip
     gaussian, records = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dfkd_exp.models.settings import Network
 from dfkd_exp.settings import Settings
 
 SCHEDULES = ("constant", "cosine")
@@ -15,6 +14,8 @@ TARGETS = ("soft", "labels")
 @dataclass
 class Training(Settings):
     """Adam for a fixed number of epochs; the network after the last one is the result."""
+
+    flag: ClassVar[str] = "training"
 
     epochs: int = 10
     """Passes over the training images."""
@@ -27,6 +28,9 @@ class Training(Settings):
     schedule: str = "constant"
     """Learning rate over the epochs: constant, or cosine (falling to zero, step by step)."""
 
+    def __post_init__(self) -> None:
+        self.check_training()
+
     def check_training(self) -> None:
         for name in ("epochs", "batch_size"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
@@ -37,24 +41,6 @@ class Training(Settings):
     def num_steps(self, num_images: int) -> int:
         """Of the whole training; an epoch's last batch may be smaller than the others."""
         return self.epochs * -(-num_images // self.batch_size)
-
-
-@dataclass
-class Teacher(Training, Network):
-    """The teacher: its network, and how it is trained on the data."""
-
-    flag: ClassVar[str] = "teacher"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_training()
-
-
-@dataclass
-class Student(Network):
-    """The student's network. ``distillation`` says how it is trained."""
-
-    flag: ClassVar[str] = "student"
 
 
 @dataclass

@@ -1,17 +1,14 @@
-"""The networks that come with the project; those for photographs are in large.py. ``METHOD`` numbers: HintonNet 2,395,210 and
-1,276,810 parameters, LeNet-5 61,706, its halves 35,820 (the paper's) and 15,738 (DAFL's and DFAD's)."""
+"""Networks for digits and other small grey images. ``METHOD`` numbers: HintonNet 2,395,210 and 1,276,810 parameters, LeNet-5 61,706,
+its halves 35,820 (the paper's) and 15,738 (DAFL's and DFAD's)."""
 
 from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import Shape
-from dfkd_exp.models.large import AlexNet, AlexNetHalf, ResNet18, ResNet18Half
+from dfkd_exp.inputs import Shape, require_size
 
 
 class Mlp(nn.Sequential):
@@ -64,9 +61,8 @@ class LeNet5(nn.Module):
     ):
         super().__init__()
         channels, height, width = image_shape
+        require_size("LeNet-5", image_shape, 16)
         rows, columns = ((height - 4) // 2 - 4) // 2, ((width - 4) // 2 - 4) // 2
-        if rows < 1 or columns < 1:
-            raise DfkdError(f"LeNet-5 needs images of at least 16x16 pixels, got {width}x{height}; set data.pad")
         first, second, third, fourth = widths
         self.features = nn.Sequential(
             nn.Conv2d(channels, first, 5),
@@ -128,21 +124,35 @@ class Cnn(nn.Module):
         return self.classifier(self.features(images))
 
 
+class CnnBatchNorm(nn.Module):
+    """Three 3x3 convolutions with BatchNorm, max-pooling between them, the mean over the last maps, one dense layer: about the least
+    that has running statistics, for 28x28 and 32x32 pixels."""
+
+    def __init__(self, image_shape: Shape = (1, 28, 28), num_classes: int = 10, width: int = 32):
+        super().__init__()
+        require_size("a CNN with BatchNorm", image_shape, 8)
+        widths = (image_shape[0], width, 2 * width, 4 * width)
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for index, (fan_in, fan_out) in enumerate(itertools.pairwise(widths), start=1):
+            layers[f"conv{index}"] = nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False)
+            layers[f"bn{index}"] = nn.BatchNorm2d(fan_out)
+            layers[f"relu{index}"] = nn.ReLU()
+            if index < 3:
+                layers[f"pool{index}"] = nn.MaxPool2d(2)
+        self.features = nn.Sequential(layers)
+        self.logits = nn.Linear(widths[-1], num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.logits(self.features(images).mean((2, 3)))
+
+
+class CnnBatchNormHalf(CnnBatchNorm):
+    """The same with every width halved: a quarter of the parameters."""
+
+    def __init__(self, image_shape: Shape = (1, 28, 28), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, width=16)
+
+
 def mlp(image_shape: Shape = (1, 8, 8), num_classes: int = 10, width: int = 128) -> Mlp:
     """Two hidden layers of ``width`` units."""
     return Mlp(image_shape, num_classes, (width, width))
-
-
-BUILDERS: dict[str, Callable[..., nn.Module]] = {
-    "hinton_net": HintonNet,
-    "hinton_net_800": HintonNet800,
-    "lenet5": LeNet5,
-    "lenet5_half": LeNet5Half,
-    "lenet5_half_dafl": LeNet5HalfDafl,
-    "mlp": mlp,
-    "cnn": Cnn,
-    "alexnet": AlexNet,
-    "alexnet_half": AlexNetHalf,
-    "resnet18": ResNet18,
-    "resnet18_half": ResNet18Half,
-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ from dfkd_exp.data import Data
 from dfkd_exp.data.decoded import DecodedData
 from dfkd_exp.data.images import ImageData
 from dfkd_exp.data.mapped import map_images
-from dfkd_exp.distillation.settings import Student, Teacher
 from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
-from dfkd_exp.models.settings import load_weights
+from dfkd_exp.models.kind import Network
 from dfkd_exp.ranks import ALONE, Ranks
 from dfkd_exp.release import MODEL
 from dfkd_exp.store import Artifact, Store
@@ -117,8 +116,7 @@ def weights_bytes(network: nn.Module) -> bytes:
     return save({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()})
 
 
-def load_network(settings: Teacher | Student, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:
+def load_network(settings: Network, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:
     """The network of a teacher or student artifact."""
-    network = replace(settings, checkpoint=None).build(inputs, num_classes, seed=0)
-    load_weights(network, load_file(artifact.file(MODEL)), str(artifact.file(MODEL)), settings.target or settings.name)
-    return network.eval()
+    path = artifact.file(MODEL)
+    return settings.rebuilt(load_file(path), str(path), inputs, num_classes).eval()

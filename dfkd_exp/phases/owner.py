@@ -13,11 +13,14 @@ from safetensors.torch import load_file, save
 
 from dfkd_exp import console
 from dfkd_exp.distillation.distill import train_on_labels
-from dfkd_exp.distillation.settings import Teacher
+from dfkd_exp.distillation.settings import Training
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, predict_logits
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.collection import Collector
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
 from dfkd_exp.ranks import Ranks
 from dfkd_exp.release import MODEL, Release, read_release, write_release
@@ -25,40 +28,56 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 
 
-def make_teacher(context: RunContext, settings: Teacher, data: LazyData, seed: int) -> Artifact:
-    """Train the teacher on the data, or load its checkpoint; ``model.safetensors``."""
+def make_teacher(context: RunContext, settings: Network, training: Training, data: LazyData, seed: int) -> Artifact:
+    """Train the teacher on the data, unless it is pretrained; ``model.safetensors``."""
     identity = {"teacher": settings.identity(), "data": data.fingerprint, **context.trainer.identity()}
-    if not settings.checkpoint:
-        identity["seed"] = seed
+    if not settings.pretrained:
+        identity |= {"training": training.identity(), "seed": seed}
 
     def make(folder: Path) -> dict[str, Any]:
         images = data.images
-        inputs = data.settings.inputs(images.shape)
+        inputs = wanted_inputs(settings, data)
         network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
-        if not settings.checkpoint:
+        if not settings.pretrained:
             train_on_labels(
-                network, images.train.images, images.train.labels, inputs, settings, derive_seed(seed, "teacher"),
+                network, images.train.images, images.train.labels, inputs, training, derive_seed(seed, "teacher"),
                 label="training the teacher", trainer=context.trainer, logger=context.logger.for_phase("teacher"),
                 resume=folder / WORK / "fit.ckpt",
             )  # fmt: skip
         if context.ranks.first:
             write_atomically(folder / MODEL, weights_bytes(network))
         logits = predict_logits(network.to(context.device), images.test.images, inputs)
-        return {"test_accuracy": accuracy(logits, images.test.labels)}
+        return {"test_accuracy": accuracy(logits, images.test.labels), "inputs": inputs.to_json()}
 
-    verb = "loading" if settings.checkpoint else "training"
-    return context.phase("teacher", f"teacher: {verb} {settings.target or settings.name}", identity, make, by="all")
+    verb = "loading" if settings.pretrained else "training"
+    return context.phase("teacher", f"teacher: {verb} {settings.title}", identity, make, by="all")
+
+
+def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:
+    """What the teacher takes of the data's images; DfkdError if they are of another shape."""
+    given = data.settings.inputs(data.images.shape)
+    wanted = settings.wanted_inputs(given)
+    if wanted.shape != given.shape:
+        raise DfkdError(
+            f"{settings.title} wants images of shape {list(wanted.shape)}, the data's are {list(given.shape)}; set data.size or data.pad"
+        )
+    return wanted
 
 
 def make_metadata(
-    context: RunContext, kind: MetadataKind, settings: Teacher, teacher: Artifact, data: LazyData
+    context: RunContext, kind: MetadataKind, settings: Network, teacher: Artifact, data: LazyData
 ) -> Artifact:
     """Collect the metadata in one pass over the training images; ``metadata.safetensors``."""
-    identity = {"metadata": kind.identity(), "teacher": teacher.digest, "data": data.fingerprint}
+    inputs = InputSpec.from_json(teacher.info["inputs"])
+    identity = {
+        "metadata": kind.identity(),
+        "teacher": teacher.digest,
+        "inputs": teacher.info["inputs"],
+        "data": data.fingerprint,
+    }
 
     def make(folder: Path) -> dict[str, Any]:
         images = data.images
-        inputs = data.settings.inputs(images.shape)
         network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
         collector = kind.collector(network, inputs)
         if kind.needs_images:
@@ -88,7 +107,7 @@ def merged(collector: Collector, ranks: Ranks, folder: Path) -> bool:
 
 
 def make_release(
-    context: RunContext, settings: Teacher, teacher: Artifact, metadata: Artifact, data: LazyData
+    context: RunContext, settings: Network, teacher: Artifact, metadata: Artifact, data: LazyData
 ) -> Release:
     """Write the release folder into the store and read it back."""
     architecture = settings.architecture()

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from dfkd_exp.data.images import LabelledImages
-from dfkd_exp.distillation.settings import Student, Teacher
 from dfkd_exp.distillation.source import Shown
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.reservoir import image_hash
+from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
 from dfkd_exp.phases.reconstruction import resolved_metadata
 from dfkd_exp.release import Release
@@ -35,10 +35,10 @@ NEIGHBOURS = 10_000
 def measure_privacy(
     context: RunContext,
     release: Release,
-    receiver: Teacher,
+    teacher_settings: Network,
     shown: Shown,
     student: Artifact,
-    settings: Student,
+    settings: Network,
     data: LazyData,
     seed: int,
 ) -> Artifact:
@@ -54,7 +54,7 @@ def measure_privacy(
     def make(folder: Path) -> dict[str, Any]:
         images, inputs = data.images, release.inputs
         generator = torch.Generator().manual_seed(derive_seed(seed, "exposure"))
-        teacher = release.teacher(receiver)
+        teacher = release.teacher(teacher_settings)
         metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         seen, seen_labels = shown.load()

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp.distillation.distill import train_on_labels, train_on_teacher
-from dfkd_exp.distillation.settings import Distillation, Student, Teacher
+from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
+from dfkd_exp.models.kind import Network
 from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
 from dfkd_exp.release import MODEL, Release
@@ -27,9 +28,9 @@ TRAINING_IMAGES = 10_000
 def make_student(
     context: RunContext,
     release: Release,
-    receiver: Teacher,
+    teacher_settings: Network,
     shown: Shown,
-    settings: Student,
+    settings: Network,
     distillation: Distillation,
     seed: int,
 ) -> Artifact:
@@ -52,7 +53,7 @@ def make_student(
             "logger": context.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
         }  # fmt: skip
         fit_seed = derive_seed(seed, "student")
-        teacher = release.teacher(receiver)
+        teacher = release.teacher(teacher_settings)
         trial = trial_of_process()
         if trial is not None and len(rest):
 
@@ -77,14 +78,19 @@ def make_student(
             agreed = agreement(*both)
         return {"images": len(train), "agreement_held_out": agreed, "num_parameters": num_parameters(network)}
 
-    title = f"student: distilling {settings.target or settings.name}"
+    title = f"student: distilling {settings.title}"
     if distillation.targets == "labels":
-        title = f"student: training {settings.target or settings.name} on labels"
+        title = f"student: training {settings.title} on labels"
     return context.phase("student", f"{title} on {shown.title}", identity, make, by="all")
 
 
 def evaluate(
-    context: RunContext, release: Release, receiver: Teacher, student: Artifact, settings: Student, data: LazyData
+    context: RunContext,
+    release: Release,
+    teacher_settings: Network,
+    student: Artifact,
+    settings: Network,
+    data: LazyData,
 ) -> Artifact:
     """True accuracy of student and teacher on the test set, and their agreement there and on training images; ``null`` where there is
     no data."""
@@ -104,7 +110,10 @@ def evaluate(
             raise DfkdError(
                 f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
             )
-        networks = (load_network(settings, student, release.inputs, len(release.classes)), release.teacher(receiver))
+        networks = (
+            load_network(settings, student, release.inputs, len(release.classes)),
+            release.teacher(teacher_settings),
+        )
         training = data.images.train.images[-TRAINING_IMAGES:]
         (student_logits, teacher_logits), on_training = (
             [predict_logits(n.to(context.device), images, release.inputs) for n in networks]

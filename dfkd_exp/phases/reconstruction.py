@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dfkd_exp import console
-from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.files import write_atomically
 from dfkd_exp.metadata.metadata import ResolvedMetadata
+from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import RunContext
 from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
@@ -71,7 +71,7 @@ def resolved_metadata(context: RunContext, release: Release, teacher: nn.Module)
     return metadata.resolved(teacher, load_file(artifact.file(KEPT)))
 
 
-def make_reconstruction(context: RunContext, release: Release, teacher_settings: Teacher, asked: Asked) -> Artifact:
+def make_reconstruction(context: RunContext, release: Release, teacher_settings: Network, asked: Asked) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     settings, ranks = asked.settings, context.ranks
 

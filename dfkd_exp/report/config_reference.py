@@ -32,6 +32,7 @@ def config_reference() -> str:
             continue
         base = next(iter(schemas.values())).__mro__
         common = next((cls for cls in base if shared and all(issubclass(kind, cls) for kind in schemas.values())), None)
+        shared &= {f.name for f in fields(common)} if common is not None else set()
         if shared and common is not None:
             parts.append("All of them:\n\n" + _table(common, group, only=shared))
         for kind, schema in schemas.items():

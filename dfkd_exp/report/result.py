@@ -33,8 +33,8 @@ def build_result(
         "overrides": overrides,
         "seed": config.seed,
         "config_hash": config.hash(),
-        "teacher": _network_name(release.config["architecture"]),
-        "student": _network_name(config.student.architecture()),
+        "teacher": release.config["architecture"]["name"],
+        "student": config.student.title,
         "metadata": metadata.kind["name"],
         "source": type(config.source).__name__,
         "match": type(config.reconstruction).__name__.lower() if reconstruction else None,
@@ -98,10 +98,6 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return number
     return f"{number} ({described.stdout.strip()})"
-
-
-def _network_name(architecture: dict[str, Any]) -> str:
-    return architecture["target"].rpartition(".")[2] or architecture["name"]
 
 
 def _processor() -> str:

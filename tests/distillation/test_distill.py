@@ -14,7 +14,7 @@ from dfkd_exp.distillation.distill import (
     train_on_labels,
     train_on_teacher,
 )
-from dfkd_exp.distillation.settings import Distillation, FromNoise, Teacher, Training
+from dfkd_exp.distillation.settings import Distillation, FromNoise, Training
 from dfkd_exp.distillation.source import held_out, images_in_bytes, noise_images
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
@@ -186,8 +186,8 @@ def test_a_training_that_diverges_names_the_flag_to_lower():
     def explosive(network, batch):
         return network(batch[0]).sum() * float("inf")
 
-    with pytest.raises(DfkdError, match=r"toy diverged; lower teacher.lr \(now 0.5\)"):
-        fit(student(), (toy_images(4)[0],), explosive, Teacher(epochs=1, lr=0.5), 0, **CPU)
+    with pytest.raises(DfkdError, match=r"toy diverged; lower training.lr \(now 0.5\)"):
+        fit(student(), (toy_images(4)[0],), explosive, Training(epochs=1, lr=0.5), 0, **CPU)
 
 
 def test_holding_out_divides_without_overlap():

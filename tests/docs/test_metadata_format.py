@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     batches = [(torch.rand(60, 1, 16, 16), torch.arange(60) % 10)]
     metadata = kind.collect(teacher, batches, InputSpec((1, 16, 16), (0.0,), (1.0,)))
     assert {s.form for s in metadata.statistics} == {"full", "low_rank", "diagonal"}
-    architecture = {"name": "lenet5", "target": "", "kwargs": {}}
+    architecture = {"kind": "ours", "name": "lenet5", "kwargs": {}}
     return write_release(tmp_path_factory.mktemp("r") / "r", teacher, metadata, architecture, CLASSES, 0.5).folder
 
 
@@ -187,7 +187,7 @@ def test_the_sizes_it_states_are_those_of_the_formulas():
     assert "1,960,000" in TEXT
 
 
-SCHEMAS = ["release-config-v1", "metadata-v2", "manifest-v1", "result-v1"]
+SCHEMAS = ["release-config-v2", "metadata-v2", "manifest-v1", "result-v1"]
 
 
 @pytest.mark.parametrize("name", SCHEMAS[:2])

@@ -22,7 +22,7 @@ def test_what_it_names_is_there(name):
 
 
 def test_the_defaults_it_states_are_the_codes():
-    from dfkd_exp.distillation.settings import Distillation, FromNoise, Teacher
+    from dfkd_exp.distillation.settings import Distillation, FromNoise, Training
     from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
     from dfkd_exp.metadata.collection import OVERSAMPLING
     from dfkd_exp.reconstruction.optimizers import Adam
@@ -31,7 +31,7 @@ def test_the_defaults_it_states_are_the_codes():
     kind, images, student, noise = AllLayers(), Moments(), Distillation(), FromNoise()
     records = SpectralLayerPairs()
     assert (records.records_per_class, records.fraction) == (100, 0.1)
-    teacher = Teacher()
+    teacher = Training()
     assert (kind.temperature, kind.full_up_to, kind.low_rank_up_to, OVERSAMPLING) == (8, 2048, 16384, 16)
     assert (images.group_size, images.steps, images.schedule, images.clamp) == (100, 200, "cosine", True)
     assert (images.init_mean, images.init_std) == (0.15, 0.1)

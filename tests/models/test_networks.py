@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from dfkd_exp.config import CONF, kinds
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.networks import (
-    BUILDERS,
     Cnn,
+    CnnBatchNorm,
+    CnnBatchNormHalf,
     HintonNet,
     HintonNet800,
     LeNet5,
@@ -15,8 +17,8 @@ from dfkd_exp.models.networks import (
     Mlp,
     mlp,
 )
-from dfkd_exp.models.recording import num_parameters
-from dfkd_exp.models.settings import NAMES
+from dfkd_exp.models.ours import BUILDERS, Ours, builder
+from dfkd_exp.models.recording import find_layers, num_parameters
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,8 @@ from dfkd_exp.models.settings import NAMES
         (LeNet5Half, 35_820),
         (LeNet5HalfDafl, 15_738),
         (mlp, 64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10),
+        (CnnBatchNorm, 9 * 32 + 9 * 32 * 64 + 9 * 64 * 128 + 2 * (32 + 64 + 128) + 128 * 10 + 10),
+        (CnnBatchNormHalf, 24_058),
         (Cnn, 9 * 32 + 32 + 9 * 32 * 64 + 64 + 256 * 128 + 128 + 128 * 10 + 10),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -39,12 +43,26 @@ def test_parameters(network, parameters):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_network_takes_any_images_and_classes(name):
     shape = (3, 64, 80) if name.startswith("alexnet") else (3, 20, 24)
-    network = BUILDERS[name](shape, 7).eval()
+    network = builder(name)(shape, 7).eval()
     assert network(torch.zeros(2, *shape)).shape == (2, 7)
 
 
-def test_every_network_can_be_chosen():
-    assert {*BUILDERS, "custom"} == set(NAMES)
+@pytest.mark.parametrize("group", ["teacher", "student"])
+def test_every_network_can_be_chosen(group):
+    for name in BUILDERS:
+        assert kinds(group)[name] is Ours
+        assert f"name: {name}\n" in (CONF / group / f"{name}.yaml").read_text()
+
+
+@pytest.mark.parametrize(("network", "width"), [(CnnBatchNorm, 32), (CnnBatchNormHalf, 16)])
+def test_the_net_with_batch_norm_averages_its_last_maps_and_is_trained_on_a_single_image_too(network, width):
+    found = find_layers(network((1, 28, 28)), torch.zeros(2, 1, 28, 28))
+    assert [layer.shape for layer in found[1:-1:2]] == [(width, 28, 28), (2 * width, 14, 14), (4 * width, 7, 7)]
+    assert [layer.name for layer in found][:2] == ["features.conv1", "features.bn1"]
+    assert found[-1].name == "logits"
+    assert network((1, 8, 8)).train()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    with pytest.raises(DfkdError, match="at least 8x8 pixels, got 9x7"):
+        network((1, 7, 9))
 
 
 def test_dropout_is_on_the_input_and_the_hidden_layers_of_hinton_net_alone():
@@ -59,6 +77,6 @@ def test_a_perceptron_may_have_no_hidden_layer():
 
 @pytest.mark.parametrize("size", [(28, 12), (15, 15)])
 def test_lenet_refuses_images_that_vanish_on_the_way(size):
-    with pytest.raises(DfkdError, match=rf"at least 16x16 pixels, got {size[1]}x{size[0]}; set data.pad"):
+    with pytest.raises(DfkdError, match=rf"at least 16x16 pixels, got {size[1]}x{size[0]}; set data.size"):
         LeNet5((1, *size))
     assert LeNet5((1, 16, 16))(torch.zeros(1, 1, 16, 16)).shape == (1, 10)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata import AllLayers
+from dfkd_exp.models.ours import Ours
 from dfkd_exp.phases.context import RunContext
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.reconstruction import Moments
@@ -25,7 +25,7 @@ from tests.toy import CLASSES, INPUTS, toy_images
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=5)
 ENGINE = replace(PLAIN, images_per_batch=8)
-NETWORK = Teacher(name="mlp", kwargs={"width": 8})
+NETWORK = Ours(name="mlp", kwargs={"width": 8})
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from dfkd_exp.store import verify
 pytestmark = pytest.mark.slow
 
 LITTLE = (
-    "trainer=cpu", "engine=plain", "teacher.epochs=30", "distillation.epochs=15", "reconstruction.images_per_class=100",
+    "trainer=cpu", "engine=plain", "training.epochs=30", "distillation.epochs=15", "reconstruction.images_per_class=100",
     "reconstruction.group_size=20", "reconstruction.steps=60", "engine.images_per_batch=200",
 )  # fmt: skip
 SWEEP = (

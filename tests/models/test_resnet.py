@@ -1,24 +1,25 @@
-"""AlexNet and ResNet-18: sizes, and the layers that are recorded of them."""
+"""Residual networks: sizes, shortcuts, and the layers that are recorded of them."""
+
+from functools import partial
 
 import pytest
 import torch
-from torch import nn
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.large import AlexNet, AlexNetHalf, ResNet18, ResNet18Half
 from dfkd_exp.models.recording import find_layers, num_parameters
+from dfkd_exp.models.resnet import ResNet8, ResNet18, ResNet18Half, ResNet20, SmallBlock, SmallResNet
 
 
 @pytest.mark.parametrize(
     ("network", "shape", "classes", "parameters"),
     [
-        # torchvision's has 256 channels in the fourth convolution, and 61,100,840 parameters for 1,000 classes.
-        (AlexNet, (3, 224, 224), 1000, 61_100_840 + 128 * (9 * 384 + 1) + 9 * 128 * 256),
-        (AlexNet, (3, 224, 224), 2, 57_749_442),
-        (AlexNetHalf, (3, 224, 224), 2, 14_447_586),
         (ResNet18, (3, 224, 224), 1000, 11_689_512),  # torchvision's
         (ResNet18, (3, 32, 32), 10, 11_173_962),  # as everywhere for CIFAR-10
         (ResNet18Half, (3, 32, 32), 10, 2_797_610),
+        (ResNet20, (3, 32, 32), 10, 269_722),  # He et al., Table 6: 0.27M
+        (partial(SmallResNet, blocks=9), (3, 32, 32), 10, 853_018),  # 0.85M, ResNet-56
+        (partial(SmallResNet, blocks=18), (3, 32, 32), 10, 1_727_962),  # 1.7M, ResNet-110
+        (ResNet8, (3, 32, 32), 10, 75_290),
     ],
 )
 def test_parameters(network, shape, classes, parameters):
@@ -28,26 +29,6 @@ def test_parameters(network, shape, classes, parameters):
 
 def layers(network, *shape):
     return find_layers(network, torch.zeros(2, *shape))
-
-
-def test_alexnets_layers_are_recorded_in_order_the_logits_last():
-    found = layers(AlexNet(num_classes=2, widths=(6, 8, 10, 12, 14, 16, 18)), 3, 224, 224)
-    assert [layer.name for layer in found] == [
-        *(f"features.{index}" for index in (0, 3, 6, 8, 10)),
-        *(f"classifier.{index}" for index in (1, 4, 7)),
-    ]
-    assert [layer.shape for layer in found] == [
-        (6, 55, 55), (8, 27, 27), (10, 13, 13), (12, 13, 13), (14, 13, 13), (16,), (18,), (2,),
-    ]  # fmt: skip
-
-
-def test_the_half_has_half_of_every_width():
-    with torch.device("meta"):
-        whole, half = AlexNet(), AlexNetHalf()
-        pairs = [(a, b) for a, b in zip(whole.modules(), half.modules(), strict=True) if hasattr(a, "weight")]
-    assert [(len(a.weight), len(b.weight)) for a, b in pairs[:-1]] == [
-        (64, 32), (192, 96), (384, 192), (384, 192), (256, 128), (4096, 2048), (4096, 2048),
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -77,7 +58,7 @@ def test_resnets_layers_are_recorded_in_the_order_of_the_forward_pass_the_logits
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("network", "smallest"), [(AlexNet, 63), (AlexNetHalf, 63), (ResNet18, 9), (ResNet18Half, 9)])
+@pytest.mark.parametrize(("network", "smallest"), [(ResNet18, 9), (ResNet18Half, 9), (ResNet20, 5), (ResNet8, 5)])
 def test_images_that_vanish_on_the_way_are_refused(network, smallest):
     with pytest.raises(
         DfkdError, match=rf"at least {smallest}x{smallest} pixels, got {smallest + 5}x{smallest - 1}; set"
@@ -88,10 +69,21 @@ def test_images_that_vanish_on_the_way_are_refused(network, smallest):
     assert built(torch.zeros(1, 1, smallest, smallest)).shape == (1, 3)
 
 
-def test_dropout_is_on_the_outputs_of_both_dense_layers():
-    with torch.device("meta"):
-        modules = list(AlexNet().classifier)
-    for index, module in enumerate(modules):
-        if isinstance(module, nn.Dropout):
-            assert (module.p, type(modules[index - 1])) == (0.5, nn.ReLU)
-    assert sum(isinstance(module, nn.Dropout) for module in modules) == 2
+def test_a_small_resnet_halves_the_size_and_doubles_the_width_from_stage_to_stage():
+    found = layers(ResNet20(), 3, 32, 32)
+    convolutions = [layer for layer in found if "conv" in layer.name]
+    assert [layer.shape for layer in convolutions] == 7 * [(16, 32, 32)] + 6 * [(32, 16, 16)] + 6 * [(64, 8, 8)]
+    assert found[-1].name == "linear"
+    assert len(found) == 2 * 19 + 1, (
+        "nineteen convolutions, each with BatchNorm, no shortcut with weights, and the logits"
+    )
+
+
+def test_the_shortcut_is_every_second_pixel_between_channels_of_zeros():
+    block = SmallBlock(2, 4, 2).eval()
+    torch.nn.init.zeros_(block.bn2.weight)  # of the block only the shortcut is left
+    images = torch.rand(3, 2, 6, 5)
+    out = block(images)
+    assert torch.equal(out[:, 1:3], images[:, :, ::2, ::2])
+    assert not out[:, [0, 3]].any()
+    assert out.shape == (3, 4, 3, 3)

@@ -1,0 +1,172 @@
+"""What a kind of network is: where its architecture comes from, where its weights start, and what a release says of it.
+
+A kind is a dataclass in a file of its own, named by yaml files in ``conf/teacher/`` and ``conf/student/``, or by import path. Its
+module imports nothing heavy at the top.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.settings import Settings, under_flag
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass
+class Network(Settings):
+    """A network: its architecture, and where its weights start.
+
+    A kind says how to `make` the architecture; all else has an answer that it may replace.
+    """
+
+    kind: ClassVar[str] = ""
+    """What a release calls the kind, and a receiver chooses it by; a class that does not say is called by its import path."""
+    of_weights: ClassVar[tuple[str, ...]] = ("checkpoint",)
+    """Fields that say where the weights come from: no part of the architecture."""
+
+    checkpoint: str | None = None
+    """File with trained weights, safetensors or a torch state_dict; a teacher that has one is not trained."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "kind" not in vars(cls):
+            cls.kind = f"{cls.__module__}.{cls.__qualname__}"
+
+    def __post_init__(self) -> None:
+        self.require("checkpoint", self.checkpoint is None or Path(self.checkpoint).is_file(), "a file that is there")
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        return type(self).__name__
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether `build` gives it trained weights, so that a teacher need not be trained."""
+        return self.checkpoint is not None
+
+    def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
+        """The architecture with fresh weights, drawn from torch's global generator; nothing is downloaded.
+
+        It takes ``[N, *inputs.shape]`` and puts out logits ``[N, num_classes]``. A TypeError says that its arguments do not fit.
+        """
+        raise NotImplementedError
+
+    def give_weights(self, network: nn.Module) -> None:
+        """Put the trained weights into ``network``, in place; called if it is `pretrained`."""
+        from dfkd_exp.models.checkpoint import load_weights, read_state_dict
+
+        flag, path = self.named("checkpoint"), Path(str(self.checkpoint))
+        load_weights(network, read_state_dict(path, flag), f"{flag}={path}", self.title)
+
+    def wanted_inputs(self, given: InputSpec) -> InputSpec:
+        """The inputs that it wants as a teacher where the data gives ``given``: those, or the normalisation or shape of its own."""
+        return given
+
+    def identity(self) -> dict[str, Any]:
+        """The kind, its fields and, for a checkpoint, the sha256 of the file: its place does not matter, its content does."""
+        sha256 = _sha256(Path(self.checkpoint)) if self.checkpoint else None
+        return {**super().identity(), "kind": self.kind, "checkpoint": sha256}
+
+    def architecture(self) -> dict[str, Any]:
+        """What a release says of it, JSON-able: the kind, a name for people, and what somebody with the kind's code builds it from."""
+        kwargs = {name: value for name, value in asdict(self).items() if name not in self.of_weights}
+        return {"kind": self.kind, "name": self.title, "kwargs": kwargs}
+
+    def completed(self, architecture: dict[str, Any]) -> Network | None:
+        """These settings as a receiver's answer to what a release says of its teacher; None if they do not mean that network.
+
+        Fields of the architecture that the receiver left at their defaults are the release's. No name in it is imported.
+        """
+        if architecture["kind"] != self.kind:
+            return self
+        own, said = self.architecture()["kwargs"], architecture["kwargs"]
+        unsaid = [name for name, default in _defaults(self).items() if name in own and own[name] == default]
+        try:
+            return self.changed(**{name: said[name] for name in unsaid if name in said})
+        except TypeError as error:  # what a check makes of a text in the place of a number
+            raise DfkdError(
+                f"the arguments {said} of the release's teacher do not fit {self.title}: {error}"
+            ) from error
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with other ``values`` of fields, under the same flag."""
+        with under_flag(self.flag):
+            return replace(self, **values)
+
+    def build(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
+        """The network with fresh weights from ``seed``, or trained ones; checked on a blank image. Torch's generator is left alone."""
+        network = self._made(inputs, num_classes, seed)
+        if self.pretrained:
+            self.give_weights(network)
+        check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
+        return network
+
+    def rebuilt(self, state: dict[str, Tensor], source: str, inputs: InputSpec, num_classes: int) -> nn.Module:
+        """The architecture with the weights ``state`` of ``source``, wherever the settings would take weights from."""
+        from dfkd_exp.models.checkpoint import load_weights
+
+        network = self._made(inputs, num_classes, seed=0)
+        load_weights(network, state, source, self.title)
+        check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
+        return network
+
+    @property
+    def _flag(self) -> str:
+        return self.flag or "the network"
+
+    def _made(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                network = self.make(inputs, num_classes)
+            except TypeError as error:
+                kwargs = self.architecture()["kwargs"]
+                raise DfkdError(f"{self._flag}: the arguments {kwargs} do not fit {self.title}: {error}") from error
+        if not isinstance(network, torch.nn.Module):
+            raise DfkdError(f"{self._flag}: {self.title} is not a torch.nn.Module but {type(network).__name__}")
+        return network
+
+
+def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: str) -> None:
+    """Raise DfkdError unless ``network`` answers two blank images with logits ``[2, num_classes]``; it is left as it was."""
+    import torch
+
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            logits = network(torch.zeros(2, *inputs.shape))
+    except RuntimeError as error:
+        raise DfkdError(
+            f"{name} cannot take images of shape {list(inputs.shape)}: {str(error).splitlines()[0]}; "
+            "change data.pad or data.size, or the network's arguments"
+        ) from error
+    finally:
+        for module, training in modes:
+            module.training = training
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_classes):
+        got = list(logits.shape[1:]) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise DfkdError(
+            f"{name} must return logits of shape [N, {num_classes}], one per class of the data, but returns {got} for each image; "
+            "change the network's arguments"
+        )
+
+
+def _defaults(settings: Network) -> dict[str, Any]:
+    """By field, what it is where nobody says otherwise."""
+    return {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(settings)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,88 @@
+"""The networks that come with the project, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.kind import Network
+from dfkd_exp.settings import under_flag
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BUILDERS = {
+    "mlp": "networks.mlp",
+    "cnn": "networks.Cnn",
+    "cnn_bn": "networks.CnnBatchNorm",
+    "cnn_bn_half": "networks.CnnBatchNormHalf",
+    "hinton_net": "networks.HintonNet",
+    "hinton_net_800": "networks.HintonNet800",
+    "lenet5": "networks.LeNet5",
+    "lenet5_half": "networks.LeNet5Half",
+    "lenet5_half_dafl": "networks.LeNet5HalfDafl",
+    "alexnet": "alexnet.AlexNet",
+    "alexnet_half": "alexnet.AlexNetHalf",
+    "resnet8": "resnet.ResNet8",
+    "resnet18": "resnet.ResNet18",
+    "resnet18_half": "resnet.ResNet18Half",
+    "resnet20": "resnet.ResNet20",
+}
+"""Where in this folder the class or function of each name is. As text, so that a wrong name is answered before torch is loaded."""
+
+
+def builder(name: str) -> Callable[..., nn.Module]:
+    """What makes the network called ``name``: ``builder(name)(image_shape, num_classes, **kwargs)``."""
+    module, _, attribute = BUILDERS[name].partition(".")
+    return getattr(import_module(f"dfkd_exp.models.{module}"), attribute)
+
+
+@dataclass
+class Ours(Network):
+    """One of the project's networks. A release that names one needs nothing else to be read."""
+
+    kind: ClassVar[str] = "ours"
+
+    name: str = "mlp"
+    """Which of the project's networks."""
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the network, besides the shape of the inputs and the number of classes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_choice("name", BUILDERS)
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
+        return builder(self.name)(inputs.shape, num_classes, **self.kwargs)
+
+    def rebuilt(self, state: dict[str, Tensor], source: str, inputs: InputSpec, num_classes: int) -> nn.Module:
+        """As any network, but tried without memory first: a release may ask for a network that is larger than its weights."""
+        import torch
+
+        from dfkd_exp.models.checkpoint import require_fit
+
+        try:
+            with torch.device("meta"):
+                sketch = self._made(inputs, num_classes, seed=0)
+        except RuntimeError as error:
+            raise DfkdError(f"{self.title} cannot be made with {self.kwargs}: {str(error).splitlines()[0]}") from error
+        require_fit(sketch, state, source, self.title)
+        return super().rebuilt(state, source, inputs, num_classes)
+
+    def architecture(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "kwargs": self.kwargs}
+
+    def completed(self, architecture: dict[str, Any]) -> Ours | None:
+        """The network that the release names, if it is one of the project's."""
+        if architecture["kind"] != self.kind or architecture["name"] not in BUILDERS:
+            return None
+        with under_flag(self.flag):
+            return Ours(name=architecture["name"], kwargs=architecture["kwargs"])
