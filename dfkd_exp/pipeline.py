@@ -87,7 +87,7 @@ def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
         console.heading(f"release: {release.folder}")
         console.note(f"{release.metadata().num_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release
-    teacher = make_teacher(context, config.teacher, data, config.seed)
+    teacher = make_teacher(context, config.teacher, config.training, data, config.seed)
     metadata = make_metadata(context, config.metadata, config.teacher, teacher, data)
     return make_release(context, config.teacher, teacher, metadata, data)
 

@@ -12,7 +12,6 @@ from typing import Any
 from safetensors.torch import load_file, save
 
 from dfkd_exp import console
-from dfkd_exp.distillation.distill import train_on_labels
 from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.evaluation.metrics import accuracy, predict_logits
 from dfkd_exp.metadata.collection import Collector
@@ -23,13 +22,15 @@ from dfkd_exp.ranks import Ranks
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
+from dfkd_exp.training.settings import Training
+from dfkd_exp.training.supervised import train_on_labels
 
 
-def make_teacher(context: RunContext, settings: Teacher, data: LazyData, seed: int) -> Artifact:
+def make_teacher(context: RunContext, settings: Teacher, training: Training, data: LazyData, seed: int) -> Artifact:
     """Train the teacher on the data, or load its checkpoint; ``model.safetensors``."""
     identity = {"teacher": settings.identity(), "data": data.fingerprint, **context.trainer.identity()}
     if not settings.checkpoint:
-        identity["seed"] = seed
+        identity |= {"training": training.identity(), "seed": seed}
 
     def make(folder: Path) -> dict[str, Any]:
         images = data.images
@@ -37,7 +38,7 @@ def make_teacher(context: RunContext, settings: Teacher, data: LazyData, seed: i
         network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
         if not settings.checkpoint:
             train_on_labels(
-                network, images.train.images, images.train.labels, inputs, settings, derive_seed(seed, "teacher"),
+                network, images.train.images, images.train.labels, inputs, training, derive_seed(seed, "teacher"),
                 label="training the teacher", trainer=context.trainer, logger=context.logger.for_phase("teacher"),
                 resume=folder / WORK / "fit.ckpt",
             )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from dfkd_exp import console
-from dfkd_exp.distillation.distill import train_on_labels, train_on_teacher
+from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation, Student, Teacher
 from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError, Pruned
@@ -33,6 +33,7 @@ from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.sweeps.trial import trial_of_process
+from dfkd_exp.training.supervised import train_on_labels
 
 SIGNALS = "signals.safetensors"
 TRAINING_IMAGES = 10_000
