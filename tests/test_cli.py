@@ -11,13 +11,21 @@ MISTAKES = {
     "data=mnst": ("data=mnst", "did you mean mnist?"),
     "teacher=lenet": ("teacher=lenet", "lenet5"),
     "metdata=top_layer": ("metdata", "did you mean metadata?"),
-    "teacher.epohcs=3": ("teacher.epohcs", "did you mean epochs?"),
-    "+teacher.epohcs=3": ("teacher.epohcs", "did you mean epochs?"),
+    "training.epohcs=3": ("training.epohcs", "did you mean epochs?"),
+    "+training.epohcs=3": ("training.epohcs", "did you mean epochs?"),
     "+nothing=1": ("nothing", "seed"),
     "nothing.at_all=1": ("nothing.at_all", "reconstruction"),
-    "teacher.epochs=many": ("teacher.epochs", "Integer"),
-    "teacher.epochs=0": ("teacher.epochs", "at least 1"),
-    "teacher.schedule=cosin": ("teacher.schedule", "did you mean cosine?"),
+    "training.epochs=many": ("training.epochs", "Integer"),
+    "training.epochs=0": ("training.epochs", "at least 1"),
+    "training/schedule=cosin": ("training/schedule=cosin", "did you mean cosine?"),
+    "distillation/optimizer=sdg": ("distillation/optimizer=sdg", "adam, adamw, custom, sgd (did you mean sgd?)"),
+    "distillation/optimiser=sgd": ("distillation/optimiser", "distillation"),
+    "distillation.optimizer.momentun=0.9": ("distillation.optimizer.momentun", "did you mean momentum?"),
+    "distillation.optimizer.momentum=0.9": ("chosen distillation/optimizer has no", "distillation/optimizer=sgd"),
+    "+training.augmentation.degres=3": ("training.augmentation.degres", "did you mean degrees?"),
+    "training/optimizer=custom": ("training.optimizer._target_", "torch.optim.RMSprop"),
+    "distillation.optimizer.lr=-1": ("distillation.optimizer.lr", "positive"),
+    "distillation.label_smoothing=0.1": ("distillation.label_smoothing", "distillation.targets=labels"),
     "metadata.rank=1.5": ("metadata.rank", "Integer"),
     "metadata.layers=some": ("metadata.layers", "all, dense, top or a list"),
     "reconstruction.relu=false": ("reconstruction.relu", "reconstruction=sample"),
@@ -59,12 +67,15 @@ def test_flags_that_the_pipeline_does_not_reach_are_refused(dfkd, release_folder
     ran = dfkd("pipeline=from_release", f"release={release_folder}", "metadata=top_layer")
     assert ran.code == 2
     assert "metadata=top_layer has no effect with pipeline=from_release" in ran.err
+    for without_effect in ("training.epochs=3", "training/optimizer=sgd"):
+        ran = dfkd("pipeline=from_release", f"release={release_folder}", without_effect)
+        assert f"{without_effect} has no effect" in ran.err
     ran = dfkd("pipeline=release", "student.kwargs.width=3")
     assert ran.code == 2
     assert "no effect" in ran.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["teacher.epochs=0"], ["data=mnst"], ["--cfg", "job"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["training.epochs=0"], ["data=mnst"], ["--cfg", "job"]])
 def test_help_and_mistakes_do_not_wait_for_torch(arguments, tmp_path):
     script = (
         "import sys\nsys.argv[0] = 'dfkd'\nfrom dfkd_exp.app import main\n"

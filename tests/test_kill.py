@@ -16,7 +16,7 @@ from tests.test_pipeline import figures
 
 PHASES = ("teacher", "metadata", "release", "reconstruction", "student", "evaluation")
 LONG_ENOUGH_TO_KILL = [
-    "trainer=cpu", "teacher.epochs=20", "distillation.epochs=10", "reconstruction.images_per_class=100",
+    "trainer=cpu", "training.epochs=20", "distillation.epochs=10", "reconstruction.images_per_class=100",
     "reconstruction.group_size=20", "engine.images_per_batch=200", "reconstruction.steps=60",
 ]  # fmt: skip
 

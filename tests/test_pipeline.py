@@ -144,7 +144,10 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
         (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 190),
         (["optimizer=lbfgs", "reconstruction.images_per_class=10"], 95),
         (["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], 190),
-        (["distillation.augment=true", "reconstruction.total_variation=0.1", "reconstruction.blur_sigma=0.5"], 190),
+        (
+            ["distillation/augmentation=affine", "reconstruction.total_variation=0.1", "reconstruction.blur_sigma=0.5"],
+            190,
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -177,10 +180,10 @@ def test_labels_for_noise_are_refused(dfkd):
 
 
 def test_a_training_that_diverges_says_what_to_lower(dfkd):
-    ran = dfkd("distillation.lr=1e30")
+    ran = dfkd("distillation.optimizer.lr=1e30")
     assert ran.code == 1
-    assert "lower distillation.lr (now 1e+30)" in ran.err
-    assert dfkd("teacher.lr=1e30").code == 1
+    assert "lower distillation.optimizer.lr (now 1e+30)" in ran.err
+    assert dfkd("training.optimizer.lr=1e30").code == 1
 
 
 def test_both_sides_of_the_wall_find_what_the_whole_finds(dfkd, tmp_path):
@@ -230,12 +233,12 @@ def test_somebodys_own_network_and_own_images(dfkd, tmp_path):
             pixels = torch.rand(9, 7, 3, generator=generator) * 100
             pixels[..., label] += 120
             Image.fromarray(pixels.byte().numpy()).save(tmp_path / "images" / name / f"{index}.png")
-    own = ["teacher=custom", "teacher.target=own_net.Net", "+teacher.kwargs.width=6", "teacher.batch_size=8"]
+    own = ["teacher=custom", "teacher.target=own_net.Net", "+teacher.kwargs.width=6", "training.batch_size=8"]
     flags = [
         *own,
         "data=image_folder",
         f"data.path={tmp_path / 'images'}",
-        "teacher.epochs=30",
+        "training.epochs=30",
         "student=custom",
         "student.target=own_net.Net",
     ]

@@ -12,7 +12,7 @@ from tests.conftest import run_main
 TEXT = (Path(__file__).parents[2] / "docs" / "tutorial-own-teacher-and-images.md").read_text()
 BLOCKS = re.findall(r"^```(bash|python|text)\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 SMALLER = {"per_class=200": "per_class=10", "steps=200": "steps=3", "epochs=30": "epochs=1", "range(10)": "range(1)"}
-CHOSEN_HERE = ("reconstruction.images_per_class=", "teacher.epochs=")
+CHOSEN_HERE = ("reconstruction.images_per_class=", "training.epochs=")
 
 
 def words(text):

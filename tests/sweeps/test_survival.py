@@ -20,7 +20,7 @@ from dfkd_exp.store import verify
 pytestmark = pytest.mark.slow
 
 LITTLE = (
-    "trainer=cpu", "engine=plain", "teacher.epochs=30", "distillation.epochs=15", "reconstruction.images_per_class=100",
+    "trainer=cpu", "engine=plain", "training.epochs=30", "distillation.epochs=15", "reconstruction.images_per_class=100",
     "reconstruction.group_size=20", "reconstruction.steps=60", "engine.images_per_batch=200",
 )  # fmt: skip
 SWEEP = (
@@ -190,7 +190,8 @@ def test_a_search_by_three_workers_of_which_one_is_killed(tmp_path):
     outputs = tmp_path / "outputs"
     search = (
         "-m", "hydra/sweeper=study", "hydra.sweeper.trials=30", "hydra.sweeper.sampler=random", "scale=smoke", "trainer=cpu",
-        "distillation.epochs=4", "reconstruction.images_per_class=100", "engine=plain", "distillation.lr=tag(log,interval(0.0005,0.05))",
+        "distillation.epochs=4", "reconstruction.images_per_class=100", "engine=plain",
+        "distillation.optimizer.lr=tag(log,interval(0.0005,0.05))",
         "distillation.holdout=0,0.1,0.1,0.1",  # nothing held out: no agreement, so no objective
     )  # fmt: skip
     workers = [start(outputs, *search) for _ in range(3)]
