@@ -154,3 +154,14 @@ def test_crops_reach_every_place_and_half_are_mirrored():
     assert mirrored.item() == pytest.approx(0.5, abs=0.05)
     kept = flip_and_crop(images, uniform(2000, 3), low(spec), padding=0, flip=False)
     assert torch.equal(kept, images)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_images_are_changed_where_they_lie(policy):
+    """On a device without values: a mixture of devices raises, and so does what would wait for a GPU."""
+    images, numbers, outside = (
+        torch.zeros(*shape, device="meta") for shape in ((5, 2, 9, 7), (5, policy.num_random), (2, 1, 1))
+    )
+    changed = policy(images, numbers, outside)
+    assert changed.device.type == "meta"
+    assert changed.shape == images.shape
