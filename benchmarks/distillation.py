@@ -16,6 +16,7 @@ from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.augmentation import Affine, NoAugmentation
 
 PAIRS = {
     "HintonNet → HintonNet-800": ("hinton_net", "hinton_net_800", (1, 28, 28)),
@@ -43,7 +44,7 @@ def _training(name: str, teacher_name: str, student_name: str, shape: tuple[int,
     training = operations(lambda: plain_student(batch).sum().backward()) / len(batch)
     answering = operations(lambda: plain_teacher(batch)) / len(batch)
     for augment in (True, False):
-        settings = Distillation(epochs=EPOCHS, augment=augment)
+        settings = Distillation(epochs=EPOCHS, augmentation=Affine() if augment else NoAugmentation())
 
         def ours(settings: Distillation = settings) -> None:
             options = {"label": "distillation", "trainer": TrainerSettings(accelerator=DEVICE.type)}

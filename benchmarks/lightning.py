@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from benchmarks.measure import DEVICE, seconds_per_step, side_by_side
 from dfkd_exp.distillation.losses import soft_cross_entropy
-from dfkd_exp.distillation.settings import Training
 from dfkd_exp.models.networks import mlp
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import fit
 from dfkd_exp.training.module import Loss, TensorChunks
+from dfkd_exp.training.settings import Training
 
 IMAGES, EPOCHS = 12_800, 5
 SHAPE, WIDTH = (1, 8, 8), 32
@@ -24,7 +24,7 @@ SHAPE, WIDTH = (1, 8, 8), 32
 
 def loop(network: nn.Module, tensors: tuple[Tensor, ...], loss: Loss, settings: Training, seed: int) -> nn.Module:
     """What `fit` does, without Lightning: the same batches, the same optimiser, the same network at the end."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    optimizer = settings.optimizer.build(network)
     for epoch in range(settings.epochs):
         for batch in TensorChunks(tensors, settings.batch_size, derive_seed(seed, "order", epoch)):
             optimizer.zero_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from contextlib import nullcontext, suppress
@@ -26,7 +27,7 @@ from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
 
 WITHOUT_EFFECT = {
-    "from_release": ("metadata",),
+    "from_release": ("metadata", "training"),
     "release": ("privacy", "student", "reconstruction", "optimizer", "engine", "distillation", "source"),
 }
 """Per pipeline, the groups that it does not reach."""
@@ -99,7 +100,7 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
     config.name = config.name or HydraConfig.get().runtime.choices["data"]
     without_effect = WITHOUT_EFFECT.get(config.pipeline, ())
     for override in overrides:
-        if override.partition("=")[0].partition(".")[0] in without_effect:
+        if re.split("[=./]", override)[0] in without_effect:
             raise ConfigError(f"{override} has no effect with pipeline={config.pipeline}; leave it out")
     if ranks_of_process().world > 1 and HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigError(
@@ -160,7 +161,7 @@ def help_page() -> str:
         "  dfkd pipeline=release release=FOLDER     the owner's side: write what is published, and stop",
         "  dfkd pipeline=from_release release=FOLDER student=mlp      the other side, without the data",
         "  dfkd -m hydra/launcher=processes …       the same, a process per job, one per GPU (also: slurm, ray_jobs; docs/sweeps.md)",
-        "  dfkd -m hydra/sweeper=study distillation.lr=interval(0.001,0.01)    a search, by Optuna",
+        "  dfkd -m hydra/sweeper=study distillation.optimizer.lr=interval(0.001,0.01)    a search, by Optuna",
         "  dfkd trainer=ddp trainer.devices=2       one run on several devices",
         "  dfkd-status                              how far the newest sweep is",
         "  dfkd --cfg job                           every setting, as it would be used",

@@ -13,8 +13,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfkd_exp.data.base import Data
-from dfkd_exp.distillation.settings import Distillation, Source, Training
+from dfkd_exp.distillation.settings import Distillation, Source
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.files import canonical_json
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
@@ -24,8 +25,8 @@ from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.terms.term import Term
 from dfkd_exp.settings import Settings, did_you_mean, import_by_path, under_flag
-from dfkd_exp.store import canonical_json
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.settings import Training
 
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -107,23 +108,15 @@ class Config(Settings):
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
 
+SAME_INNER_GROUPS = {"distillation": "training"}
+"""Groups whose inner groups have the choices of another's: `hydra_plugins.dfkd_import_paths` finds them there."""
+
 SCHEMA = re.compile(r"^ *- /schema@_here_: *(\S+)", re.M)
 """The line by which a yaml names its dataclass, by import path."""
 
 
 def typed(config: DictConfig) -> Config:
     """The config as usable objects, everything checked; ConfigError with one line if something is wrong."""
-    for group, node in config.items():
-        if group not in {f.name for f in fields(Config)}:
-            raise ConfigError(_unknown_flag(str(group)))
-        if OmegaConf.is_missing(config, group) or not isinstance(node, DictConfig):
-            continue
-        if not is_dataclass(schema := OmegaConf.get_type(node)):
-            continue
-        known = {f.name for f in fields(schema)}
-        for name in map(str, node):
-            if name not in known:  # +group.name=… gets past Hydra's own check
-                raise ConfigError(_unknown_flag(f"{group}.{name}"))
     try:
         result = _built(config, "")
     except OmegaConfBaseException as error:
@@ -136,9 +129,15 @@ def _built(node: Any, flag: str) -> Any:
     """A node as the object that it is a config of: each dataclass within it knows the flag under which it stands."""
     if not isinstance(node, DictConfig):
         return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
-    values = {name: _built(node[name], f"{flag}.{name}".lstrip(".")) for name in map(str, node)}
-    if not is_dataclass(schema := OmegaConf.get_type(node)):
-        return values
+    flags = {name: f"{flag}.{name}".lstrip(".") for name in map(str, node)}
+    schema = OmegaConf.get_type(node)
+    if not is_dataclass(schema):  # entries by name, such as terms
+        return {name: _built(node[name], flags[name]) for name in flags}
+    known = {f.name for f in fields(schema)}
+    for name in flags:
+        if name not in known:  # +group.name=… gets past Hydra's own check
+            raise ConfigError(_unknown_flag(flags[name]))
+    values = {name: _built(node[name], flags[name]) for name in flags}
     with under_flag(flag):
         return schema(**values)
 
@@ -147,21 +146,43 @@ def kinds(group: str) -> dict[str, type[Settings]]:
     """The dataclass of each choice in a group, by the choice's name."""
     found: dict[str, type[Settings]] = {}
     for name in choices(group):
-        if match := SCHEMA.search((CONF / group / f"{name}.yaml").read_text()):
+        if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text()):
             found[name] = import_by_path(match[1], group)
     return found
 
 
 def choices(group: str) -> list[str]:
     """The names that a config group has, as on the command line."""
-    return sorted(path.relative_to(CONF / group).with_suffix("").as_posix() for path in (CONF / group).rglob("*.yaml"))
+    paths = [path.relative_to(home(group)).with_suffix("") for path in home(group).rglob("*.yaml")]
+    return sorted(path.as_posix() for path in paths if f"{group}/{path.parent.as_posix()}" not in inner_groups(group))
+
+
+def home(group: str) -> Path:
+    """The folder of a group's choices: ``distillation/schedule`` has those of ``training/schedule``."""
+    outer, _, inner = group.partition("/")
+    return CONF / SAME_INNER_GROUPS.get(outer, outer) / inner if inner else CONF / outer
 
 
 def groups() -> list[str]:
-    """The config groups, in the order of the pipeline, then the deltas over several of them."""
+    """The config groups, in the order of the pipeline, those within one after it; then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}
     ordered = [f.name for f in fields(Config)] + ["experiment", "row", "point", "recipe", "scale", "sweep"]
-    return [name for name in ordered if name in found] + sorted(found - set(ordered))
+    outer = [name for name in ordered if name in found] + sorted(found - set(ordered))
+    return [group for name in outer for group in (name, *(inner_groups(name) if name not in SAME_INNER_GROUPS else ()))]
+
+
+def sharing(group: str) -> list[str]:
+    """The groups that have the choices of ``group`` too."""
+    outer, _, inner = group.partition("/")
+    return [f"{other}/{inner}" for other, same in SAME_INNER_GROUPS.items() if inner and same == outer]
+
+
+def inner_groups(group: str) -> list[str]:
+    """The groups that choose a field of another group's choices, as ``training/optimizer``."""
+    if group not in {f.name for f in fields(Config)}:
+        return []  # a folder of an experiment's is no group
+    folders = (CONF / SAME_INNER_GROUPS.get(group, group)).iterdir()
+    return sorted(f"{group}/{path.name}" for path in folders if path.is_dir())
 
 
 def explain(error: BaseException) -> str:
@@ -202,7 +223,7 @@ def _first_line(error: BaseException) -> str:
 
 def _unknown_choice(error: MissingConfigException) -> str | None:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if not group or not (CONF / group).is_dir():
+    if not group or not home(group).is_dir():
         return None
     known = choices(group)
     if name in EXTRAS:
@@ -216,13 +237,16 @@ def _unknown_flag(flag: str) -> str:
     """A flag that is not in the tree: say which there are beside it."""
     flag = flag.split("=")[0]
     group, _, name = flag.partition(".")
+    field, _, rest = name.partition(".")
+    if rest and f"{group}/{field}" in inner_groups(group):
+        group, name = f"{group}/{field}", rest
     if not name:
         known = [*groups(), *(f.name for f in fields(Config) if f.name not in groups())]
         return f"{flag}: there is no such flag or group; there are {', '.join(known)}{did_you_mean(flag, known)}"
-    if group in groups() and (schemas := kinds(group)):
+    if home(group).is_dir() and (schemas := kinds(group)):
         entry = name.partition(".")[0]
         if any(f.name == entry and str(f.type).startswith("dict") for s in schemas.values() for f in fields(s)):
-            return f"{flag}: what is not there yet is added with a plus, entry by entry: +{group}.{entry}.NAME=VALUE"
+            return f"{flag}: what is not there yet is added with a plus, entry by entry: +{group.replace('/', '.')}.{entry}.NAME=VALUE"
         known = sorted({f.name for schema in schemas.values() for f in fields(schema)})
         if name in known:
             owners = sorted(kind for kind, schema in schemas.items() if name in {f.name for f in fields(schema)})

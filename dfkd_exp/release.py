@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import canonical_json, sync_folder, write_atomically
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.ours import Ours
-from dfkd_exp.store import canonical_json, seal, sync_folder, verify, write_atomically
+from dfkd_exp.store import seal, verify
 
 if TYPE_CHECKING:
     from torch import nn

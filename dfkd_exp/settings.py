@@ -8,13 +8,16 @@ import difflib
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 from dfkd_exp.errors import ConfigError, DfkdError
+
+UNSET: Any = "???"
+"""Default of a field whose class a config group chooses: what OmegaConf calls a value that is yet to come."""
 
 _flag: ContextVar[str | None] = ContextVar("flag", default=None)
 
@@ -58,9 +61,17 @@ class Settings:
         value = getattr(self, field)
         self.require(field, value in choices, f"one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
 
+    def choose(self, **kinds: Callable[[], Any]) -> None:
+        """Make those of the fields that are unset: what a group is without a config that chooses."""
+        for field, kind in kinds.items():
+            if getattr(self, field) == UNSET:
+                with under_flag(f"{self.flag}.{field}"):
+                    setattr(self, field, kind())
+
     def identity(self) -> dict[str, Any]:
         """The JSON-able fields that decide the result, with the class's name: what an artifact's key is made of."""
-        fields = {name: value for name, value in asdict(self).items() if name not in self.ephemeral}
+        nested = {name: value.identity() for name, value in vars(self).items() if isinstance(value, Settings)}
+        fields = {name: value for name, value in {**asdict(self), **nested}.items() if name not in self.ephemeral}
         return {"kind": type(self).__name__, **fields}
 
 

@@ -8,16 +8,18 @@ from torch import nn
 
 from benchmarks import lightning, measure, reference, spectra
 from dfkd_exp.distillation.distill import train_on_teacher
-from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
-from dfkd_exp.distillation.settings import Distillation, Training
+from dfkd_exp.distillation.losses import soft_cross_entropy
+from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import predict_logits
-from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.graph import weight_blocks
 from dfkd_exp.models.recording import find_layers, frozen, recording
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.fit import fit
+from dfkd_exp.training.schedules import Constant
+from dfkd_exp.training.settings import Training
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 CPU = TrainerSettings(accelerator="cpu")
@@ -90,24 +92,21 @@ def test_the_reference_loss_is_the_soft_cross_entropy():
 
 def test_the_reference_moves_images_as_we_do():
     images = torch.rand(7, 2, 9, 9)
-    settings = Distillation()
     torch.manual_seed(0)
-    expected = random_affine(
-        images, InputSpec.normalised((2, 9, 9), [], []),
-        settings.augment_degrees, settings.augment_shift, settings.augment_scale,
-    )  # fmt: skip
+    expected = Distillation().augmentation(images, torch.rand(7, 4), torch.zeros(2, 1, 1))
     torch.manual_seed(0)
     torch.testing.assert_close(reference.random_affine(images), expected)
 
 
 def test_the_reference_trains_the_student_that_we_train():
     teacher, (images, _) = frozen(toy_teacher()), toy_images(20)
-    settings = Distillation(
-        epochs=3, schedule="constant", augment=False
-    )  # one batch an epoch: its order does not matter
+    # One batch an epoch: its order does not matter.
+    settings = Distillation(epochs=3, schedule=Constant(), augmentation=NoAugmentation())
     assert len(images) <= reference.BATCH == settings.batch_size
     ours = train_on_teacher(toy_teacher(1), teacher, images, INPUTS, settings, 0, label="student", trainer=CPU)
-    theirs = reference.distill(toy_teacher(1), teacher, images, settings.epochs, augment=False, lr=settings.lr)
+    theirs = reference.distill(
+        toy_teacher(1), teacher, images, settings.epochs, augment=False, lr=settings.optimizer.lr
+    )
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
 

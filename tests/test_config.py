@@ -2,15 +2,21 @@
 
 import ast
 import inspect
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, kinds, typed
+from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, kinds, sharing, typed
+from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.settings import Settings, import_by_path
+from dfkd_exp.training.augmentation import Affine, NoAugmentation
+from dfkd_exp.training.optimizers import Adam, Sgd
+from dfkd_exp.training.schedules import Constant
+from dfkd_exp.training.settings import Training
 
 NEEDS = {
     "data=image_folder": ["data.path=somewhere"],
@@ -18,10 +24,20 @@ NEEDS = {
     "teacher=custom": ["teacher.target=a.B"],
     "student=custom": ["student.target=a.B"],
     "optimizer=custom": ["optimizer._target_=torch.optim.RMSprop"],
+    "training/optimizer=custom": ["training.optimizer._target_=torch.optim.RMSprop"],
+    "distillation/optimizer=custom": ["distillation.optimizer._target_=torch.optim.RMSprop"],
     "pipeline=from_release": ["release=somewhere"],
     "data=none": ["pipeline=from_release", "release=somewhere"],
 }
-CHOICES = [f"{group}={name}" for group in groups() for name in choices(group)]
+CHOICES = [f"{each}={name}" for group in groups() for each in (group, *sharing(group)) for name in choices(group)]
+
+
+@dataclass
+class Darkened(Affine):
+    """A policy of somebody else's."""
+
+    most: float = 0.5
+    """Largest share of the light that is taken away."""
 
 
 def composed(*overrides: str) -> Config:
@@ -34,8 +50,9 @@ def test_every_choice_composes_into_objects(choice):
     config = composed(choice, *NEEDS.get(choice, []))
     group, _, name = choice.partition("=")
     if schema := kinds(group).get(name):
-        assert type(getattr(config, group)) is schema
-        assert getattr(config, group).flag == group
+        flag = group.replace("/", ".")
+        assert type(attrgetter(flag)(config)) is schema
+        assert attrgetter(flag)(config).flag == flag
     if group == "pipeline":
         assert config.pipeline == name
     if group == "experiment":
@@ -73,6 +90,40 @@ def test_recipe_and_scale_win_over_the_experiment_and_flags_over_all():
     assert config.reconstruction.images_per_class == 20
     assert config.reconstruction.steps == 7
     assert config.teacher.name == "lenet5"
+
+
+def test_networks_are_trained_as_their_classes_say():
+    config = composed("teacher=lenet5")
+    assert (config.training, config.distillation) == (Training(), Distillation())
+    assert composed("teacher=mlp").training == composed("teacher=cnn").training == Training(epochs=30)
+    assert composed("distillation=labels").distillation == Distillation(targets="labels")
+
+
+def test_the_papers_recipe_trains_at_a_constant_rate_on_images_as_they_are():
+    paper = {"optimizer": Adam(lr=0.001), "schedule": Constant(), "augmentation": NoAugmentation()}
+    assert composed("recipe=paper").distillation == Distillation(**paper)
+    assert composed("recipe=paper", "row=labels").distillation == Distillation(targets="labels", **paper)
+    moved = composed("recipe=paper", "distillation/augmentation=affine").distillation
+    assert moved == Distillation(**paper | {"augmentation": Affine()})
+
+
+def test_an_optimiser_brings_its_own_defaults():
+    config = composed("training/optimizer=sgd", "distillation/optimizer=sgd", "distillation.optimizer.lr=0.2")
+    assert (config.training.optimizer, config.distillation.optimizer) == (Sgd(), Sgd(lr=0.2))
+
+
+def test_a_policy_of_somebody_elses_is_chosen_by_its_import_path():
+    for group in ("training", "distillation"):
+        config = composed(f"{group}/augmentation=tests.test_config.Darkened", f"{group}.augmentation.most=0.3")
+        chosen = getattr(config, group).augmentation
+        assert chosen == Darkened(most=0.3)
+        assert chosen.flag == f"{group}.augmentation"
+
+
+def test_kinds_that_have_the_same_fields_are_told_apart():
+    plain = composed("training.optimizer.weight_decay=0.01")
+    assert plain.hash() != composed("training/optimizer=adamw").hash()
+    assert plain.training.identity() != composed("training/optimizer=adamw").training.identity()
 
 
 def test_right_of_the_wall_an_experiment_brings_no_data():

@@ -144,7 +144,10 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
         (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 190),
         (["optimizer=lbfgs", "reconstruction.images_per_class=10"], 95),
         (["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], 190),
-        (["distillation.augment=true", "reconstruction.total_variation=0.1", "reconstruction.blur_sigma=0.5"], 190),
+        (
+            ["distillation/augmentation=affine", "reconstruction.total_variation=0.1", "reconstruction.blur_sigma=0.5"],
+            190,
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -177,10 +180,10 @@ def test_labels_for_noise_are_refused(dfkd):
 
 
 def test_a_training_that_diverges_says_what_to_lower(dfkd):
-    ran = dfkd("distillation.lr=1e30")
+    ran = dfkd("distillation.optimizer.lr=1e30")
     assert ran.code == 1
-    assert "lower distillation.lr (now 1e+30)" in ran.err
-    assert dfkd("training.lr=1e30").code == 1
+    assert "lower distillation.optimizer.lr (now 1e+30)" in ran.err
+    assert dfkd("training.optimizer.lr=1e30").code == 1
 
 
 def test_both_sides_of_the_wall_find_what_the_whole_finds(dfkd, tmp_path):

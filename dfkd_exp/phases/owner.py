@@ -12,8 +12,6 @@ from typing import Any
 from safetensors.torch import load_file, save
 
 from dfkd_exp import console
-from dfkd_exp.distillation.distill import train_on_labels
-from dfkd_exp.distillation.settings import Training
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, predict_logits
 from dfkd_exp.inputs import InputSpec
@@ -26,6 +24,8 @@ from dfkd_exp.ranks import Ranks
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
+from dfkd_exp.training.settings import Training
+from dfkd_exp.training.supervised import train_on_labels
 
 
 def make_teacher(context: RunContext, settings: Network, training: Training, data: LazyData, seed: int) -> Artifact:

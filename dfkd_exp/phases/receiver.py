@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dfkd_exp.distillation.distill import train_on_labels, train_on_teacher
+from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError, Pruned
@@ -20,6 +20,7 @@ from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.sweeps.trial import trial_of_process
+from dfkd_exp.training.supervised import train_on_labels
 
 TRAINING_IMAGES = 10_000
 """Of the training set, from its end, on which agreement is measured: what recipes are chosen by, since the test set must not be."""

@@ -9,8 +9,8 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from textwrap import dedent
 
-from dfkd_exp.config import CONF, Config, choices, groups, kinds
-from dfkd_exp.settings import Settings
+from dfkd_exp.config import CONF, Config, choices, groups, kinds, sharing
+from dfkd_exp.settings import UNSET, Settings
 
 HEADER = """# Every field
 
@@ -25,7 +25,9 @@ def config_reference() -> str:
     described = {group: schemas for group in groups() if (schemas := distinct(kinds(group)))}
     parts = [HEADER, "## At the top\n", _table(Config, "", skip=set(described))]
     for group, schemas in described.items():
-        parts.append(f"## {group}\n\nChoices: {', '.join(f'`{name}`' for name in choices(group))}.\n")
+        named = ", ".join(f"`{name}`" for name in choices(group))
+        also = "".join(f" The same in `{other}`." for other in sharing(group))
+        parts.append(f"## {group}\n\nChoices: {named}.{also}\n")
         shared = _shared_fields(list(schemas.values()))
         if len(schemas) == 1:
             parts.append(_table(next(iter(schemas.values())), group))
@@ -63,7 +65,7 @@ def _table(cls: type[Settings], group: str, skip: set[str] = frozenset(), only: 
     for field in fields(cls):
         if field.name in skip or (only is not None and field.name not in only):
             continue
-        name = f"{group}.{field.name}" if group else field.name
+        name = f"{group}.{field.name}".replace("/", ".") if group else field.name
         nested = field.default_factory if isinstance(field.default_factory, type) else None
         if nested is not None and is_dataclass(nested):
             rows += _table(nested, name).splitlines()[2:]
@@ -79,6 +81,8 @@ def _default(field) -> object:
     value = (
         field.default_factory() if field.default is MISSING and field.default_factory is not MISSING else field.default
     )
+    if value == UNSET:
+        return "its group's"
     return (
         "null" if value is None else '""' if value == "" else str(value).lower() if isinstance(value, bool) else value
     )

@@ -66,7 +66,7 @@ class Search:
             raise ConfigError(f"hydra.sweeper.trials must be at least 1, got {self.trials}")
         if not self.space:
             raise ConfigError(
-                "nothing is searched; give a flag choices or an interval: 'distillation.lr=tag(log,interval(0.0005,0.02))'"
+                "nothing is searched; give a flag choices or an interval: 'distillation.optimizer.lr=tag(log,interval(0.0005,0.02))'"
             )
 
     def run(self, launch: Callable[[list[list[str]]], list[Path]], at_once: int) -> None:

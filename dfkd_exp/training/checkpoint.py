@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from dfkd_exp.store import write_atomically
+from dfkd_exp.files import write_atomically
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
-from dfkd_exp.distillation.settings import Training
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.module import Loss, Prepare, ResumePoint, TrainingModule, Watch
+from dfkd_exp.training.settings import Training
+
+CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
+"""Of images and activations that are made for several batches at once: what a processor has in its cache, or what keeps a GPU busy."""
+MOST_BATCHES_PER_CHUNK = 64
 
 
 def fit(
@@ -45,5 +50,11 @@ def fit(
         continued = resume if resume and resume.is_file() else None
         runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
-        raise DfkdError(f"{label} diverged; lower {settings.flag}.lr (now {settings.lr:g})")
+        raise DfkdError(f"{label} diverged; lower {settings.flag}.optimizer.lr (now {settings.optimizer.lr:g})")
     return network.cpu().eval()
+
+
+def batches_per_chunk(settings: Training, units_per_image: int, device: torch.device) -> int:
+    """As many batches as are worth preparing at once."""
+    batch_bytes = 4 * units_per_image * settings.batch_size
+    return max(1, min(MOST_BATCHES_PER_CHUNK, CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"]) // batch_bytes))

@@ -14,18 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
-from dfkd_exp.distillation.settings import Training
 from dfkd_exp.ranks import Ranks, ranks_of_process
 from dfkd_exp.seeding import derive_seed
+from dfkd_exp.training.batches import batches
+from dfkd_exp.training.settings import Training
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
 """The loss of a network on a batch: a scalar."""
 
 Prepare = Callable[[tuple[Tensor, ...], Tensor], tuple[Tensor, ...]]
-"""What the network is shown and asked for, from a chunk of the tensors and uniform random numbers ``[N, RANDOM]``: made for many
-batches at once, without gradients."""
-RANDOM = 4
-"""Random numbers that each image is given."""
+"""What the network is shown and asked for, from a chunk of the tensors and uniform random numbers ``[N, num_random]``, as many as the
+augmentation wants: made for many batches at once, without gradients."""
 
 
 class TensorChunks:
@@ -35,12 +34,12 @@ class TensorChunks:
         self.tensors, self.size, self.seed = tensors, size, seed
 
     def __len__(self) -> int:
-        return -(-len(self.tensors[0]) // self.size)
+        return len(batches(torch.arange(len(self.tensors[0])), self.size))
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(self.tensors[0]), generator=generator)
-        for index in order.split(self.size):
+        for index in batches(order, self.size):
             # Of large images on a CPU, 25 times as fast as tensor[index].
             yield tuple(tensor.index_select(0, index.to(tensor.device)) for tensor in self.tensors)
 
@@ -73,14 +72,14 @@ class Share:
 
     @classmethod
     def of(cls, num_rows: int, batch_size: int, ranks: Ranks) -> Share:
-        """Every ``world``-th row of each batch. Where a last batch has fewer rows than there are processes, some see one that is
-        not theirs, with weight 0: all must take part in every step."""
+        """Every ``world``-th row of each batch. A batch with fewer than two rows for each process is seen whole by all: all must take
+        part in every step, and BatchNorm needs more than one image."""
         rows, sizes, weights = [], [], []
-        for batch in torch.arange(num_rows).split(batch_size):
-            mine = batch[ranks.rank :: ranks.world]
-            weights.append(len(mine) * ranks.world / len(batch))
-            rows.append(mine if len(mine) else batch[:1])
+        for batch in batches(torch.arange(num_rows), batch_size):
+            whole = len(batch) < 2 * ranks.world
+            rows.append(batch if whole else batch[ranks.rank :: ranks.world])
             sizes.append(len(rows[-1]))
+            weights.append(1.0 if whole else sizes[-1] * ranks.world / len(batch))
         return cls(torch.cat(rows), sizes, weights)
 
 
@@ -131,36 +130,31 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, chunk: tuple[Tensor, ...], *_: Any) -> None:
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
-        uniform = torch.rand(len(chunk[0]), RANDOM, generator=self._generator)
+        uniform = torch.rand(len(chunk[0]), self.settings.augmentation.num_random, generator=self._generator)
         share = Share.of(len(uniform), self.settings.batch_size, self.ranks)
         with torch.no_grad():
             if self.ranks.world > 1:
                 chunk, uniform = tuple(tensor[share.rows.to(tensor.device)] for tensor in chunk), uniform[share.rows]
             prepared = self.prepare(chunk, uniform)
-        batches = list(zip(*(tensor.split(share.sizes) for tensor in prepared), strict=True))
-        for batch, weight in zip(batches, share.weights, strict=True):
+        parts = list(zip(*(tensor.split(share.sizes) for tensor in prepared), strict=True))
+        for batch, weight in zip(parts, share.weights, strict=True):
             optimizer.zero_grad()
             loss = self.loss(self.network, batch)
             loss = loss if weight == 1 else loss * weight
             with torch.autocast(self.device.type, enabled=False):  # it is for the forward pass
                 self.manual_backward(loss)
                 optimizer.step()
-            if schedule is not None:
-                schedule.step()
+            schedule.step()
             self._losses.append(loss.detach())
-        self.progress.advance(len(batches))
+        self.progress.advance(len(parts))
 
     def on_train_epoch_end(self) -> None:
         self.log("loss", torch.stack(self._losses).mean(), sync_dist=self.ranks.world > 1)
         self._losses.clear()
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(
-            self.network.parameters(), lr=self.settings.lr, weight_decay=self.settings.weight_decay, fused=True
-        )
-        if self.settings.schedule == "constant":
-            return optimizer
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.num_steps(len(self.tensors[0])))
+        optimizer = self.settings.optimizer.build(self.network)
+        schedule = self.settings.schedule.build(optimizer, self.settings.num_steps(len(self.tensors[0])))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 

@@ -44,11 +44,11 @@ class NeverWhole(TorchDispatchMode):
 
 @pytest.mark.parametrize(
     "flags",
-    [["source=data"], ["source=data", "distillation=labels"], ["source=data", "distillation.augment=false"], []],
+    [["source=data"], ["source=data", "distillation=labels"], ["source=data", "distillation/augmentation=none"], []],
 )
 def test_no_phase_copies_the_images_as_a_whole(dfkd, tmp_path, monkeypatch, flags):
     monkeypatch.setattr(InputSpec, "images_at_once", AT_ONCE)
-    monkeypatch.setattr("dfkd_exp.distillation.distill.MOST_BATCHES_PER_CHUNK", 1)
+    monkeypatch.setattr("dfkd_exp.training.fit.MOST_BATCHES_PER_CHUNK", 1)
     root = make_celeba(tmp_path / "celeba")
     sizes = [f"data.size={SIZE}", f"training.batch_size={AT_ONCE}", f"distillation.batch_size={AT_ONCE}"]
     with NeverWhole() as watching:

@@ -5,16 +5,8 @@ import torch
 from torch import nn
 
 from dfkd_exp.data.images import LabelledImages
-from dfkd_exp.distillation.distill import (
-    CHUNK_BYTES,
-    MOST_BATCHES_PER_CHUNK,
-    _batches_per_chunk,
-    distill,
-    fit,
-    train_on_labels,
-    train_on_teacher,
-)
-from dfkd_exp.distillation.settings import Distillation, FromNoise, Training
+from dfkd_exp.distillation.distill import distill, train_on_teacher
+from dfkd_exp.distillation.settings import Distillation, FromNoise
 from dfkd_exp.distillation.source import held_out, images_in_bytes, noise_images
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
@@ -22,6 +14,11 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.augmentation import Affine, NoAugmentation
+from dfkd_exp.training.fit import CHUNK_BYTES, MOST_BATCHES_PER_CHUNK, batches_per_chunk, fit
+from dfkd_exp.training.optimizers import Adam
+from dfkd_exp.training.settings import Training
+from dfkd_exp.training.supervised import train_on_labels
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 CPU = {"label": "toy", "trainer": TrainerSettings(accelerator="cpu")}
@@ -35,7 +32,9 @@ def student(seed=1):
 
 def trained_teacher(epochs=8):
     images, labels = toy_images(60)
-    return train_on_labels(toy_teacher(), images, labels, INPUTS, Training(epochs, batch_size=30, lr=0.01), 0, **CPU)
+    return train_on_labels(
+        toy_teacher(), images, labels, INPUTS, Training(epochs, batch_size=30, optimizer=Adam(lr=0.01)), 0, **CPU
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +53,13 @@ def test_a_network_learns_from_labels(teacher):
     assert accuracy(predict_logits(teacher, images, INPUTS), labels) > 0.95
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_a_student_learns_from_its_teacher(teacher, augment):
+@pytest.mark.parametrize("augmentation", [NoAugmentation(), Affine(shift=0.02)])
+def test_a_student_learns_from_its_teacher(teacher, augmentation):
     images, _ = toy_images(60)
     before = agreed(student(), teacher)
-    learned = distill(student(), teacher, images, epochs=8, batch_size=30, lr=0.02, augment=augment, augment_shift=0.02)
+    learned = distill(
+        student(), teacher, images, epochs=8, batch_size=30, optimizer=Adam(lr=0.02), augmentation=augmentation
+    )
     assert before < 0.7
     assert agreed(learned, teacher) > 0.9
 
@@ -75,16 +76,16 @@ def test_the_teachers_word_counts_not_the_labels(teacher):
     contrary = nn.Sequential(teacher, nn.Linear(CLASSES, CLASSES, bias=False))
     with torch.no_grad():
         contrary[1].weight.copy_(torch.eye(CLASSES).roll(1, 0))
-    learned = distill(student(), contrary, images, epochs=8, batch_size=30, lr=0.02)
+    learned = distill(student(), contrary, images, epochs=8, batch_size=30, optimizer=Adam(lr=0.02))
     assert agreed(learned, contrary) > 0.9
     assert agreed(learned, teacher) < 0.1
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_the_teacher_is_left_as_it_was(augment):
+@pytest.mark.parametrize("augmentation", [NoAugmentation(), Affine()])
+def test_the_teacher_is_left_as_it_was(augmentation):
     teacher = toy_teacher().train()
     before = weights_digest(teacher)
-    distill(student(), teacher, toy_images(10)[0], epochs=1, augment=augment)
+    distill(student(), teacher, toy_images(10)[0], epochs=1, augmentation=augmentation)
     assert weights_digest(teacher) == before
     assert not teacher.training
     assert all(parameter.grad is None for parameter in teacher.parameters())
@@ -95,7 +96,7 @@ def test_the_seed_decides_everything_also_with_dropout_and_augmentation(teacher)
         network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(36, CLASSES))
         network[2].load_state_dict(start)
         torch.rand(seed)  # where the global generator stands must not matter
-        settings = {"epochs": 2, "batch_size": 16, "augment": True}
+        settings = {"epochs": 2, "batch_size": 16, "augmentation": Affine()}
         return weights_digest(distill(network, teacher, toy_images(20)[0], seed=seed, **settings))
 
     start = nn.Linear(36, CLASSES).state_dict()
@@ -116,7 +117,7 @@ class Seeing(nn.Module):
 
 def test_the_teacher_answers_for_the_image_as_the_student_sees_it():
     learner, teacher, images = Seeing(), Seeing(), toy_images(10)[0]
-    distill(learner, teacher, images, epochs=2, batch_size=16, augment=True)
+    distill(learner, teacher, images, epochs=2, batch_size=16, augmentation=Affine())
     assert [len(batch) for batch in learner.seen] == [16, 14] * 2
     assert [len(chunk) for chunk in teacher.seen[1:]] == [30, 30]  # the first call measures its activations
     assert torch.equal(torch.cat(learner.seen), torch.cat(teacher.seen[1:]))
@@ -126,17 +127,19 @@ def test_the_teacher_answers_for_the_image_as_the_student_sees_it():
 
 def test_without_augmentation_the_teacher_answers_once_for_each_image():
     learner, teacher, images = Seeing(), Seeing(), toy_images(10)[0]
-    distill(learner, teacher, images, epochs=3, batch_size=16, augment=False)
+    distill(learner, teacher, images, epochs=3, batch_size=16, augmentation=NoAugmentation())
     assert sum(map(len, teacher.seen)) == len(images)
     assert sum(map(len, learner.seen)) == 3 * len(images)
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_how_much_is_prepared_at_once_changes_nothing(teacher, augment, monkeypatch):
+@pytest.mark.parametrize("augmentation", [NoAugmentation(), Affine()])
+def test_how_much_is_prepared_at_once_changes_nothing(teacher, augmentation, monkeypatch):
     def learn(num_bytes):
         monkeypatch.setitem(CHUNK_BYTES, "cpu", num_bytes)
         return list(
-            distill(student(), teacher, toy_images(30)[0], epochs=2, batch_size=16, augment=augment).parameters()
+            distill(
+                student(), teacher, toy_images(30)[0], epochs=2, batch_size=16, augmentation=augmentation
+            ).parameters()
         )
 
     for few, many in zip(learn(1), learn(2**20), strict=True):
@@ -148,7 +151,7 @@ def test_how_much_is_prepared_at_once_changes_nothing(teacher, augment, monkeypa
 )
 def test_as_many_batches_are_prepared_at_once_as_memory_allows(units, batch_size, expected):
     settings = Training(batch_size=batch_size)
-    assert _batches_per_chunk(settings, units, torch.device("cpu")) == expected
+    assert batches_per_chunk(settings, units, torch.device("cpu")) == expected
 
 
 def test_pixels_and_inputs_train_alike(teacher):
@@ -161,10 +164,11 @@ def test_pixels_and_inputs_train_alike(teacher):
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("augment", [False, True])
-def test_the_temperature_reaches_the_loss(teacher, augment):
+@pytest.mark.parametrize("augmentation", [NoAugmentation(), Affine()])
+def test_the_temperature_reaches_the_loss(teacher, augmentation):
     cold, hot = (
-        distill(student(), teacher, toy_images(20)[0], epochs=2, temperature=t, augment=augment) for t in (1, 8)
+        distill(student(), teacher, toy_images(20)[0], epochs=2, temperature=t, augmentation=augmentation)
+        for t in (1, 8)
     )
     assert weights_digest(cold) != weights_digest(hot)
 
@@ -186,8 +190,8 @@ def test_a_training_that_diverges_names_the_flag_to_lower():
     def explosive(network, batch):
         return network(batch[0]).sum() * float("inf")
 
-    with pytest.raises(DfkdError, match=r"toy diverged; lower training.lr \(now 0.5\)"):
-        fit(student(), (toy_images(4)[0],), explosive, Training(epochs=1, lr=0.5), 0, **CPU)
+    with pytest.raises(DfkdError, match=r"toy diverged; lower training.optimizer.lr \(now 0.5\)"):
+        fit(student(), (toy_images(4)[0],), explosive, Training(epochs=1, optimizer=Adam(lr=0.5)), 0, **CPU)
 
 
 def test_holding_out_divides_without_overlap():

@@ -22,11 +22,13 @@ def test_what_it_names_is_there(name):
 
 
 def test_the_defaults_it_states_are_the_codes():
-    from dfkd_exp.distillation.settings import Distillation, FromNoise, Training
+    from dfkd_exp.distillation.settings import Distillation, FromNoise
     from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
     from dfkd_exp.metadata.collection import OVERSAMPLING
     from dfkd_exp.reconstruction.optimizers import Adam
     from dfkd_exp.reconstruction.settings import Moments
+    from dfkd_exp.training import augmentation, optimizers, schedules
+    from dfkd_exp.training.settings import Training
 
     kind, images, student, noise = AllLayers(), Moments(), Distillation(), FromNoise()
     records = SpectralLayerPairs()
@@ -38,8 +40,12 @@ def test_the_defaults_it_states_are_the_codes():
     assert (images.logits_weight, images.shrinkage) == (1, 0.01)
     assert (images.total_variation, images.l2, images.blur_sigma) == (0, 0, 0)
     assert (Adam().lr, Adam().betas) == (0.07, [0.9, 0.999])
-    assert (teacher.lr, teacher.batch_size, teacher.epochs, teacher.schedule) == (1e-3, 64, 10, "constant")
-    assert (student.lr, student.batch_size, student.epochs, student.schedule) == (3e-3, 64, 30, "cosine")
-    assert (student.temperature, student.holdout, student.augment) == (8, 0.05, True)
-    assert (student.augment_degrees, student.augment_shift, student.augment_scale) == (10, 0.08, 0.1)
+    assert (teacher.batch_size, teacher.epochs, teacher.label_smoothing) == (64, 10, 0)
+    assert (teacher.optimizer, teacher.schedule) == (optimizers.Adam(lr=1e-3), schedules.Constant())
+    assert teacher.augmentation == augmentation.NoAugmentation()
+    assert (student.batch_size, student.epochs) == (64, 30)
+    assert (student.optimizer, student.schedule) == (optimizers.Adam(lr=3e-3), schedules.Cosine())
+    assert (student.temperature, student.holdout) == (8, 0.05)
+    assert student.augmentation == augmentation.Affine(degrees=10, shift=0.08, scale=0.1)
+    assert augmentation.FlipAndCrop() == augmentation.FlipAndCrop(padding=4, reflect=False, flip=True)
     assert (noise.mean, noise.std) == (0.5, 0.5)

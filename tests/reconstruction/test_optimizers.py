@@ -51,7 +51,7 @@ def test_weight_decay_pulls_pixels_to_zero():
             steps=20,
             parametrisation=Pixels(clamp=False),
             optimizer=chosen("adamw", f"optimizer.weight_decay={w}"),
-        )  # fmt: skip
+        )
         for w in (0.01, 10)
     )
     assert strong.inputs.square().mean() < weak.inputs.square().mean()

@@ -65,11 +65,11 @@ def test_what_two_jobs_share_is_made_once(dfkd):
 
 
 def test_a_wrong_config_fails_its_job_alone_with_its_message(dfkd):
-    ran = dfkd(*PROCESSES, "student.kwargs.width=8", "distillation.lr=-1,0.001")
+    ran = dfkd(*PROCESSES, "student.kwargs.width=8", "distillation.optimizer.lr=-1,0.001")
     assert ran.code == 1
     assert len(ran.results()) == 1
     [error] = ran.outputs.glob("runs/digits/*/0/error.txt")
-    assert "distillation.lr must be positive" in error.read_text()
+    assert "distillation.optimizer.lr must be positive" in error.read_text()
 
 
 def test_a_number_of_jobs_that_is_none_is_refused(dfkd):

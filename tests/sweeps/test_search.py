@@ -15,7 +15,7 @@ from dfkd_exp.errors import ConfigError, Pruned
 from dfkd_exp.sweeps.search import Search, space_and_fixed
 from dfkd_exp.sweeps.trial import RunningTrial, open_study
 
-LR = "distillation.lr=tag(log,interval(0.001,0.01))"
+LR = "distillation.optimizer.lr=tag(log,interval(0.001,0.01))"
 SPACE = {"x": FloatDistribution(-1, 1)}
 
 
@@ -29,7 +29,7 @@ def test_flags_with_choices_and_intervals_are_searched_and_the_others_are_not():
     )
     assert fixed == ["seed=3"]
     assert space == {
-        "distillation.lr": FloatDistribution(0.001, 0.01, log=True),
+        "distillation.optimizer.lr": FloatDistribution(0.001, 0.01, log=True),
         "a": IntDistribution(2, 9),
         "student": CategoricalDistribution(["mlp", "cnn"]),
         "+b.c": CategoricalDistribution(["True", "False"]),
@@ -134,7 +134,7 @@ def test_a_search_by_the_command(dfkd):
     again = dfkd(*search)
     assert again.code == 0
     assert len(again.results()) == 2, "nothing is left to do"
-    other = dfkd("-m", "hydra/sweeper=study", "hydra.sweeper.trials=2", "distillation.lr=interval(0.1,0.2)")
+    other = dfkd("-m", "hydra/sweeper=study", "hydra.sweeper.trials=2", "distillation.optimizer.lr=interval(0.1,0.2)")
     assert other.code == 2
     assert "hydra.sweeper.study=NAME" in other.err
 

@@ -190,7 +190,8 @@ def test_a_search_by_three_workers_of_which_one_is_killed(tmp_path):
     outputs = tmp_path / "outputs"
     search = (
         "-m", "hydra/sweeper=study", "hydra.sweeper.trials=30", "hydra.sweeper.sampler=random", "scale=smoke", "trainer=cpu",
-        "distillation.epochs=4", "reconstruction.images_per_class=100", "engine=plain", "distillation.lr=tag(log,interval(0.0005,0.05))",
+        "distillation.epochs=4", "reconstruction.images_per_class=100", "engine=plain",
+        "distillation.optimizer.lr=tag(log,interval(0.0005,0.05))",
         "distillation.holdout=0,0.1,0.1,0.1",  # nothing held out: no agreement, so no objective
     )  # fmt: skip
     workers = [start(outputs, *search) for _ in range(3)]

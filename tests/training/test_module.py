@@ -7,11 +7,14 @@ import torch
 from torch import nn
 
 from dfkd_exp.console import Progress
-from dfkd_exp.distillation.settings import Training
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.augmentation import Affine
 from dfkd_exp.training.fit import fit
 from dfkd_exp.training.module import ResumePoint, TensorChunks, TrainingModule, near
+from dfkd_exp.training.optimizers import Adam, Sgd
+from dfkd_exp.training.schedules import Constant, Cosine, OneCycle
+from dfkd_exp.training.settings import Training
 from tests.toy import CLASSES, toy_images
 
 CPU = TrainerSettings(accelerator="cpu")
@@ -50,7 +53,7 @@ def test_chunks_hold_every_image_once_in_an_order_of_the_seed():
 
 @pytest.mark.parametrize(("free", "place"), [(160, "meta"), (159, "cpu")])
 def test_images_are_brought_to_the_device_if_they_fill_at_most_half_of_it(monkeypatch, free, place):
-    monkeypatch.setattr("dfkd_exp.distillation.module.free_bytes", lambda _: free)
+    monkeypatch.setattr("dfkd_exp.training.module.free_bytes", lambda _: free)
     images = torch.zeros(4, 18, dtype=torch.uint8), torch.zeros(2, dtype=torch.float32)
     assert [tensor.device.type for tensor in near(images, torch.device("meta"))] == [place, place]
 
@@ -62,7 +65,7 @@ def test_on_a_cpu_nothing_is_moved():
 
 def test_batches_by_the_chunk_are_the_same_batches():
     """Of 24 images and 4 in a batch: six chunks of one, one of four and a shorter one, one chunk of all."""
-    settings, tensors = Training(epochs=2, batch_size=4), toy_images(8)
+    settings, tensors = Training(epochs=2, batch_size=4, augmentation=Affine()), toy_images(8)
     one, four, many = (
         weights_digest(fit(network(), tensors, cross_entropy, settings, 0, "toy", CPU, False, None, noisy, size))
         for size in (1, 4, 100)
@@ -95,8 +98,8 @@ def test_images_that_lie_on_the_device_are_not_copied():
 
 def watched(schedule, batches_per_chunk=1):
     """The learning rate of every step and the images of every epoch's first batch."""
-    settings = Training(epochs=3, batch_size=10, lr=0.2, schedule=schedule)
-    tensors = toy_images(7)  # 21 images: three steps an epoch, nine in all
+    settings = Training(epochs=3, batch_size=10, optimizer=Adam(lr=0.2), schedule=schedule)
+    tensors = toy_images(10)  # 30 images: three steps an epoch, nine in all
     rates, first = [], []
 
     def watching(net, batch):
@@ -116,15 +119,14 @@ def watched(schedule, batches_per_chunk=1):
 
 
 @pytest.mark.parametrize("batches_per_chunk", [1, 2])
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", [Constant(), Cosine(), OneCycle()], ids=lambda schedule: type(schedule).__name__)
 def test_the_learning_rate_follows_its_schedule_step_by_step(schedule, batches_per_chunk):
-    cosine = [0.1 * (1 + math.cos(math.pi * step / 9)) for step in range(9)]
     rates, _ = watched(schedule, batches_per_chunk)
-    assert rates == pytest.approx(cosine if schedule == "cosine" else [0.2] * 9)
+    assert rates == pytest.approx([0.2 * schedule.factor(step, 9) for step in range(9)])
 
 
 def test_every_epoch_has_an_order_of_its_own():
-    _, first = watched("constant")
+    _, first = watched(Constant())
     assert len({tuple(batch) for batch in first}) == 3
 
 
@@ -138,9 +140,16 @@ class KilledError(Exception):
     """What stands for a kill."""
 
 
-@pytest.mark.parametrize("batches_per_chunk", [1, 2, 3])
-def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tmp_path, batches_per_chunk):
-    settings, tensors = Training(epochs=4, batch_size=10, schedule="cosine"), toy_images(10)
+@pytest.mark.parametrize(
+    ("batches_per_chunk", "how"),
+    [
+        (1, {"optimizer": Adam(weight_decay=0.1), "schedule": Cosine()}),
+        (2, {"optimizer": Sgd(), "schedule": OneCycle()}),
+        (3, {"schedule": OneCycle(warmup=0.9)}),
+    ],
+)
+def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tmp_path, batches_per_chunk, how):
+    settings, tensors = Training(epochs=4, batch_size=10, augmentation=Affine(), **how), toy_images(10)
     chunks = {"prepare": noisy, "batches_per_chunk": batches_per_chunk}
     whole = fit(network(), tensors, cross_entropy, settings, 7, "toy", CPU, **chunks)
     steps = []

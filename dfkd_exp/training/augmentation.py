@@ -1,0 +1,85 @@
+"""How images are changed for a network in training. Yours is a class like these, chosen by its import path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from dfkd_exp.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class Augmentation(Settings):
+    """A random change of an image, another each time it is shown; a pure function of the image and of random numbers."""
+
+    flag: ClassVar[str] = "training.augmentation"
+    num_random: ClassVar[int] = 0
+    """Random numbers that each image is given."""
+    changes: ClassVar[bool] = True
+    """Whether a network is shown anything but the images as they are."""
+
+    def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
+        """What is shown of ``images[N, C, H, W]``, of the same shape: image n as the numbers ``uniform[n, num_random]``, in [0, 1), say.
+
+        ``outside[C, 1, 1]``: the value of pixel 0, for what lies outside an image. All are on one device.
+        """
+        raise NotImplementedError
+
+
+@dataclass
+class NoAugmentation(Augmentation):
+    """Images as they are."""
+
+    changes: ClassVar[bool] = False
+
+    def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
+        return images
+
+
+@dataclass
+class Affine(Augmentation):
+    """Small rotations, changes of size and shifts, uniformly distributed, bilinear, with pixel 0 outside."""
+
+    num_random: ClassVar[int] = 4
+
+    degrees: float = 10.0
+    """Largest rotation."""
+    shift: float = 0.08
+    """Largest shift, as a share of the image's size."""
+    scale: float = 0.1
+    """Largest change of size, as a share."""
+
+    def __post_init__(self) -> None:
+        for name in ("degrees", "shift"):
+            self.require(name, getattr(self, name) >= 0, "at least 0")
+        self.require("scale", 0 <= self.scale < 1, "at least 0 and below 1")
+
+    def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
+        from dfkd_exp.training.transforms import affine
+
+        return affine(images, uniform, outside, self.degrees, self.shift, self.scale)
+
+
+@dataclass
+class FlipAndCrop(Augmentation):
+    """A crop of the padded image, of the image's size, mirrored with probability 1/2: the field's augmentation for CIFAR."""
+
+    num_random: ClassVar[int] = 3
+
+    padding: int = 4
+    """Pixels that are added on each side before an image is cropped."""
+    reflect: bool = False
+    """Whether the padding is the image's reflection; else it is pixel 0."""
+    flip: bool = True
+    """Whether half of the images are mirrored, left to right."""
+
+    def __post_init__(self) -> None:
+        self.require("padding", self.padding >= 0, "at least 0")
+
+    def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
+        from dfkd_exp.training.transforms import flip_and_crop
+
+        return flip_and_crop(images, uniform, outside, self.padding, self.reflect, self.flip)

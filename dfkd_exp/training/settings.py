@@ -1,0 +1,43 @@
+"""How a network is trained: for how long, in which batches, by which optimiser, schedule and augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dfkd_exp.settings import UNSET, Settings
+from dfkd_exp.training.augmentation import Augmentation, NoAugmentation
+from dfkd_exp.training.optimizers import Adam, Optimizer
+from dfkd_exp.training.schedules import Constant, Schedule
+
+
+@dataclass
+class Training(Settings):
+    """A fixed number of epochs; the network after the last one is the result."""
+
+    flag: ClassVar[str] = "training"
+
+    epochs: int = 10
+    """Passes over the training images."""
+    batch_size: int = 64
+    """Images per step."""
+    label_smoothing: float = 0.0
+    """Share of a label's probability that is spread over all classes."""
+    optimizer: Optimizer = UNSET
+    """How weights follow from gradients."""
+    schedule: Schedule = UNSET
+    """How the learning rate changes over the steps."""
+    augmentation: Augmentation = UNSET
+    """How an image is changed each time it is shown."""
+
+    def __post_init__(self) -> None:
+        self.choose(optimizer=Adam, schedule=Constant, augmentation=NoAugmentation)
+        for name in ("epochs", "batch_size"):
+            self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
+
+    def num_steps(self, num_images: int) -> int:
+        """Of the whole training; an epoch's last batch may be smaller than the others, or larger by one (`batches`)."""
+        full, left = divmod(num_images, self.batch_size)
+        joined = left == 1 and full > 0
+        return self.epochs * (full + (left > 0 and not joined))

@@ -1,0 +1,53 @@
+"""Training on labels: what reaches the loss, and what the network is shown."""
+
+import pytest
+import torch
+from torch import nn
+
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.augmentation import Affine, FlipAndCrop
+from dfkd_exp.training.optimizers import Adam
+from dfkd_exp.training.settings import Training
+from dfkd_exp.training.supervised import train_on_labels
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+
+CPU = {"label": "toy", "trainer": TrainerSettings(accelerator="cpu")}
+
+
+def trained(network=None, seed=0, **how):
+    settings = Training(epochs=2, batch_size=20, **how)
+    return train_on_labels(network or toy_teacher(), *toy_images(20), INPUTS, settings, seed, **CPU)
+
+
+class Guess(nn.Module):
+    """The same logits for every image."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(CLASSES))
+
+    def forward(self, images):
+        return self.logits.expand(len(images), CLASSES)
+
+
+def test_a_smoothed_label_is_learnt_as_the_shares_that_it_stands_for():
+    images, labels = toy_images(20)
+    first = labels == 0
+    settings = Training(epochs=150, label_smoothing=0.3, optimizer=Adam(lr=0.05))
+    guess = train_on_labels(Guess(), images[first], labels[first], INPUTS, settings, 0, **CPU)
+    torch.testing.assert_close(guess.logits.softmax(0), torch.tensor([0.8, 0.1, 0.1]), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("policy", [Affine(), FlipAndCrop(padding=1)], ids=str)
+def test_a_teacher_sees_its_images_changed_as_the_seed_says(policy):
+    plain, changed = weights_digest(trained()), weights_digest(trained(augmentation=policy))
+    assert changed == weights_digest(trained(augmentation=policy))
+    assert changed != plain
+    assert changed != weights_digest(trained(augmentation=policy, seed=1))
+
+
+def test_a_share_that_is_none_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.label_smoothing must be at least 0 and below 1, got 1\.0"):
+        Training(label_smoothing=1.0)
