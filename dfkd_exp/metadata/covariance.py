@@ -24,7 +24,7 @@ class GaussianSummary(Summary, Distribution):
 
     @property
     def num_coefficients(self) -> int:
-        return self.mean.shape[1]
+        return self.mean.shape[-1]
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -161,6 +161,7 @@ def _check_header(header: dict[str, Any], layers: Sequence[Layer], statistics: S
             raise ValueError(f"a statistic of {len(own)} layers in basis 'graph', or without its graph")
         if statistic.basis == "channels" and len(own) > 1:
             raise ValueError(f"a statistic of the channels of {len(own)} layers")
+        _num_coefficients(statistic, layers)
         statistic.summary.check(own)
 
 
@@ -203,5 +204,6 @@ def _num_coefficients(statistic: Statistic, layers: Sequence[Layer]) -> int:
             raise ValueError(f"{found} coefficients of {title} at a rank of {statistic.graph.rank}")
         return found
     if found != values:
-        raise ValueError(f"{found} coefficients of {title}, which have {values} {statistic.basis}")
+        noun = "channels" if statistic.basis == "channels" else "units"
+        raise ValueError(f"{found} coefficients of {title}, which have {values} {noun}")
     return values

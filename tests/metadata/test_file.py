@@ -8,9 +8,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata import AllLayers, Spatial, SpectralAllLayers, SpectralLayerPairs
+from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Spatial, SpectralAllLayers, SpectralLayerPairs
 from dfkd_exp.metadata.metadata import Metadata
-from tests.toy import INPUTS, toy_images, toy_teacher
+from tests.toy import INPUTS, normalised_teacher, toy_images, toy_teacher
 
 
 @pytest.fixture
@@ -34,14 +34,15 @@ def without(name):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (lambda h: h | {"version": 99}, "schema version 99, this program reads 2; update"),
+        (lambda h: h | {"version": 2}, "schema version 2, this program reads 3; update"),
+        (lambda h: h | {"version": 99}, "schema version 99, this program reads 3; update"),
         (lambda h: h | {"format": "pictures"}, "is not a dfkd-metadata file"),
         (lambda h: [h], "is not a dfkd-metadata file"),
         (without("layers"), "does not hold what"),
         (without("temperature"), "does not hold what"),
         (lambda h: h | {"inputs": {**h["inputs"], "shape": [6, 6]}}, "does not hold what"),
         (
-            lambda h: h | {"blocks": [{**x, "summary": "__import__('os')"} for x in h["blocks"]]},
+            lambda h: h | {"statistics": [{**x, "summary": "__import__('os')"} for x in h["statistics"]]},
             "does not hold what",
         ),
     ],
@@ -53,7 +54,9 @@ def test_a_header_that_is_not_as_promised_is_refused(file, header, message):
 
 
 @pytest.mark.parametrize(
-    "tensors", [without("blocks.1.mean"), lambda t: t | {"blocks.1.more": torch.zeros(3)}], ids=["missing", "extra"]
+    "tensors",
+    [without("statistics.1.mean"), lambda t: t | {"statistics.1.more": torch.zeros(3)}],
+    ids=["missing", "extra"],
 )
 def test_statistics_that_are_missing_or_unknown_are_refused(file, tensors):
     rewrite(file, tensors=tensors)
@@ -62,7 +65,7 @@ def test_statistics_that_are_missing_or_unknown_are_refused(file, tensors):
 
 
 def test_statistics_that_are_not_numbers_are_refused_by_name(file):
-    rewrite(file, tensors=lambda t: t | {"blocks.1.variance": t["blocks.1.variance"] / 0})
+    rewrite(file, tensors=lambda t: t | {"statistics.1.variance": t["statistics.1.variance"] / 0})
     with pytest.raises(DfkdError, match=r"m.safetensors: the variance of layer 3 holds NaN or infinite"):
         Metadata.load(file)
 
@@ -81,8 +84,8 @@ def changed(name, change):
 
 
 def in_block(index, **changes):
-    """A function of a header that changes one of its blocks."""
-    return lambda h: h | {"blocks": [b | changes if i == index else b for i, b in enumerate(h["blocks"])]}
+    """A function of a header that changes one of its statistics."""
+    return lambda h: h | {"statistics": [b | changes if i == index else b for i, b in enumerate(h["statistics"])]}
 
 
 def same(content):
@@ -92,23 +95,23 @@ def same(content):
 @pytest.mark.parametrize(
     ("kind", "header", "tensors", "message"),
     [
-        ("pairs", same, changed("blocks.0.indices", lambda t: t.int().fill_(72).to(torch.uint16)), "indices from 72 to 72 of 72"),
-        ("pairs", same, changed("blocks.0.indices", lambda t: t.int().flip(2).to(torch.uint16)), "not ascending"),
-        ("pairs", same, changed("blocks.0.indices", lambda t: t.int()), r"not torch.uint16 \[3, 5, 7\]"),
-        ("pairs", same, changed("blocks.0.indices", lambda t: t[:, :, 1:].contiguous()), "the indices of layers 0 to 3 is"),
-        ("pairs", same, changed("blocks.0.values", lambda t: t[0]), "not enough values to unpack"),
-        ("pairs", same, lambda t: {n: x[:, :, :0] if n.startswith("blocks.0") else x for n, x in t.items()}, "without a value"),
-        ("pairs", same, changed("blocks.1.values", lambda t: t.half()), "the values of layers 3 to 5 is torch.float16"),
-        ("pairs", same, changed("blocks.1.values", lambda t: t / 0), "the values of layers 3 to 5 holds NaN or infinite"),
-        ("pairs", same, without("blocks.0.indices"), "does not hold what"),
-        ("pairs", in_block(0, num_coefficients=71), same, "71 coefficients of layers 0 to 3, which have 72 units"),
-        ("pairs", in_block(0, num_coefficients="72"), same, "does not hold what"),
-        ("pairs", in_block(0, basis="wavelets"), same, "basis 'wavelets'"),
+        ("pairs", same, changed("statistics.0.indices", lambda t: t.int().fill_(72).to(torch.uint16)), "indices from 72 to 72 of 72"),
+        ("pairs", same, changed("statistics.0.indices", lambda t: t.int().flip(2).to(torch.uint16)), "not ascending"),
+        ("pairs", same, changed("statistics.0.indices", lambda t: t.int()), r"not torch.uint16 \[3, 5, 7\]"),
+        ("pairs", same, changed("statistics.0.indices", lambda t: t[:, :, 1:].contiguous()), "the indices of layers 0 to 3 is"),
+        ("pairs", same, changed("statistics.0.values", lambda t: t[0]), "not enough values to unpack"),
+        ("pairs", same, lambda t: {n: x[:, :, :0] if n.startswith("statistics.0") else x for n, x in t.items()}, "without a value"),
+        ("pairs", same, changed("statistics.1.values", lambda t: t.half()), "the values of layers 3 to 5 is torch.float16"),
+        ("pairs", same, changed("statistics.1.values", lambda t: t / 0), "the values of layers 3 to 5 holds NaN or infinite"),
+        ("pairs", same, without("statistics.0.indices"), "does not hold what"),
+        ("pairs", in_block(0, coefficients=71), same, "71 coefficients of layers 0 to 3, which have 72 units"),
+        ("pairs", in_block(0, coefficients="72"), same, "does not hold what"),
+        ("pairs", in_block(0, basis="wavelets"), same, "in basis 'wavelets'"),
         ("pairs", in_block(0, layers=[0, 2]), same, r"layers \[0, 2\], which are not consecutive"),
         ("pairs", in_block(0, layers=[1, 2]), same, "do not cover the layers"),
         ("pairs", in_block(1, layers=[0, 1]), same, "do not cover the layers"),
-        ("pairs", lambda h: h | {"blocks": h["blocks"][::-1]}, same, "does not end with the logits"),
-        ("pairs", lambda h: h | {"graph": None}, same, "a block without its graph"),
+        ("pairs", lambda h: h | {"statistics": h["statistics"][::-1]}, same, "does not end with the last layer"),
+        ("pairs", lambda h: h | {"graph": None}, same, "without its graph"),
         ("pairs", without("graph"), same, "does not hold what"),
         ("pairs", lambda h: h | {"graph": {"edges": "friends", "rank": None}}, same, "a graph of 'friends'"),
         ("pairs", lambda h: h | {"graph": {"edges": "coactivation", "rank": 0}}, same, "and rank 0"),
@@ -123,19 +126,19 @@ def same(content):
         ("pairs", lambda h: h | {"temperature": 0}, same, "a temperature of 0"),
         ("pairs", lambda h: h | {"dropout_masks": "no"}, same, "dropout_masks of 'no'"),
         ("leading", lambda h: h | {"graph": {"edges": "weights", "rank": 2}}, same, "8 coefficients of .* at a rank of 2"),
-        ("chain", same, without("blocks.0.values.scale"), "blocks.0.values.scale"),
-        ("chain", same, changed("blocks.0.values.scale", lambda t: t[:, :1].contiguous()), r"not torch.float32 \[3, 5, 1\]"),
-        ("chain", same, changed("blocks.0.values.scale", lambda t: -t), "negative somewhere"),
-        ("chain", same, changed("blocks.0.values.scale", lambda t: t / 0), "NaN or infinite"),
-        ("chain", same, changed("blocks.0.values", lambda t: t.float()), r"not torch.int8"),
-        ("spatial", same, changed("blocks.0.channels", lambda t: t[:, :6].contiguous()), "3 channels of layer 0, which has 4"),
-        ("spatial", same, changed("blocks.0.channels", lambda t: t[:, :0].contiguous()), "0 channels of layer 0"),
-        ("spatial", same, changed("blocks.0.factor", lambda t: t[:, 1:].contiguous()), r"the factor of layer 0 is"),
-        ("spatial", same, changed("blocks.0.factor", lambda t: t[0].contiguous()), "does not hold what"),
-        ("spatial", same, changed("blocks.0.variance", lambda t: t - 9), "the variance of layer 0 is negative"),
-        ("spatial", same, changed("blocks.0.mean", lambda t: t[0]), "the mean of layer 0 is"),
-        ("spatial", in_block(0, basis="graph"), same, "a block without its graph"),
-        ("spatial", lambda h: h | {"graph": {"edges": "weights", "rank": None}}, same, "a graph without a block"),
+        ("chain", same, without("statistics.0.values.scale"), "statistics.0.values.scale"),
+        ("chain", same, changed("statistics.0.values.scale", lambda t: t[:, :1].contiguous()), r"not torch.float32 \[3, 5, 1\]"),
+        ("chain", same, changed("statistics.0.values.scale", lambda t: -t), "negative somewhere"),
+        ("chain", same, changed("statistics.0.values.scale", lambda t: t / 0), "NaN or infinite"),
+        ("chain", same, changed("statistics.0.values", lambda t: t.float()), r"not torch.int8"),
+        ("spatial", same, changed("statistics.0.channels", lambda t: t[:, :6].contiguous()), "3 channels of layer 0, which has 4"),
+        ("spatial", same, changed("statistics.0.channels", lambda t: t[:, :0].contiguous()), "0 channels of layer 0"),
+        ("spatial", same, changed("statistics.0.factor", lambda t: t[:, 1:].contiguous()), r"the factor of layer 0 is"),
+        ("spatial", same, changed("statistics.0.factor", lambda t: t[0].contiguous()), "does not hold what"),
+        ("spatial", same, changed("statistics.0.variance", lambda t: t - 9), "the variance of layer 0 is negative"),
+        ("spatial", same, changed("statistics.0.mean", lambda t: t[0]), "the mean of layer 0 is"),
+        ("spatial", in_block(0, basis="graph"), same, "without its graph"),
+        ("spatial", lambda h: h | {"graph": {"edges": "weights", "rank": None}}, same, "a graph without a statistic"),
     ],
 )  # fmt: skip
 def test_damaged_files_of_every_kind_are_refused_in_one_line(tmp_path, kind, header, tensors, message):
@@ -169,7 +172,51 @@ def test_the_same_metadata_is_the_same_bytes(file, tmp_path):
 
 
 def test_moving_keeps_everything(file):
-    metadata = Metadata.load(file)
-    moved = metadata.to("cpu")
-    assert moved.num_bytes == metadata.num_bytes
-    assert (moved.layers, moved.counts, moved.kind) == (metadata.layers, metadata.counts, metadata.kind)
+    ready = Metadata.load(file).resolved(toy_teacher())
+    moved = ready.to("cpu")
+    assert moved.layers == ready.layers
+    for one, two in zip(moved.statistics, ready.statistics, strict=True):
+        assert torch.equal(one.distribution.std(), two.distribution.std())
+
+
+CHANNELS = {"channels": Channels(), "all": Channels(scope="all"), "carried": BatchNormStatistics()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "tensors", "message"),
+    [
+        ("channels", in_block(0, basis="units"), same, "4 coefficients of layer 0, which have 64 units"),
+        ("channels", in_block(0, scope="all"), same, r"the mean of layer 0 is torch.float32 \[3, 4\], not torch.float32 \[1, 4\]"),
+        ("channels", in_block(0, scope="some"), same, "scope 'some'"),
+        ("channels", in_block(0, origin="teacher"), same, "with other fields"),
+        ("channels", in_block(0, more=1), same, "with other fields"),
+        ("channels", lambda h: h | {"counts": [40, 40]}, same, "not of 3 classes"),
+        ("channels", lambda h: h | {"num_classes": 0}, same, "0 classes"),
+        ("channels", lambda h: h | {"layers": [{**h["layers"][0], "axes": ["height"]}, *h["layers"][1:]]}, same, "with the axes"),
+        ("channels", lambda h: h | {"layers": [{**h["layers"][0], "side": "left"}, *h["layers"][1:]]}, same, "of its left"),
+        ("all", in_block(0, scope="class"), same, r"is torch.float32 \[1, 4\], not torch.float32 \[3, 4\]"),
+        ("carried", in_block(0, channels=5), same, "carried by no one layer's input"),
+        ("carried", same, lambda t: {"statistics.0.mean": torch.zeros(1, 4)}, "does not hold what"),
+        ("carried", in_block(0, summary="diagonal"), same, "does not hold what"),
+    ],
+)  # fmt: skip
+def test_damaged_statistics_of_channels_are_refused_in_one_line(tmp_path, kind, header, tensors, message):
+    path = tmp_path / "m.safetensors"
+    teacher = normalised_teacher() if kind == "carried" else toy_teacher()
+    CHANNELS[kind].collect(teacher, [toy_images()], INPUTS).save(path)
+    Metadata.load(path)
+    rewrite(path, header, tensors)
+    with pytest.raises(DfkdError, match=message) as error:
+        Metadata.load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_teacher_without_the_named_batch_norm_is_refused_in_one_line():
+    metadata = BatchNormStatistics().collect(normalised_teacher(), [], INPUTS)
+    with pytest.raises(DfkdError, match=r"has no BatchNorm layer '1' of 4 channels.*same release"):
+        metadata.resolved(toy_teacher())
+
+
+def test_a_teacher_without_any_batch_norm_is_refused_with_the_way_out():
+    with pytest.raises(DfkdError, match=r"metadata=batch_norm: the teacher has no BatchNorm.*choose metadata=channels"):
+        BatchNormStatistics().collect(toy_teacher(), [], INPUTS)
