@@ -112,7 +112,7 @@ def read(folder: Path) -> Sweep:
     """The sweep in ``folder``, as far as it is."""
     jobs = read_sweep(folder)
     results = [job.result for job in jobs if job.result is not None]
-    settings = [Setting(" ".join(key) or group[0]["name"], group) for key, group in by_setting(results).items()]
+    settings = [Setting(title, group) for title, group in by_setting(results).items()]
     return Sweep(folder, settings, jobs)
 
 
