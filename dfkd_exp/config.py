@@ -97,10 +97,10 @@ class Config(Settings):
     def hash(self) -> str:
         """Of everything that decides the figures; where they are kept and how they are logged does not."""
         parts: dict[str, Any] = {}
-        for field in fields(self):
-            if field.name not in NOT_HASHED:
-                value = getattr(self, field.name)
-                parts[field.name] = value.identity() if isinstance(value, Settings) else value
+        for name in (f.name for f in fields(self)):
+            if name not in NOT_HASHED:
+                value = getattr(self, name)
+                parts[name] = value.identity() if isinstance(value, Settings) else value
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
 
@@ -144,7 +144,7 @@ def rows_of(config: DictConfig) -> list[Row]:
     return rows
 
 
-def experiment_of(hydra_config: DictConfig) -> str | None:
+def experiment_of(hydra_config: Any) -> str | None:
     """The experiment that was chosen, by Hydra's own config of the run or sweep."""
     return hydra_config.runtime.choices.get("experiment")
 

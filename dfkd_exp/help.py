@@ -88,7 +88,9 @@ def _group_page(asked: str) -> str:
     group, _, choice = asked.partition("=")
     if group not in groups():
         known = groups()
-        raise ConfigError(f"--help {asked}: there is no such group; there are {', '.join(known)}{did_you_mean(group, known)}")
+        raise ConfigError(
+            f"--help {asked}: there is no such group; there are {', '.join(known)}{did_you_mean(group, known)}"
+        )
     known = choices(group)
     if choice and choice not in known:
         raise ConfigError(
@@ -106,8 +108,8 @@ def _group_page(asked: str) -> str:
     together: dict[tuple[str, ...], list[Documented]] = {}
     for field, names in owners.items():
         together.setdefault(tuple(names), []).append(field)
-    for names, found in sorted(together.items(), key=lambda entry: -len(entry[0])):
-        whose = "fields" if len(names) == len(schemas) else f"fields of {', '.join(names)}"
+    for kinds_of, found in sorted(together.items(), key=lambda entry: -len(entry[0])):
+        whose = "fields" if len(kinds_of) == len(schemas) else f"fields of {', '.join(kinds_of)}"
         lines += ["", f"[bold]{whose}[/]", *_field_lines(found)]
     return "\n".join(lines)
 

@@ -59,5 +59,7 @@ def changes(one: Sweep, other: Sweep) -> list[str]:
 def _shared_overrides(sweep: Sweep) -> set[str]:
     said = [set(result["overrides"]) for setting in sweep.settings for result in setting.results]
     shared = set.intersection(*said) if said else set()
-    words = {text: said for setting in sweep.settings for r in setting.results for text, said in r.get("words", {}).items()}
+    words = {
+        text: said for setting in sweep.settings for r in setting.results for text, said in r.get("words", {}).items()
+    }
     return {words.get(text, text) for text in shared if not text.startswith(("outputs=", "seed=", "row="))}

@@ -85,9 +85,7 @@ def documented(
     return found
 
 
-def _table(
-    cls: type[Settings], group: str, skip: Collection[str] = (), only: Collection[str] | None = None
-) -> str:
+def _table(cls: type[Settings], group: str, skip: Collection[str] = (), only: Collection[str] | None = None) -> str:
     rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
     for field in documented(cls, group, skip, only):
         meaning = field.meaning.replace("|", "&#124;")

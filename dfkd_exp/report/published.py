@@ -1,7 +1,7 @@
 """Published figures beside ours: Markdown, CSV and LaTeX, from the result files of a sweep and nothing else.
 
-An experiment's rows, and its teacher, say what was published (``published`` and ``published_teacher`` in its yaml); each run keeps it in its
-result.json.
+An experiment says what was published of its rows and of its teacher (``published`` and ``published_teacher`` in its yaml), and each run
+keeps that in its result.json.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def described(run: Mapping[str, Any]) -> str:
     """A run by itself: its row's title, and words for all that it was told beside it."""
     words = run.get("words") or {}
-    return "; ".join(filter(None, [_row(run).get("title"), *(words.get(text, text) for text in _beside_the_row(run, ("row=",)))]))
+    return "; ".join(
+        filter(None, [_row(run).get("title"), *(words.get(text, text) for text in _beside_the_row(run, ("row=",)))])
+    )
 
 
 def _row(run: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -4,10 +4,10 @@ import csv
 from types import SimpleNamespace
 
 import pytest
+from dfkd_exp.report.paper import COLUMNS, PAPER, TITLES, paper_rows, write_tables
 from omegaconf import OmegaConf
 
 from dfkd_exp.config import CONF, choices
-from dfkd_exp.report.paper import COLUMNS, PAPER, TITLES, paper_rows, write_tables
 
 
 def result(row, recipe, seed, accuracy, **more):
