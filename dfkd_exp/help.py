@@ -17,17 +17,17 @@ WIDTH, HALF = 100, 49
 FLAGS = ("--help", "-h")
 
 COMMANDS = {
-    "dfkd": "digits, a minute, no download: from the teacher to the table",
+    "dfkd": "digits, a minute, no download: from teacher to table",
     "dfkd experiment=mnist_lenet_quick": "a named question; its yaml says what to expect",
     "dfkd experiment=paper/table2": "a table of the paper, every row (row=NAME,NAME: some)",
-    "dfkd teacher=cnn distillation.lr=0.01": "a choice of a group, and a field; as many as you like",
-    "dfkd -m student=mlp,cnn seed=0,1,2": "every combination, one table; nothing is computed twice",
+    "dfkd teacher=cnn distillation.lr=0.01": "a choice of a group, and a field of another",
+    "dfkd -m student=mlp,cnn seed=0,1,2": "every combination, one table; nothing twice",
     "dfkd -m hydra/launcher=processes …": "jobs side by side (slurm, ray_jobs: docs/sweeps.md)",
     "dfkd -m hydra/sweeper=study …": "a search for hyper-parameters, by Optuna",
     "dfkd pipeline=release release=FOLDER": "the owner's side: write what is published, and stop",
     "dfkd pipeline=from_release release=FOLDER": "the other side, without the data",
     "dfkd-status, dfkd-report": "how far the newest sweep is; its report",
-    "dfkd --help metadata": "a group's choices and fields (metadata=top_layer: one's)",
+    "dfkd --help metadata": "a group's choices and fields; metadata=top_layer: one",
     "dfkd --cfg job": "every setting, as it would be used",
 }
 
@@ -110,7 +110,7 @@ def _group_page(asked: str) -> str:
         together.setdefault(tuple(names), []).append(field)
     for kinds_of, found in sorted(together.items(), key=lambda entry: -len(entry[0])):
         whose = "fields" if len(kinds_of) == len(schemas) else f"fields of {', '.join(kinds_of)}"
-        lines += ["", f"[bold]{whose}[/]", *_field_lines(found)]
+        lines += ["", *(f"[bold]{line}[/]" for line in _wrapped(whose, indent=2)), *_field_lines(found)]
     return "\n".join(lines)
 
 
