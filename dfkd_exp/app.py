@@ -18,25 +18,42 @@ from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from dfkd_exp import console
-from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, groups, typed
+from dfkd_exp.config import CONF, CONFIG_ERRORS, Config, experiment_of, explain, rows_of, typed
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
+from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
 from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
+from dfkd_exp.sweeps.rows import ROW, chosen, naming_row, with_row
+from dfkd_exp.words import words_of
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata", "training"),
-    "release": ("privacy", "student", "reconstruction", "optimizer", "engine", "distillation", "source"),
+    "release": (
+        "privacy",
+        "student",
+        "reconstruction",
+        "parametrisation",
+        "terms",
+        "optimizer",
+        "engine",
+        "distillation",
+        "source",
+    ),
 }
 """Per pipeline, the groups that it does not reach."""
 
 
 def main() -> None:
     """Run, and say in one line what is wrong if something is. Exit code 0, 1 (failed), 2 (bad config) or 130 (interrupted)."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
-        console.show(help_page())
+    if asks_for_help(sys.argv[1:]):
+        try:
+            console.show(help_page(sys.argv[1:]))
+        except DfkdError as error:
+            console.error(str(error))
+            sys.exit(2)
         return
     # Hydra prints errors by itself, at length, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -95,9 +112,8 @@ def _hydra_main(settings: DictConfig) -> None:
             folder.rmdir()  # Hydra makes it before the config is checked
 
 
-def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
-    config = typed(settings)
-    config.name = config.name or HydraConfig.get().runtime.choices["data"]
+def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
+    config, overrides = _with_its_row(settings, said)
     without_effect = WITHOUT_EFFECT.get(config.pipeline, ())
     for override in overrides:
         if re.split("[=./]", override)[0] in without_effect:
@@ -111,9 +127,12 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
         launch(config.trainer.num_devices(), single_run(overrides, HydraConfig.get().overrides.hydra, folder))
         return
     ranks = ranks_of_process()
-    at_it = at_work(folder, overrides) if ranks.first else nullcontext()
+    row = config.rows[0].plain() if config.row else None
+    at_it = at_work(folder, overrides, row, words_of(overrides)) if ranks.first else nullcontext()
     with at_it, console.log_to(folder / (LOG if ranks.first else f"log-process{ranks.rank}.txt")):
         console.show(f"[bold]dfkd[/] {escape(' '.join(overrides))}")
+        if row is not None:
+            console.note(f"row: {row['title']}")
         if ranks.first:
             text = OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
             (folder / "config.yaml").write_text(text)
@@ -129,6 +148,26 @@ def _job(settings: DictConfig, folder: Path, overrides: list[str]) -> None:
             )
 
 
+def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[str]]:
+    """The config of a run, which keeps of its experiment's rows the one that it is; and what it was told, with what that row sets.
+
+    A sweep has put the row's overrides in; for a run of its own, or another sweeper's, the config is composed once more with them.
+    """
+    rows, experiment = rows_of(settings), experiment_of(HydraConfig.get())
+    if settings.row and not chosen(said):  # an experiment's own choice
+        said = [*said, f"{ROW}{settings.row}"]
+    overrides = with_row(said, rows, experiment)
+    try:
+        if sorted(overrides) != sorted(said):
+            settings = hydra.compose("config", [*HydraConfig.get().overrides.hydra, *overrides])
+        config = typed(settings)
+    except (ConfigError, *CONFIG_ERRORS) as error:
+        raise ConfigError(naming_row(explain(error), overrides, rows, experiment)) from error
+    config.rows = [row for row in config.rows if row.name == chosen(overrides)]
+    config.name = config.name or HydraConfig.get().runtime.choices["data"]
+    return config, overrides
+
+
 def _in_one_line(error: Exception, folder: Path) -> str:
     """What is wrong; for what nobody foresaw, where the traceback is."""
     if isinstance(error, DfkdError):
@@ -141,43 +180,3 @@ def _in_one_line(error: Exception, folder: Path) -> str:
 def _run_name() -> str:
     """Sorts by time, and is unique for runs that start in the same second; the same in all processes of one run."""
     return shared_name() or f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
-
-
-def _first_comment(path: Path) -> str:
-    comments = (line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# "))
-    return next((text for text in comments if not text.startswith("@package")), "")
-
-
-def help_page() -> str:
-    """What ``dfkd --help`` shows: made from the files in ``conf/``, so that it is never out of date."""
-    lines = [
-        "[bold]dfkd[/]: data-free knowledge distillation from activation metadata",
-        "",
-        "  dfkd                                     digits, a minute, no download: teacher, metadata, images, student, table",
-        "  dfkd experiment=mnist_lenet_quick        a named question; conf/experiment/ says what to expect of each",
-        "  dfkd data=mnist teacher=hinton_net student=hinton_net_800 distillation.epochs=10",
-        "  dfkd -m student=mlp,cnn seed=0,1,2       a sweep: every combination, one table; nothing is computed twice",
-        "  dfkd experiment=paper/table2             a table of the paper, every row, three seeds; resumable",
-        "  dfkd pipeline=release release=FOLDER     the owner's side: write what is published, and stop",
-        "  dfkd pipeline=from_release release=FOLDER student=mlp      the other side, without the data",
-        "  dfkd -m hydra/launcher=processes …       the same, a process per job, one per GPU (also: slurm, ray_jobs; docs/sweeps.md)",
-        "  dfkd -m hydra/sweeper=study distillation.optimizer.lr=interval(0.001,0.01)    a search, by Optuna",
-        "  dfkd trainer=ddp trainer.devices=2       one run on several devices",
-        "  dfkd-status                              how far the newest sweep is",
-        "  dfkd --cfg job                           every setting, as it would be used",
-        "",
-        "Choose one of each group (group=choice), and set any field (group.field=value; docs/config.md lists them all):",
-    ]
-    for group in groups():
-        lines.append(f"\n[bold cyan]{group}[/]")
-        width = max(20, *map(len, choices(group)))
-        for name in choices(group):
-            text = _first_comment(CONF / group / f"{name}.yaml").replace("[", r"\[")
-            lines.append(f"  {name:<{width}} {text}")
-    lines += [
-        "\n[bold cyan]and[/]",
-        "  seed=0  outputs=outputs  name=…  release=FOLDER",
-        "",
-        "Exit codes: 0 done, 1 failed, 2 the config is wrong, 130 interrupted. --hydra-help: the options of Hydra itself.",
-    ]
-    return "\n".join(lines)

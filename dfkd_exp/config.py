@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfkd_exp.data.base import Data
@@ -25,6 +25,7 @@ from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.terms.term import Term
 from dfkd_exp.settings import Settings, did_you_mean, import_by_path, under_flag
+from dfkd_exp.sweeps.rows import Row
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.settings import Training
 
@@ -33,6 +34,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 """The yaml files: inside the package once it is installed, beside it in a clone."""
 
 PIPELINES = ("full", "release", "from_release")
+NOT_HASHED = ("outputs", "logger", "name", "release", "rows", "row", "published_teacher", "privacy")
 
 
 @dataclass
@@ -62,8 +64,12 @@ class Config(Settings):
     """The release folder: which to write, with pipeline=release (empty: in the run's folder); which to read, with from_release."""
     name: str = ""
     """The runs' folder: outputs/runs/NAME. An experiment has its own; empty: the name of the data."""
-    table: str = ""
-    """Which of the paper's tables a sweep's rows are laid out as: table1, table2, table3, or none."""
+    rows: list[Row] = field(default_factory=list)
+    """The rows of the experiment's table; each has a name, a title, what it sets, and the published figure if there is one."""
+    row: str = ""
+    """The row that is run, by name; a sweep runs every row of its experiment unless it is told which: row=NAME,NAME."""
+    published_teacher: float | None = None
+    """The accuracy in per cent that was published for the teacher, beside which ours stands in the table."""
     seed: int = 0
     """Of everything random."""
     outputs: str = "outputs"
@@ -74,7 +80,6 @@ class Config(Settings):
         self.require(
             "name", bool(re.fullmatch(r"[\w.-]{0,100}", self.name)), "a plain folder name of up to 100 characters"
         )
-        self.require_choice("table", ("", "table1", "table2", "table3"))
         self.require("seed", self.seed >= 0, "at least 0")
         if self.privacy and not self.data.available:
             raise ConfigError(
@@ -100,10 +105,10 @@ class Config(Settings):
     def hash(self) -> str:
         """Of everything that decides the figures; where they are kept and how they are logged does not."""
         parts: dict[str, Any] = {}
-        for entry in fields(self):
-            if entry.name not in ("outputs", "logger", "name", "release", "table", "privacy"):
-                value = getattr(self, entry.name)
-                parts[entry.name] = value.identity() if isinstance(value, Settings) else value
+        for name in (f.name for f in fields(self)):
+            if name not in NOT_HASHED:
+                value = getattr(self, name)
+                parts[name] = value.identity() if isinstance(value, Settings) else value
         parts["terms"] = {name: term.identity() for name, term in self.terms.items()}
         return hashlib.sha256(canonical_json(parts).encode()).hexdigest()[:12]
 
@@ -127,6 +132,8 @@ def typed(config: DictConfig) -> Config:
 
 def _built(node: Any, flag: str) -> Any:
     """A node as the object that it is a config of: each dataclass within it knows the flag under which it stands."""
+    if isinstance(node, ListConfig):
+        return [_built(item, f"{flag}[{number}]") for number, item in enumerate(node)]
     if not isinstance(node, DictConfig):
         return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
     flags = {name: f"{flag}.{name}".lstrip(".") for name in map(str, node)}
@@ -140,6 +147,17 @@ def _built(node: Any, flag: str) -> Any:
     values = {name: _built(node[name], flags[name]) for name in flags}
     with under_flag(flag):
         return schema(**values)
+
+
+def rows_of(config: DictConfig) -> list[Row]:
+    """The rows of the composed config's experiment; ConfigError if one is wrong."""
+    rows: list[Row] = _built(config.rows, "rows")
+    return rows
+
+
+def experiment_of(hydra_config: Any) -> str | None:
+    """The experiment that was chosen, by Hydra's own config of the run or sweep."""
+    return hydra_config.runtime.choices.get("experiment")
 
 
 def kinds(group: str) -> dict[str, type[Settings]]:
@@ -163,10 +181,16 @@ def home(group: str) -> Path:
     return CONF / SAME_INNER_GROUPS.get(outer, outer) / inner if inner else CONF / outer
 
 
+def file_of(group: str, choice: str) -> dict[str, Any]:
+    """What the yaml of a choice says by itself, nothing composed."""
+    content = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml")) or {}
+    return content  # type: ignore[return-value]
+
+
 def groups() -> list[str]:
     """The config groups, in the order of the pipeline, those within one after it; then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}
-    ordered = [f.name for f in fields(Config)] + ["experiment", "row", "point", "recipe", "scale", "sweep"]
+    ordered = [f.name for f in fields(Config)] + ["experiment", "recipe", "scale", "sweep"]
     outer = [name for name in ordered if name in found] + sorted(found - set(ordered))
     return [group for name in outer for group in (name, *(inner_groups(name) if name not in SAME_INNER_GROUPS else ()))]
 

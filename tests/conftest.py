@@ -63,7 +63,8 @@ def dfkd(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str, small: bool = True) -> Ran:
-        said = [*arguments, f"outputs={outputs}", *(SMALL if small else ())]
+        asked = {"--help", "-h"} & set(arguments)
+        said = [*arguments, *([] if asked else [f"outputs={outputs}"]), *(SMALL if small else ())]
         code = run_main(said)
         out, err = capsys.readouterr()
         return Ran(code, out, err, outputs)

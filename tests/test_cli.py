@@ -1,11 +1,14 @@
 """The command as a person meets it: help, mistakes, exit codes."""
 
+import re
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 
-from dfkd_exp.config import choices, groups
+from dfkd_exp.config import CONF, choices, groups, kinds
+from dfkd_exp.words import headline
 
 MISTAKES = {
     "data=mnst": ("data=mnst", "did you mean mnist?"),
@@ -75,7 +78,9 @@ def test_flags_that_the_pipeline_does_not_reach_are_refused(dfkd, release_folder
     assert "no effect" in ran.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["training.epochs=0"], ["data=mnst"], ["--cfg", "job"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--help", "metadata", "engine"], ["training.epochs=0"], ["data=mnst"], ["--cfg", "job"]]
+)
 def test_help_and_mistakes_do_not_wait_for_torch(arguments, tmp_path):
     script = (
         "import sys\nsys.argv[0] = 'dfkd'\nfrom dfkd_exp.app import main\n"
@@ -89,14 +94,53 @@ def test_help_and_mistakes_do_not_wait_for_torch(arguments, tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
-def test_help_names_every_choice(dfkd, capsys):
+def test_help_fits_on_one_screen_and_names_every_choice(dfkd):
     ran = dfkd("--help", small=False)
     assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 100
     for group in groups():
-        assert f"\n{group}\n" in ran.out
+        assert re.search(rf"(^|[ ,]){group}[ ,]", ran.out, re.M)
         for name in choices(group):
-            line = next(line for line in ran.out.splitlines() if line.startswith(f"  {name} "))
-            assert len(line.split(maxsplit=1)[1]) > 3, f"{group}/{name} has no comment that says what it is"
+            assert re.search(rf" {re.escape(name)}( |$)", ran.out, re.M), f"{group}={name}"
+
+
+def test_help_on_groups_says_what_their_choices_and_fields_are(dfkd):
+    ran = dfkd("--help", "metadata", "source", small=False)
+    assert ran.code == 0
+    assert max(map(len, ran.out.splitlines())) <= 100
+    for group in ("metadata", "source"):
+        for name in choices(group):
+            title, _ = headline(CONF / group / f"{name}.yaml")
+            assert re.search(rf"^  {name} +{re.escape(title)}", ran.out, re.M)
+    for name, schema in kinds("metadata").items():
+        for field in fields(schema):
+            assert f"  metadata.{field.name}" in ran.out, f"{name}: {field.name}"
+    assert re.search(r"^  metadata\.storage  str = fp32\n +\w", ran.out, re.M)
+
+
+def test_help_on_one_choice_has_its_defaults_and_an_experiments_its_rows(dfkd):
+    ran = dfkd("--help", "teacher=lenet5", "experiment=tradeoff_mnist_hinton", small=False)
+    assert "hinton_net_800" not in ran.out
+    assert re.search(r"^  teacher\.epochs  int = \d+$", ran.out, re.M)
+    assert re.search(r"^  moments_int8 +means and deviations, one byte each$", ran.out, re.M)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("trainr", "there is no such group; there are data, "),
+        ("metadata=top_layr", "choose one of all_layers, "),
+        ("metadata=top_layr", "did you mean top_layer?"),
+    ],
+)
+def test_help_on_what_there_is_not_is_answered_in_one_line(dfkd, asked, said):
+    ran = dfkd("--help", asked, small=False)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert said in ran.err
 
 
 def test_python_m_is_the_command(tmp_path):

@@ -116,7 +116,7 @@ def test_a_sweep_trains_the_teacher_once_and_ends_in_a_table(dfkd):
     }  # fmt: skip
     table = first.out[first.out.index("setting") :].split("report  ")[0]
     assert table.count("±") == 4
-    assert "student.kwargs.width=16" in table
+    assert "student width 16" in table
     second = dfkd("-m", "student.kwargs.width=8,16", "seed=0,1,2")
     assert second.out[second.out.index("setting") :].split("report  ")[0] == table
     assert all(phase["reused"] for result in second.results()[6:] for phase in result["phases"].values())

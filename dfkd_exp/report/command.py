@@ -12,8 +12,9 @@ from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.compare import compared
 from dfkd_exp.report.page import write_report
+from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.status import newest
-from dfkd_exp.report.summary import in_words, read
+from dfkd_exp.report.summary import read
 
 
 def main() -> None:

@@ -46,7 +46,7 @@ def changes(one: Sweep, other: Sweep) -> list[str]:
     lines = []
     for name, own, others in (("A", told[0], told[1]), ("B", told[1], told[0])):
         if own - others:
-            lines.append(f"only {name} was told: {' '.join(sorted(own - others))}")
+            lines.append(f"only {name} was told: {'; '.join(sorted(own - others))}")
     for field in ("code_version", "machine"):
         values = [{r[field] for s in sweep.settings for r in s.results} for sweep in (one, other)]
         if values[0] != values[1]:
@@ -59,4 +59,7 @@ def changes(one: Sweep, other: Sweep) -> list[str]:
 def _shared_overrides(sweep: Sweep) -> set[str]:
     said = [set(result["overrides"]) for setting in sweep.settings for result in setting.results]
     shared = set.intersection(*said) if said else set()
-    return {text for text in shared if not text.startswith(("outputs=", "seed="))}
+    words = {
+        text: said for setting in sweep.settings for r in setting.results for text, said in r.get("words", {}).items()
+    }
+    return {words.get(text, text) for text in shared if not text.startswith(("outputs=", "seed=", "row="))}

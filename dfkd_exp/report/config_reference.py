@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Collection
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from textwrap import dedent
 
@@ -22,7 +23,7 @@ A yaml in `conf/GROUP/` may change a default; the choices are listed with each g
 
 def config_reference() -> str:
     """The page, as Markdown."""
-    described = {group: schemas for group in groups() if (schemas := distinct(kinds(group)))}
+    described = {group: schemas for group in groups() if (schemas := _distinct(kinds(group)))}
     parts = [HEADER, "## At the top\n", _table(Config, "", skip=set(described))]
     for group, schemas in described.items():
         named = ", ".join(f"`{name}`" for name in choices(group))
@@ -46,7 +47,7 @@ def config_reference() -> str:
     return "\n".join(parts)
 
 
-def distinct(schemas: dict[str, type[Settings]]) -> dict[str, type[Settings]]:
+def _distinct(schemas: dict[str, type[Settings]]) -> dict[str, type[Settings]]:
     """Each class once, under the first choice that has it."""
     return {
         name: schema for name, schema in schemas.items() if next(n for n, s in schemas.items() if s is schema) == name
@@ -59,21 +60,39 @@ def _shared_fields(schemas: list[type[Settings]]) -> set[str]:
     return {name for name, _ in set.intersection(*described)}
 
 
-def _table(cls: type[Settings], group: str, skip: set[str] = frozenset(), only: set[str] | None = None) -> str:  # type: ignore[assignment]
-    docs = _docstrings(cls)
-    rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
+@dataclass(frozen=True)
+class Documented:
+    """A field as a user meets it: its flag, type, default and meaning, each in words."""
+
+    flag: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def documented(
+    cls: type[Settings], flag: str, skip: Collection[str] = (), only: Collection[str] | None = None
+) -> list[Documented]:
+    """The fields of a dataclass that stands under ``flag``, those of dataclasses within it in their place."""
+    docs, found = _docstrings(cls), []
     for field in fields(cls):
         if field.name in skip or (only is not None and field.name not in only):
             continue
-        name = f"{group}.{field.name}".replace("/", ".") if group else field.name
+        name = f"{flag}.{field.name}".replace("/", ".").lstrip(".")
         nested = field.default_factory if isinstance(field.default_factory, type) else None
         if nested is not None and is_dataclass(nested):
-            rows += _table(nested, name).splitlines()[2:]
+            found += documented(nested, name)
             continue
         kind = str(field.type if isinstance(field.type, str) else getattr(field.type, "__name__", field.type))
-        rows.append(
-            f"| `{name}` | {kind.replace('|', 'or')} | `{_default(field)}` | {docs[field.name].replace('|', '&#124;')} |"
-        )
+        found.append(Documented(name, kind.replace("|", "or"), str(_default(field)), docs[field.name]))
+    return found
+
+
+def _table(cls: type[Settings], group: str, skip: Collection[str] = (), only: Collection[str] | None = None) -> str:
+    rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
+    for field in documented(cls, group, skip, only):
+        meaning = field.meaning.replace("|", "&#124;")
+        rows.append(f"| `{field.flag}` | {field.kind} | `{field.default}` | {meaning} |")
     return "\n".join(rows) + "\n"
 
 

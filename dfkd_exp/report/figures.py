@@ -7,30 +7,48 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from dfkd_exp.report.labels import KEY_SIZE, draw_key, key_height, key_lines, label_points
 from dfkd_exp.report.summary import Setting, pareto
 
 INK = "#123456"
 """Stands for the colour of the text, which follows the page: light or dark."""
 OURS, REAL, FRONT = "#2a78d6", "#c2570c", "#2a78d6"
-MOST_LABELS, MOST_CURVES = 40, 10
-"""That are named in a drawing."""
+MOST_LABELS, MOST_TITLES = 40, 8
+"""Points and curves that are named in a drawing at all, and points that may be named by their titles."""
 
 
 def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[Setting] | None = None) -> Any:
     """A figure of accuracy against ``bytes``, ``seconds`` or the better ``attack``, with deviations over seeds; for bytes with the Pareto
-    front. Points have the numbers that the settings have in ``numbered``."""
-    from matplotlib.figure import Figure
-
+    front. Where there is room, points are called by their settings' titles; else by the numbers that those have in ``numbered``, and a
+    key below says which is which."""
     of: dict[str, Callable[[Setting], float | None]] = {
         "bytes": lambda setting: setting.num_bytes or None,
         "seconds": lambda setting: setting.seconds.mean,
         "attack": lambda setting: max(setting.attack(on).mean or 0 for on in ("metadata", "shown")),
     }
-    drawn = [(x, s.accuracy.mean, s) for s in settings if s.accuracy.mean is not None and (x := of[what](s))]
-    figure = Figure(figsize=(7.2, 4.2))
-    axes = figure.subplots()
-    figure.patch.set_alpha(0)
-    axes.patch.set_alpha(0)
+    drawn = [(x, y, s) for s in settings if (y := s.accuracy.mean) is not None and (x := of[what](s))]
+    numbers = {id(setting): number for number, setting in enumerate(numbered or settings, 1)}
+    named = drawn[:MOST_LABELS]
+    points, titles = [(x, y) for x, y, _ in named], [setting.title for _, _, setting in named]
+    deviations = [setting.accuracy.deviation or 0.0 for _, _, setting in named]
+    front = pareto(settings) if what == "bytes" else []
+    if 0 < len(named) <= MOST_TITLES:
+        figure, axes = _scatter(drawn, what, front, 0.0)
+        if label_points(axes, points, deviations, titles, INK, 7.5):
+            return figure
+    counted = [str(numbers[id(setting)]) for _, _, setting in named]
+    key = [f"{number}. {title}" for number, title in zip(counted, titles, strict=True)]
+    figure, axes = _scatter(drawn, what, front, key_height(key) if key else 0.0)
+    label_points(axes, points, deviations, counted, INK, 8)
+    draw_key(figure, key, INK)
+    return figure
+
+
+def _scatter(
+    drawn: Sequence[tuple[float, float, Setting]], what: str, front: Sequence[Setting], foot: float
+) -> tuple[Any, Any]:
+    """The points without their labels, with ``foot`` inches of room below; figure and axes, in their final places."""
+    figure, axes = _blank(4.2, foot)
     for real, colour, marker, name in ((False, OURS, "o", "without real images"), (True, REAL, "s", "real images")):
         points = [point for point in drawn if point[2].real is real]
         if points:
@@ -38,18 +56,11 @@ def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[
                 [x for x, _, _ in points], [y for _, y, _ in points], [s.accuracy.deviation or 0.0 for _, _, s in points],
                 fmt=marker, color=colour, capsize=3, markersize=6, label=name, linestyle="none",
             )  # fmt: skip
-    front = pareto(settings) if what == "bytes" else []
     if len(front) > 1:
         line_x, line_y = [s.num_bytes for s in front], [s.accuracy.mean or 0.0 for s in front]
         axes.plot(line_x, line_y, color=FRONT, alpha=0.4, linewidth=2, label="best for its bytes")
-    abscissae = [x for x, _, _ in drawn]
-    if drawn and max(abscissae) > 10 * min(abscissae):
-        axes.set_xscale("log")
-    numbers = {id(setting): number for number, setting in enumerate(numbered or settings, 1)}
-    for place, height, setting in drawn[:MOST_LABELS]:
-        axes.annotate(
-            str(numbers[id(setting)]), (place, height), xytext=(5, 5), textcoords="offset points", fontsize=8, color=INK
-        )  # fmt: skip
+    axes.margins(0.08)
+    _scale([x for x, _, _ in drawn], axes)
     axes.set_xlabel(
         {
             "bytes": "bytes of metadata, or of real images",
@@ -58,34 +69,66 @@ def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[
         }[what]
     )
     axes.set_ylabel("true accuracy of the student, %")
-    axes.grid(True, alpha=0.2, color=INK)
     if drawn:
-        axes.legend(fontsize=8, framealpha=0, labelcolor=INK, loc="upper left", bbox_to_anchor=(0, 1.12), ncols=3)
-    _ink(axes)
-    figure.tight_layout()
-    return figure
+        axes.legend(fontsize=8, framealpha=0, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    _finish(figure, axes, foot)
+    return figure, axes
+
+
+def _scale(values: Sequence[float], axes: Any) -> None:
+    """A logarithmic axis where the values have several orders of magnitude, with ticks that are few enough to be read: 20k, 5M."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
+
+    if values and max(values) > 10 * min(values):
+        axes.set_xscale("log")
+        subdivided = max(values) < 2_000 * min(values)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if subdivided else (1,)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if values and max(values) >= 1_000:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str) -> Any:
-    """A figure of losses against epochs: ``(name, x, y)`` each."""
+    """A figure of losses against epochs, ``(name, x, y)`` each, and a key below."""
     from matplotlib import colormaps
+
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
+    columns = key_lines([name for name, _, _ in series[:MOST_LABELS]])
+    foot = key_height([name for name, _, _ in series[:MOST_LABELS]])
+    figure, axes = _blank(3.6, foot)
+    for number, (name, x, y) in enumerate(series):
+        style = ("-", "--", ":", "-.")[number // len(colours) % 4] + ("o" if len(x) == 1 else "")
+        axes.plot(x, y, style, label=name, linewidth=1.2, color=colours[number % len(colours)])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.ticklabel_format(useOffset=False)
+    _finish(figure, axes, foot)
+    if series:
+        handles = axes.get_legend_handles_labels()[0][:MOST_LABELS]
+        figure.legend(
+            handles, [entry for column in columns for entry in column], fontsize=KEY_SIZE, framealpha=0, labelcolor=INK,
+            loc="lower left", ncols=len(columns), labelspacing=0.3, borderpad=0.2, handlelength=1.6,
+        )  # fmt: skip
+    return figure
+
+
+def _blank(height: float, foot: float) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 3.6))
+    figure = Figure(figsize=(7.2, height + foot))
+    FigureCanvasAgg(figure)
     axes = figure.subplots()
     figure.patch.set_alpha(0)
     axes.patch.set_alpha(0)
-    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
-    for number, (name, x, y) in enumerate(series):
-        axes.plot(x, y, label=name, linewidth=1.2, color=colours[number % len(colours)])
-    axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    return figure, axes
+
+
+def _finish(figure: Any, axes: Any, foot: float) -> None:
     axes.grid(True, alpha=0.2, color=INK)
-    if 0 < len(series) <= MOST_CURVES:
-        axes.legend(fontsize=7, framealpha=0, labelcolor=INK)
     _ink(axes)
-    figure.tight_layout()
-    return figure
+    figure.tight_layout(rect=(0, foot / figure.get_size_inches()[1], 1, 1))
 
 
 def _ink(axes: Any) -> None:

@@ -3,81 +3,23 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
 from string import Template
 
+from dfkd_exp.report.columns import PRIVACY, Column, columns_of
 from dfkd_exp.report.figures import accuracy_against, curves, png, svg
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
-from dfkd_exp.report.summary import Figure, Setting, Sweep, in_words
+from dfkd_exp.report.sentences import in_words
+from dfkd_exp.report.summary import Setting, Sweep
 from dfkd_exp.run_folder import NEAREST, PICTURE, SWEEP, read_json
 from dfkd_exp.store import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURES = 24
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the table: its heading, what it says, and the figure that is shown, and sorted by its mean."""
-
-    name: str
-    meaning: str
-    figure: Callable[[Setting], Figure]
-    decimals: int = 2
-
-    def text(self, setting: Setting) -> str:
-        return self.figure(setting).text(self.decimals)
-
-
-COLUMNS = (
-    Column(
-        "accuracy %", "True accuracy of the student on the test set after the last epoch. A dash: there was no test set.",
-        lambda s: s.accuracy,
-    ),
-    Column("teacher %", "The teacher's on the same images.", lambda s: s.teacher),
-    Column(
-        "agreement %", "How often student and teacher say the same of a test image, right or wrong.", lambda s: s.percent("agreement")
-    ),
-    Column(
-        "held out %", "The same of reconstructions that the student was not trained on: needs no data, and is easier.",
-        lambda s: s.percent("agreement_held_out"),
-    ),
-    Column(
-        "bytes", "Of the metadata, or of the real images that stand in its place; 0: nothing was published.",
-        lambda s: Figure(s.num_bytes), 0,
-    ),
-    Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0),
-    Column(
-        "seconds", "Of all phases but the teacher's training, when they were computed; other work may have run beside them.",
-        lambda s: s.seconds, 0,
-    ),
-    Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0),
-)  # fmt: skip
-
-PRIVACY = (
-    Column(
-        "teacher AUC", "Area under the curve of an attack that sees the teacher alone, public anyway: the floor. Chance is 0.5.",
-        lambda s: s.attack("teacher"), 3,
-    ),
-    Column("metadata AUC", "Of an attack that sees the metadata: how well an image fits it.", lambda s: s.attack("metadata"), 3),
-    Column(
-        "metadata TPR, %", "Of the members, how many it finds while it accuses 0.1 % of the others.",
-        lambda s: s.attack("metadata", "tpr_at_0.1%"), 1,
-    ),
-    Column("images AUC", "Of an attack that sees what the student was shown: how near an image is to it.", lambda s: s.attack("shown"), 3),
-    Column("images TPR, %", "As for the metadata, at 0.1 % false accusations.", lambda s: s.attack("shown", "tpr_at_0.1%"), 1),
-    Column("student AUC", "Of an attack that sees the student: how sure it is of an image's class.", lambda s: s.attack("student"), 3),
-    Column(
-        "to training", "Root mean squared difference of what the student was shown to the nearest training image: similarity, not privacy.",
-        lambda s: s.nearest("training"), 3,
-    ),
-    Column("to held-out", "The same to the nearest of as many images that nobody was trained on.", lambda s: s.nearest("held_out"), 3),
-)  # fmt: skip
 
 
 def write_report(sweep: Sweep, folder: Path) -> Path:
@@ -92,7 +34,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     for name, drawing in drawings.items():
         write_atomically(folder / f"{name}.svg", svg(drawing, for_page=False).encode())
         write_atomically(folder / f"{name}.png", png(drawing))
-    columns = [*COLUMNS, *(PRIVACY if attacked else ())]
+    columns = [*columns_of(sweep.settings), *(PRIVACY if attacked else ())]
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
     headings, align = ["no", "setting", *(column.name for column in columns)], "rl" + "r" * len(columns)
     words = [*(f"- {sentence}" for sentence in in_words(sweep)), "", ""]
@@ -107,8 +49,8 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
 CAPTIONS = {
     "accuracy-bytes": (
         "Accuracy against bytes",
-        "Each point is a setting, by its number in the table; bars are deviations over seeds. The line joins those of which no other is as "
-        "accurate for fewer bytes.",
+        "Each point is a setting, by its title or its number in the table; bars are deviations over seeds. The line joins those of which "
+        "no other is as accurate for fewer bytes.",
     ),
     "accuracy-seconds": (
         "Accuracy against seconds",
@@ -141,8 +83,8 @@ def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
         ),
         words="".join(f"<li>{escape(sentence)}</li>" for sentence in in_words(sweep)),
         missing=_missing(sweep),
-        table=_table(sweep.settings, COLUMNS),
-        columns=_meanings(COLUMNS),
+        table=_table(sweep.settings, columns_of(sweep.settings)),
+        columns=_meanings(columns_of(sweep.settings)),
         privacy=_privacy(sweep),
         charts="\n".join(charts),
         pictures=_seen(sweep),

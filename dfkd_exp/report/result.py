@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dfkd_exp.distillation.source import Shown
 from dfkd_exp.release import Release
 from dfkd_exp.store import Artifact
+from dfkd_exp.words import words_of
 
 if TYPE_CHECKING:
     from dfkd_exp.config import Config
@@ -31,6 +32,8 @@ def build_result(
         "schema_version": SCHEMA_VERSION,
         "name": config.name,
         "overrides": overrides,
+        "row": config.rows[0].plain() if config.row else None,
+        "words": words_of(overrides),
         "seed": config.seed,
         "config_hash": config.hash(),
         "teacher": release.config["architecture"]["name"],
@@ -44,6 +47,7 @@ def build_result(
         "agreement_training": evaluation["agreement_training"],
         "teacher_accuracy": evaluation["teacher_accuracy"],
         "teacher_accuracy_by_owner": release.teacher_accuracy,
+        "published_teacher": config.published_teacher,
         "test_images": evaluation["test_images"],
         "privacy": _exposure(artifacts),
         "teacher_parameters": parameters,

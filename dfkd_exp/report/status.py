@@ -18,6 +18,7 @@ from rich.table import Table
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.tables import percent
+from dfkd_exp.report.titles import described, titles
 from dfkd_exp.run_folder import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running, planned_jobs, read_json
 
 STATES = {
@@ -33,7 +34,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class Status:
-    """Of one job: its ``overrides``, its state, what it is doing, the ``seconds`` that it took or takes so far, its figures."""
+    """Of one job: what it is called, its state, what it is doing, the ``seconds`` that it took or takes so far, its figures."""
 
     title: str
     folder: Path
@@ -43,12 +44,10 @@ class Status:
     result: dict[str, Any] | None = None
 
 
-def status_of(folder: Path, overrides: list[str] | None = None) -> Status:
-    """The status of the job in ``folder``; ``overrides`` as the sweep has planned them, if it has."""
-    job = read_json(folder / JOB) or {}
-    title = " ".join(overrides if overrides is not None else job.get("overrides", []))
+def status_of(folder: Path, title: str = "") -> Status:
+    """The status of the job in ``folder``, which is called ``title``."""
     result = read_json(folder / RESULT)
-    started = job.get("started")
+    started = (read_json(folder / JOB) or {}).get("started")
     if result is not None:
         ended = (folder / RESULT).stat().st_mtime
         return Status(title, folder, "done", "", ended - started if started else None, result)
@@ -64,11 +63,20 @@ def status_of(folder: Path, overrides: list[str] | None = None) -> Status:
 def read_sweep(folder: Path) -> list[Status]:
     """The jobs of a sweep, in the order of their numbers; or the one run in ``folder``."""
     numbers = {int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()}
-    if not (folder / SWEEP).is_file() and not numbers:
-        return [status_of(folder)]
     planned = planned_jobs(folder)
     numbers |= set(range(len(planned)))
-    return [status_of(folder / str(n), planned[n] if n < len(planned) else None) for n in sorted(numbers)]
+    alone = not (folder / SWEEP).is_file() and not numbers
+    folders = [folder] if alone else [folder / str(number) for number in sorted(numbers)]
+    told = dict(zip((folder / str(number) for number in range(len(planned))), planned, strict=True))
+    runs = [{"overrides": [], **(told.get(place) or read_json(place / JOB) or {})} for place in folders]
+    if alone:
+        return [status_of(folder, described(runs[0]))]
+    seeds = [next((text for text in run["overrides"] if text.startswith("seed=")), "") for run in runs]
+    named = [
+        "; ".join(filter(None, [title, seed.replace("=", " ") if len(set(seeds)) > 1 else ""]))
+        for title, seed in zip(titles(runs), seeds, strict=True)
+    ]
+    return [status_of(place, title) for place, title in zip(folders, named, strict=True)]
 
 
 def seconds_left(jobs: list[Status]) -> float | None:
@@ -107,12 +115,11 @@ def status_table(jobs: list[Status]) -> Table:
     table.add_column("seconds", justify="right")
     table.add_column("accuracy %", justify="right")
     table.add_column("now", overflow="fold")
-    shared = set.intersection(*(set(job.title.split()) for job in jobs)) if len(jobs) > 1 else set()
     for job in jobs:
         table.add_row(
             job.folder.name,
             f"[{STATES[job.state]}]{job.state}[/]",
-            escape(" ".join(word for word in job.title.split() if word not in shared)),
+            escape(job.title),
             "" if job.seconds is None else f"{job.seconds:,.0f}",
             percent([job.result["accuracy"]]) if job.result else "",
             escape(job.doing),

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfkd_exp.report.published import published
 from dfkd_exp.report.status import Status, read_sweep
 from dfkd_exp.report.tables import by_setting, shown, teacher_accuracy
-
-NEARLY_ALWAYS = 0.9
-"""Area under an attack's curve above which it is said that it gives members away."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,18 @@ class Setting:
     def accuracy(self) -> Figure:
         """True accuracy; nothing stands in its place where there was no test set."""
         return self.percent("accuracy")
+
+    @property
+    def published(self) -> float | None:
+        """The accuracy that was published for the row, if this is one."""
+        return published(self.results[0])
+
+    @property
+    def difference(self) -> Figure:
+        """Of our mean accuracy from the published one, in points."""
+        if self.published is None or self.accuracy.mean is None:
+            return Figure(None)
+        return Figure(self.accuracy.mean - self.published)
 
     @property
     def teacher(self) -> Figure:
@@ -112,7 +122,7 @@ def read(folder: Path) -> Sweep:
     """The sweep in ``folder``, as far as it is."""
     jobs = read_sweep(folder)
     results = [job.result for job in jobs if job.result is not None]
-    settings = [Setting(" ".join(key) or group[0]["name"], group) for key, group in by_setting(results).items()]
+    settings = [Setting(title, group) for title, group in by_setting(results).items()]
     return Sweep(folder, settings, jobs)
 
 
@@ -131,70 +141,3 @@ def differ(one: Figure, other: Figure) -> bool | None:
     if one.mean is None or other.mean is None or one.deviation is None or other.deviation is None:
         return None
     return abs(one.mean - other.mean) > 2 * math.hypot(one.deviation, other.deviation)
-
-
-def _exposed(settings: Sequence[Setting]) -> list[str]:
-    """What the attacks found, in words."""
-    said = []
-    for on, what in (("metadata", "metadata"), ("shown", "images made from it")):
-        found = [s for s in settings if not s.real and s.num_bytes]
-        if found:
-            worst = max(found, key=lambda s: s.attack(on).mean or 0)
-            floor = worst.attack("teacher")
-            said.append(
-                f"An attack on the {what} tells training images from others best for {worst.title}: AUC {worst.attack(on).text(3)}, and "
-                f"{floor.text(3)} on the teacher alone (0.5 is chance; an attack that fails proves nothing)."
-            )
-            given_away = [s.title for s in found if (s.attack(on).mean or 0) > NEARLY_ALWAYS]
-            if len(given_away) > 1:
-                said.append(
-                    f"It tells them apart nearly always (AUC above {NEARLY_ALWAYS}) for {', '.join(given_away)}."
-                )
-    return said
-
-
-def in_words(sweep: Sweep) -> list[str]:
-    """The sweep in a few sentences, computed from its figures."""
-    said = []
-    measured = [s for s in sweep.settings if s.accuracy.mean is not None]
-    free = [s for s in measured if not s.real]
-    if free:
-        best = max(free, key=lambda s: s.accuracy.mean or 0)
-        teacher = best.teacher.mean
-        said.append(
-            f"The best student that saw no real image is of {best.title}: {best.accuracy.text()} % true accuracy"
-            + (f", its teacher {teacher:.2f} %." if teacher is not None else ".")
-        )
-        near = [s for s in free if s.num_bytes and (best.accuracy.mean or 0) - (s.accuracy.mean or 0) <= 1]
-        if near:
-            small = min(near, key=lambda s: s.num_bytes)
-            if small is not best:
-                said.append(
-                    f"Within one point of it, {small.title} needs the fewest bytes: {small.num_bytes:,}, and {best.title} "
-                    f"{best.num_bytes:,}."
-                )
-    real = [s for s in measured if s.results[0]["source"] == "SameBytes"]
-    for other in real:
-        rivals = [s for s in free if s.num_bytes == other.num_bytes]
-        if rivals:
-            rival = max(rivals, key=lambda s: s.accuracy.mean or 0)
-            apart = (rival.accuracy.mean or 0) - (other.accuracy.mean or 0)
-            certain = differ(rival.accuracy, other.accuracy)
-            doubt = "" if certain else ", which is within what seeds differ by" if certain is False else ", of one seed"
-            said.append(
-                f"In {other.num_bytes:,} bytes, {rival.title} is {abs(apart):.2f} points {'better' if apart > 0 else 'worse'} than as many "
-                f"bytes of real images{doubt}."
-            )
-    attacked = [s for s in measured if s.attacked]
-    if attacked:
-        said.extend(_exposed(attacked))
-    single = sum(len(s.results) == 1 for s in sweep.settings)
-    if single:
-        said.append(
-            f"{single} of {len(sweep.settings)} settings have one seed only: nothing is known of how much they vary."
-        )
-    if sweep.unfinished:
-        said.append(
-            f"{len(sweep.unfinished)} of {len(sweep.jobs)} jobs have no result, and are in none of the figures."
-        )
-    return said or ["Nothing was measured."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_exp.report.titles import titles
 from dfkd_exp.run_folder import PRUNED, RESULT
 
 
@@ -73,10 +74,10 @@ def sweep_table(results: list[dict[str, Any]]) -> Table:
     table.add_column("setting", overflow="fold", min_width=16)
     for heading in ("seeds", "teacher %", "accuracy %", "agreement %", "bytes", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for setting, group in by_setting(results).items():
+    for title, group in by_setting(results).items():
         held_out = any(result["agreement"] is None for result in group)
         table.add_row(
-            escape(" ".join(setting) or group[0]["name"]),
+            escape(title),
             str(len(group)),
             percent(map(teacher_accuracy, group)).split(" ")[0],
             percent(result["accuracy"] for result in group),
@@ -87,13 +88,11 @@ def sweep_table(results: list[dict[str, Any]]) -> Table:
     return table
 
 
-def by_setting(results: list[dict[str, Any]]) -> dict[tuple[str, ...], list[dict[str, Any]]]:
-    """Results that differ in nothing but the seed, together; under the overrides that are not the same for all."""
-    settings = [[o for o in result["overrides"] if not o.startswith("seed=")] for result in results]
-    shared = set(settings[0]).intersection(*settings[1:]) if settings else set()
-    grouped: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for setting, result in zip(settings, results, strict=True):
-        grouped.setdefault(tuple(o for o in setting if o not in shared), []).append(result)
+def by_setting(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Results that differ in nothing but the seed, together, by the setting's title; a sweep of one setting has the runs' name."""
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for title, result in zip(titles(results), results, strict=True):
+        grouped.setdefault(title or result["name"], []).append(result)
     return grouped
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -31,10 +29,10 @@ class SweepTable(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         begun.append(config)
         if ranks_of_process().first:
-            plan_sweep(Path(config.hydra.sweep.dir), _grid(config))
+            plan_sweep(Path(config.hydra.sweep.dir), None)  # a grid says more, once it knows its jobs
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from dfkd_exp.report.paper import paper_rows, show, write_tables
+        from dfkd_exp.report.published import published_rows, show, write_tables
         from dfkd_exp.report.tables import read_results, sweep_table
 
         begun.clear()
@@ -42,8 +40,7 @@ class SweepTable(Callback):
         results, failed = read_results(folder)
         not_started = [number for number in range(len(planned_jobs(folder))) if not (folder / str(number)).is_dir()]
         with console.log_to(folder / LOG):
-            if results and config.table:
-                rows = paper_rows(results, config.table)
+            if rows := published_rows(results):
                 console.show(show(rows))
                 for path in write_tables(folder, rows):
                     console.show(escape(f"table    {console.short(path)}"))
@@ -65,17 +62,6 @@ class SweepTable(Callback):
                 console.show(escape(f"report   {console.short(write_report(read(folder), folder))}"))
             done = f"{len(results)} of {len(results) + len(failed) + len(not_started)} jobs done"
             console.show(escape(f"sweep    {console.short(folder)}: {done}"))
-
-
-def _grid(config: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job of a grid; None for a sweeper that decides as it goes."""
-    sweeper = config.hydra.sweeper
-    if not str(sweeper.get("_target_")).endswith(".BasicSweeper"):
-        return None
-    params = [f"{name}={value}" for name, value in (sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*params, *config.hydra.overrides.task])
-    [jobs] = BasicSweeper.split_arguments(parsed, None)
-    return jobs
 
 
 def end_without_launcher(error: Exception) -> None:

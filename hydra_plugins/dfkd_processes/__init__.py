@@ -51,6 +51,7 @@ class ProcessesLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from dfkd_exp.errors import ConfigError, DfkdError
+        from dfkd_exp.report.status import read_sweep
         from dfkd_exp.sweeps.callback import failures
         from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
@@ -60,10 +61,11 @@ class ProcessesLauncher(Launcher):
         sweep = Path(self.config.hydra.sweep.dir).absolute()
         hydra_overrides = self.config.hydra.overrides.hydra
         jobs = []
+        planned = {status.folder: status.title for status in read_sweep(sweep)}
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             folder = sweep / str(number)
             arguments = single_run(overrides, hydra_overrides, folder)
-            jobs.append(Job(" ".join(filter_overrides(overrides)), folder, arguments))
+            jobs.append(Job(planned.get(folder) or " ".join(filter_overrides(overrides)), folder, arguments))
         codes = run_jobs(jobs, self.at_once, self._gpus())
         if any(codes):
             failures.append(DfkdError(f"{sum(map(bool, codes))} jobs failed"))

@@ -195,7 +195,7 @@ CHANNELS = {"channels": Channels(), "all": Channels(scope="all"), "carried": Bat
         ("channels", lambda h: h | {"layers": [{**h["layers"][0], "axes": ["height"]}, *h["layers"][1:]]}, same, "with the axes"),
         ("channels", lambda h: h | {"layers": [{**h["layers"][0], "side": "left"}, *h["layers"][1:]]}, same, "of its left"),
         ("all", in_block(0, scope="class"), same, r"is torch.float32 \[1, 4\], not torch.float32 \[3, 4\]"),
-        ("carried", in_block(0, channels=5), same, "carried by no one layer's input"),
+        ("carried", in_block(0, channels=5), same, "5 coefficients of .*, which have 4 channels"),
         ("carried", same, lambda t: {"statistics.0.mean": torch.zeros(1, 4)}, "does not hold what"),
         ("carried", in_block(0, summary="diagonal"), same, "does not hold what"),
     ],

@@ -44,7 +44,7 @@ with at_work(Path({str(folder / "3")!r}), ["student=s3", "seed=0"]):
 def test_every_job_has_its_state(sweep):
     jobs = read_sweep(sweep)
     assert [job.state for job in jobs] == ["done", "failed", "running", "stopped", "waiting"]
-    assert [job.title for job in jobs] == [f"student=s{number} seed=0" for number in range(5)]
+    assert [job.title for job in jobs] == [f"student=s{number}" for number in range(5)]
     assert "it is too cold" in jobs[1].doing
     assert jobs[3].doing == "student: distilling; 9 of 10, 1 s left"
     line = summary(sweep, jobs)

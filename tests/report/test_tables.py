@@ -5,6 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
+from dfkd_exp.config import kinds
 from dfkd_exp.report.tables import by_setting, percent, read_results, run_table, shown, sweep_table
 
 
@@ -87,7 +88,7 @@ def test_rows_come_in_the_order_of_their_first_run():
 def test_a_row_is_headed_by_what_was_swept_and_not_by_what_all_share():
     results = [result("data=mnist", f"optimizer.lr={lr}", f"match={match}") for lr in (1, 2) for match in ("x", "y")]
     assert list(by_setting(results)) == [
-        ("optimizer.lr=1", "match=x"), ("optimizer.lr=1", "match=y"), ("optimizer.lr=2", "match=x"), ("optimizer.lr=2", "match=y"),
+        "optimizer.lr=1; match=x", "optimizer.lr=1; match=y", "optimizer.lr=2; match=x", "optimizer.lr=2; match=y",
     ]  # fmt: skip
 
 
@@ -135,9 +136,7 @@ def test_baselines_are_called_by_their_name(source, words):
 
 
 def test_every_source_has_words():
-    from dfkd_exp.distillation.settings import SOURCES
-
-    for name, cls in SOURCES.items():
+    for name, cls in kinds("source").items():
         assert shown(result(match="moments" if name == "reconstruction" else None, source=cls.__name__))
 
 

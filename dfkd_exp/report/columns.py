@@ -1,0 +1,80 @@
+"""The columns of a report's tables: what each shows, and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dfkd_exp.report.summary import Figure, Setting
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: its heading, what it says, and the figure that is shown, and sorted by its mean."""
+
+    name: str
+    meaning: str
+    figure: Callable[[Setting], Figure]
+    decimals: int = 2
+
+    def text(self, setting: Setting) -> str:
+        return self.figure(setting).text(self.decimals)
+
+
+COLUMNS = (
+    Column(
+        "accuracy %", "True accuracy of the student on the test set after the last epoch. A dash: there was no test set.",
+        lambda s: s.accuracy,
+    ),
+    Column("teacher %", "The teacher's on the same images.", lambda s: s.teacher),
+    Column(
+        "agreement %", "How often student and teacher say the same of a test image, right or wrong.", lambda s: s.percent("agreement")
+    ),
+    Column(
+        "held out %", "The same of reconstructions that the student was not trained on: needs no data, and is easier.",
+        lambda s: s.percent("agreement_held_out"),
+    ),
+    Column(
+        "bytes", "Of the metadata, or of the real images that stand in its place; 0: nothing was published.",
+        lambda s: Figure(s.num_bytes), 0,
+    ),
+    Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0),
+    Column(
+        "seconds", "Of all phases but the teacher's training, when they were computed; other work may have run beside them.",
+        lambda s: s.seconds, 0,
+    ),
+    Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0),
+)  # fmt: skip
+
+PUBLISHED = (
+    Column("published %", "The accuracy that was published for this row.", lambda s: Figure(s.published)),
+    Column("difference", "Ours less the published one, in points.", lambda s: s.difference),
+)
+
+
+def columns_of(settings: Sequence[Setting]) -> tuple[Column, ...]:
+    """The columns of a sweep's table; with published figures if there are any."""
+    if all(setting.published is None for setting in settings):
+        return COLUMNS
+    return (COLUMNS[0], *PUBLISHED, *COLUMNS[1:])
+
+
+PRIVACY = (
+    Column(
+        "teacher AUC", "Area under the curve of an attack that sees the teacher alone, public anyway: the floor. Chance is 0.5.",
+        lambda s: s.attack("teacher"), 3,
+    ),
+    Column("metadata AUC", "Of an attack that sees the metadata: how well an image fits it.", lambda s: s.attack("metadata"), 3),
+    Column(
+        "metadata TPR, %", "Of the members, how many it finds while it accuses 0.1 % of the others.",
+        lambda s: s.attack("metadata", "tpr_at_0.1%"), 1,
+    ),
+    Column("images AUC", "Of an attack that sees what the student was shown: how near an image is to it.", lambda s: s.attack("shown"), 3),
+    Column("images TPR, %", "As for the metadata, at 0.1 % false accusations.", lambda s: s.attack("shown", "tpr_at_0.1%"), 1),
+    Column("student AUC", "Of an attack that sees the student: how sure it is of an image's class.", lambda s: s.attack("student"), 3),
+    Column(
+        "to training", "Root mean squared difference of what the student was shown to the nearest training image: similarity, not privacy.",
+        lambda s: s.nearest("training"), 3,
+    ),
+    Column("to held-out", "The same to the nearest of as many images that nobody was trained on.", lambda s: s.nearest("held_out"), 3),
+)  # fmt: skip

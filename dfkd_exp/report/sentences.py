@@ -1,0 +1,77 @@
+"""A sweep in a few sentences, computed from its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dfkd_exp.report.summary import Setting, Sweep, differ
+
+NEARLY_ALWAYS = 0.9
+"""Area under an attack's curve above which it is said that it gives members away."""
+
+
+def _exposed(settings: Sequence[Setting]) -> list[str]:
+    """What the attacks found, in words."""
+    said = []
+    for on, what in (("metadata", "metadata"), ("shown", "images made from it")):
+        found = [s for s in settings if not s.real and s.num_bytes]
+        if found:
+            worst = max(found, key=lambda s: s.attack(on).mean or 0)
+            floor = worst.attack("teacher")
+            said.append(
+                f"An attack on the {what} tells training images from others best for {worst.title}: AUC {worst.attack(on).text(3)}, and "
+                f"{floor.text(3)} on the teacher alone (0.5 is chance; an attack that fails proves nothing)."
+            )
+            given_away = [s.title for s in found if (s.attack(on).mean or 0) > NEARLY_ALWAYS]
+            if len(given_away) > 1:
+                said.append(
+                    f"It tells them apart nearly always (AUC above {NEARLY_ALWAYS}) for {', '.join(given_away)}."
+                )
+    return said
+
+
+def in_words(sweep: Sweep) -> list[str]:
+    """The sweep in a few sentences, computed from its figures."""
+    said = []
+    measured = [s for s in sweep.settings if s.accuracy.mean is not None]
+    free = [s for s in measured if not s.real]
+    if free:
+        best = max(free, key=lambda s: s.accuracy.mean or 0)
+        teacher = best.teacher.mean
+        said.append(
+            f"The best student that saw no real image is of {best.title}: {best.accuracy.text()} % true accuracy"
+            + (f", its teacher {teacher:.2f} %." if teacher is not None else ".")
+        )
+        near = [s for s in free if s.num_bytes and (best.accuracy.mean or 0) - (s.accuracy.mean or 0) <= 1]
+        if near:
+            small = min(near, key=lambda s: s.num_bytes)
+            if small is not best:
+                said.append(
+                    f"Within one point of it, {small.title} needs the fewest bytes: {small.num_bytes:,}, and {best.title} "
+                    f"{best.num_bytes:,}."
+                )
+    real = [s for s in measured if s.results[0]["source"] == "SameBytes"]
+    for other in real:
+        rivals = [s for s in free if s.num_bytes == other.num_bytes]
+        if rivals:
+            rival = max(rivals, key=lambda s: s.accuracy.mean or 0)
+            apart = (rival.accuracy.mean or 0) - (other.accuracy.mean or 0)
+            certain = differ(rival.accuracy, other.accuracy)
+            doubt = "" if certain else ", which is within what seeds differ by" if certain is False else ", of one seed"
+            said.append(
+                f"In {other.num_bytes:,} bytes, {rival.title} is {abs(apart):.2f} points {'better' if apart > 0 else 'worse'} than as many "
+                f"bytes of real images{doubt}."
+            )
+    attacked = [s for s in measured if s.attacked]
+    if attacked:
+        said.extend(_exposed(attacked))
+    single = sum(len(s.results) == 1 for s in sweep.settings)
+    if single:
+        said.append(
+            f"{single} of {len(sweep.settings)} settings have one seed only: nothing is known of how much they vary."
+        )
+    if sweep.unfinished:
+        said.append(
+            f"{len(sweep.unfinished)} of {len(sweep.jobs)} jobs have no result, and are in none of the figures."
+        )
+    return said or ["Nothing was measured."]

@@ -1,0 +1,55 @@
+"""How the runs of a sweep are called: by the title of their row, and words for what else is not the same for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+UNSAID = ("seed=", "row=")
+
+
+def settings_of(run: Mapping[str, Any]) -> tuple[str, ...]:
+    """What makes a run's setting: its overrides without the seed."""
+    return tuple(text for text in run["overrides"] if not text.startswith("seed="))
+
+
+def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A title for each of a sweep's ``runs``: result files, or what `run_folder` says of jobs, with ``overrides``, ``row`` and ``words``.
+
+    Seeds of one setting have the same title, and two settings never do. A run that differs from the others in nothing is called by its
+    row, or not at all: the title is empty.
+    """
+    told = [_beside_the_row(run) for run in runs]
+    shared = set(told[0]).intersection(*told[1:]) if told else set()
+    rows = {_row(run).get("name") for run in runs}
+    found: dict[tuple[str, ...], str] = {}
+    for run, texts in zip(runs, told, strict=True):
+        words = run.get("words") or {}
+        said = [words.get(text, text) for text in texts if text not in shared]
+        row = _row(run).get("title", "")
+        if row and (len(rows) > 1 or not said):
+            said.insert(0, row)
+        found.setdefault(settings_of(run), "; ".join(said))
+    alike = [title for title in found.values()]
+    for setting, title in found.items():
+        if alike.count(title) > 1:  # two choices that are called the same
+            found[setting] = "; ".join(filter(None, [title, *(text for text in setting if text not in shared)]))
+    return [found[settings_of(run)] for run in runs]
+
+
+def described(run: Mapping[str, Any]) -> str:
+    """A run by itself: its row's title, and words for all that it was told beside it."""
+    words = run.get("words") or {}
+    return "; ".join(
+        filter(None, [_row(run).get("title"), *(words.get(text, text) for text in _beside_the_row(run, ("row=",)))])
+    )
+
+
+def _row(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    return run.get("row") or {}
+
+
+def _beside_the_row(run: Mapping[str, Any], hidden: tuple[str, ...] = UNSAID) -> list[str]:
+    own = _row(run).get("set", ())
+    hidden = hidden if _row(run) else tuple(text for text in hidden if text != "row=")
+    return [text for text in run["overrides"] if text not in own and not text.startswith(hidden)]

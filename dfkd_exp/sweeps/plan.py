@@ -1,0 +1,32 @@
+"""What a sweep is going to run: its jobs, each with what its row sets, written down before the first begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dfkd_exp.config import experiment_of, explain, rows_of
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.ranks import ranks_of_process
+from dfkd_exp.run_folder import plan_sweep
+from dfkd_exp.sweeps.rows import chosen, naming_row, with_row
+from dfkd_exp.words import words_of
+
+
+def plan_jobs(folder: Path, grid: Sequence[Sequence[str]], config: Any) -> list[list[str]]:
+    """The jobs of a ``grid`` with their rows' overrides, written into the sweep's ``folder``; ``config`` is the sweep's, composed.
+
+    ConfigError for a row that there is not, or that a flag contradicts."""
+    rows, experiment = rows_of(config), experiment_of(config.hydra)
+    jobs = [with_row(job, rows, experiment) for job in grid]
+    if ranks_of_process().first:
+        used = {chosen(job) for job in jobs}
+        words = words_of(dict.fromkeys(override for job in jobs for override in job))
+        plan_sweep(folder, jobs, [row.plain() for row in rows if row.name in used], words)
+    return jobs
+
+
+def explained(error: BaseException, overrides: Sequence[str], config: Any) -> ConfigError:
+    """A mistake in a job's config, in one line that names the row if it is the row's."""
+    return ConfigError(naming_row(explain(error), overrides, rows_of(config), experiment_of(config.hydra)))

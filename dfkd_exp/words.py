@@ -1,0 +1,51 @@
+"""Flags in words for people: a choice is called as the first line of its yaml says, a field by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from dfkd_exp.config import CONF, groups
+
+UNSAID = ("seed", "row")
+"""Flags that are never shown: seeds are what a mean is over, and a row has a title."""
+PREFIXED = ("teacher", "student")
+"""Groups whose choices have the same names, and so are called with the group's."""
+SELF_EVIDENT = ("metadata", "reconstruction")
+"""Groups whose fields are called without the group's name."""
+NAMES = {"lr": "learning rate", "kwargs": "", "dp": ""}
+"""Parts of flags that are called otherwise than their name says."""
+VALUES = {"null": "none", "true": "yes", "false": "no"}
+
+
+def headline(path: Path) -> tuple[str, str]:
+    """Title and explanation of a choice: the first comment of its yaml, ``# TITLE: explanation``; empty without one."""
+    comments = (line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# "))
+    title, _, explanation = next((text for text in comments if not text.startswith("@package")), "").partition(": ")
+    return title.strip(), explanation.strip()
+
+
+def in_words(override: str) -> str:
+    """``metadata=top_layer`` as "top layer", ``distillation.lr=0.01`` as "distillation learning rate 0.01"."""
+    flag, _, value = override.lstrip("+").partition("=")
+    if flag.startswith("~"):
+        return f"without {flag[1:]}"
+    if flag in groups():
+        return _choice(flag, value)
+    group, *fields = flag.split(".") if "." in flag else ("", flag)
+    called = [NAMES.get(part, part.replace("_", " ")) for part in fields]
+    shown = [] if group in SELF_EVIDENT else [group]
+    return " ".join(filter(None, [*shown, *called, VALUES.get(value, value)]))
+
+
+def _choice(group: str, value: str) -> str:
+    path = CONF / group / f"{value}.yaml"
+    title = headline(path)[0] if path.is_file() else ""
+    if title:
+        return f"{group} {title}" if group in PREFIXED else title
+    return f"{group} {value.rpartition('.')[2]}"  # somebody's own yaml, or class by import path
+
+
+def words_of(overrides: Iterable[str]) -> dict[str, str]:
+    """The words of each override that may be shown, by override: what reports take titles from, so that they need no ``conf/``."""
+    return {text: in_words(text) for text in overrides if text.lstrip("+~").partition("=")[0] not in UNSAID}

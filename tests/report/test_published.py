@@ -1,0 +1,84 @@
+"""Published figures stand beside ours, laid out from result files alone."""
+
+import csv
+
+from dfkd_exp.config import file_of
+from dfkd_exp.report.published import COLUMNS, TEACHER, published_rows, write_tables
+
+ROWS = {row["name"]: {"published": None, **row} for row in file_of("experiment", "paper/table1")["rows"]}
+RECIPES = {"recipe=paper": "the paper's recipe", "recipe=best": "our recipe"}
+
+
+def result(row, recipe, seed, accuracy, **more):
+    overrides = [*ROWS[row]["set"], f"row={row}", f"recipe={recipe}", "scale=cpu", f"seed={seed}"]
+    base = {
+        "overrides": overrides,
+        "row": ROWS[row],
+        "words": RECIPES,
+        "seed": seed,
+        "accuracy": accuracy,
+        "published_teacher": 96.95,
+    }
+    base |= {"teacher_accuracy": 0.98 + seed / 1000, "teacher_accuracy_by_owner": None}
+    return {**base, "source_bytes": 1234, "images": 10, "seconds": 5.0, "name": "paper_table1", **more}
+
+
+RESULTS = [
+    result("labels", "paper", 0, 0.96, source_bytes=0),
+    result("all_layers", "paper", 0, 0.80),
+    result("all_layers", "best", 0, 0.97),
+    result("all_layers", "best", 1, 0.99),
+    result("bytes_all_layers", "best", 0, None),
+    result("spectral_layer_pairs_1000", "best", 0, 0.95),
+]
+
+
+def test_rows_stand_in_the_sweeps_order_with_mean_deviation_and_difference():
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in published_rows(RESULTS)]
+    assert [row["setting"] for row in rows] == [
+        TEACHER,
+        "student trained on the data; the paper's recipe",
+        "all layers; the paper's recipe",
+        "all layers; our recipe",
+        "all layers: the same bytes of real images; our recipe",
+        "spectral, layer pairs, 1,000 records per class; our recipe",
+    ]
+    assert rows[0]["ours %"] == "98.05 ± 0.07"
+    assert (rows[0]["published %"], rows[0]["difference"]) == ("96.95", "+1.10")
+    assert (rows[3]["ours %"], rows[3]["difference"], rows[3]["seeds"]) == ("98.00 ± 1.41", "+21.62", "2")
+    assert (rows[4]["ours %"], rows[4]["published %"], rows[4]["difference"]) == ("–", "–", "–")
+    assert (rows[1]["bytes"], rows[5]["bytes"]) == ("–", "1,234")
+    assert rows[5]["published %"] == "91.24"
+
+
+def test_the_three_files_hold_the_same(tmp_path):
+    rows = published_rows(RESULTS)
+    paths = write_tables(tmp_path, rows)
+    assert [path.name for path in paths] == ["table.md", "table.csv", "table.tex"]
+    markdown, separated, tex = (path.read_text() for path in paths)
+    assert list(csv.reader(separated.splitlines())) == [list(COLUMNS), *map(list, rows)]
+    assert markdown.count("\n") == len(rows) + 2
+    assert r"98.00 $\pm$ 1.41" in tex
+    assert r"published \%" in tex
+    assert tex.count(r" \\") == len(rows) + 1
+
+
+def test_where_nothing_was_published_there_is_no_table():
+    assert published_rows([]) == []
+    [noise] = [result("noise", "best", 0, 0.1, published_teacher=None)]
+    assert published_rows([noise]) == []
+
+
+def test_a_whole_table_runs_small(dfkd):
+    """One row of each sort, both recipes: the sweep starts by itself and ends in the table's files."""
+    ran = dfkd(
+        "experiment=paper/table1", "row=labels,spectral_layer_pairs,bytes_all_layers", "seed=0", "data=digits",
+        "teacher=mlp", "student=mlp", "scale=smoke", "metadata.storage=fp16",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    [table] = ran.outputs.glob("runs/paper_table1/*/table.md")
+    assert len(table.read_text().splitlines()) == 2 + 1 + 3 * 2
+    assert "| spectral, layer pairs; the paper's recipe | 1 | 91.24 |" in table.read_text()
+    assert ran.result["row"]["name"] in ("labels", "spectral_layer_pairs", "bytes_all_layers")
+    [report] = ran.outputs.glob("runs/paper_table1/*/report.csv")
+    assert next(csv.reader(report.read_text().splitlines()))[2:5] == ["accuracy %", "published %", "difference"]

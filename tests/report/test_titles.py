@@ -1,0 +1,76 @@
+"""Runs are called in words: by their row, and by what else is not the same for all of them."""
+
+import pytest
+
+from dfkd_exp.config import CONF, choices, groups
+from dfkd_exp.report.titles import described, titles
+from dfkd_exp.words import headline, in_words, words_of
+
+TOP = {"name": "top", "title": "top layer", "set": ["metadata=top_layer"], "published": None}
+ALL = {"name": "all", "title": "all layers", "set": ["metadata=all_layers"], "published": None}
+
+
+def run(row, *overrides):
+    own = [*row["set"], f"row={row['name']}"] if row else []
+    return {"overrides": [*own, *overrides], "row": row, "words": words_of(overrides)}
+
+
+def test_a_run_is_called_by_its_row_and_by_what_differs_but_the_seed():
+    told = [("data=mnist", f"recipe={recipe}", f"seed={seed}") for recipe in ("paper", "best") for seed in (0, 1)]
+    runs = [run(row, *overrides) for row in (TOP, ALL) for overrides in told]
+    assert list(dict.fromkeys(titles(runs))) == [
+        "top layer; the paper's recipe", "top layer; our recipe", "all layers; the paper's recipe", "all layers; our recipe",
+    ]  # fmt: skip
+    assert titles(runs)[0] == titles(runs)[1]
+
+
+def test_a_row_that_all_share_is_said_only_where_nothing_else_is():
+    assert titles([run(TOP, "seed=0"), run(TOP, "seed=1")]) == ["top layer", "top layer"]
+    assert titles([run(TOP, "metadata.rank=4"), run(TOP, "metadata.rank=8")]) == ["rank 4", "rank 8"]
+    assert titles([run(None, "data=mnist", "seed=0")]) == [""]
+    assert titles([]) == []
+
+
+def test_two_settings_never_have_one_title():
+    runs = [
+        {"overrides": [text], "words": {"metadata=a": "same", "metadata=b": "same"}}
+        for text in ("metadata=a", "metadata=b")
+    ]
+    assert titles(runs) == ["same; metadata=a", "same; metadata=b"]
+
+
+def test_what_has_no_words_is_called_as_it_was_said():
+    assert titles([{"overrides": ["point=a"]}, {"overrides": ["point=b"]}]) == ["point=a", "point=b"]
+
+
+def test_a_run_by_itself_says_all_that_it_was_told():
+    assert described(run(TOP, "metadata.rank=4", "seed=7")) == "top layer; rank 4; seed=7"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("metadata=top_layer", "top layer"),
+        ("student=lenet5", "student LeNet-5"),
+        ("metadata=my_package.kinds.Median", "metadata Median"),
+        ("distillation.lr=0.01", "distillation learning rate 0.01"),
+        ("metadata.dp.epsilon=null", "epsilon none"),
+        ("+student.kwargs.width=8", "student width 8"),
+        ("reconstruction.images_per_class=20", "images per class 20"),
+        ("privacy=true", "privacy yes"),
+    ],
+)
+def test_an_override_in_words(override, words):
+    assert in_words(override) == words
+
+
+def test_a_seed_and_a_row_have_no_words():
+    assert words_of(["seed=1", "row=a", "metadata.rank=2"]) == {"metadata.rank=2": "rank 2"}
+
+
+@pytest.mark.parametrize("choice", [f"{group}/{name}" for group in groups() for name in choices(group)])
+def test_every_choice_has_a_short_title_of_its_own(choice):
+    title, _ = headline(CONF / f"{choice}.yaml")
+    assert 2 < len(title) <= 60, f"{choice}: begin its first comment with '# TITLE: explanation'"
+    group = choice.partition("/")[0]
+    assert [headline(CONF / group / f"{name}.yaml")[0] for name in choices(group)].count(title) == 1
