@@ -12,6 +12,7 @@ from benchmarks.measure import DEVICE, Row, of_matmul_rate, operations, side_by_
 from dfkd_exp import InputSpec
 from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
+from dfkd_exp.distillation.transfer_set import FixedImages
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.models.networks import BUILDERS
 from dfkd_exp.models.recording import frozen
@@ -47,7 +48,7 @@ def _training(name: str, teacher_name: str, student_name: str, shape: tuple[int,
 
         def ours(settings: Distillation = settings) -> None:
             options = {"label": "distillation", "trainer": TrainerSettings(accelerator=DEVICE.type)}
-            train_on_teacher(student, teacher, images, inputs, settings, 0, **options)
+            train_on_teacher(student, teacher, FixedImages.of(images), inputs, settings, 0, **options)
 
         def theirs(augment: bool = augment) -> None:
             reference.distill(plain_student, plain_teacher, images, EPOCHS, augment)

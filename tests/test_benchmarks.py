@@ -10,6 +10,7 @@ from benchmarks import lightning, measure, reference, spectra
 from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.losses import random_affine, soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation, Training
+from dfkd_exp.distillation.transfer_set import FixedImages
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers
@@ -106,7 +107,9 @@ def test_the_reference_trains_the_student_that_we_train():
         epochs=3, schedule="constant", augment=False
     )  # one batch an epoch: its order does not matter
     assert len(images) <= reference.BATCH == settings.batch_size
-    ours = train_on_teacher(toy_teacher(1), teacher, images, INPUTS, settings, 0, label="student", trainer=CPU)
+    ours = train_on_teacher(
+        toy_teacher(1), teacher, FixedImages.of(images), INPUTS, settings, 0, label="student", trainer=CPU
+    )
     theirs = reference.distill(toy_teacher(1), teacher, images, settings.epochs, augment=False, lr=settings.lr)
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
@@ -118,10 +121,10 @@ def test_the_reference_predicts_what_we_predict():
 
 
 def test_the_loop_without_lightning_trains_the_same_network():
-    tensors = torch.rand(100, *INPUTS.shape), torch.randn(100, CLASSES)
-    settings = Training(epochs=2)
-    ours = fit(toy_teacher(), tensors, lightning.soft_loss, settings, 3, label="training", trainer=CPU)
-    theirs = lightning.loop(toy_teacher(), tensors, lightning.soft_loss, settings, 3)
+    images = FixedImages.of(torch.rand(100, *INPUTS.shape), logits=torch.randn(100, CLASSES))
+    settings, options = Training(epochs=2), {"label": "training", "trainer": CPU, "prepare": lightning.with_logits}
+    ours = fit(toy_teacher(), images, lightning.soft_loss, settings, 3, **options)
+    theirs = lightning.loop(toy_teacher(), images, lightning.soft_loss, settings, 3)
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from dfkd_exp import console
 from dfkd_exp.distillation.distill import train_on_labels
 from dfkd_exp.distillation.settings import Teacher
+from dfkd_exp.distillation.transfer_set import FixedImages
 from dfkd_exp.evaluation.metrics import accuracy, predict_logits
 from dfkd_exp.metadata.collection import Collector
 from dfkd_exp.metadata.metadata import Metadata
@@ -37,7 +38,7 @@ def make_teacher(context: RunContext, settings: Teacher, data: LazyData, seed: i
         network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
         if not settings.checkpoint:
             train_on_labels(
-                network, images.train.images, images.train.labels, inputs, settings, derive_seed(seed, "teacher"),
+                network, FixedImages.of(images.train.images, images.train.labels), inputs, settings, derive_seed(seed, "teacher"),
                 label="training the teacher", trainer=context.trainer, logger=context.logger.for_phase("teacher"),
                 resume=folder / WORK / "fit.ckpt",
             )  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 
 from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.distillation.settings import Student, Teacher
-from dfkd_exp.distillation.source import Shown
+from dfkd_exp.distillation.transfer_set import TransferSet
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.evaluation.metrics import predict_logits
@@ -27,17 +27,19 @@ from dfkd_exp.store import Artifact
 
 CANDIDATES = 5_000
 """Members, and others, at most, that an attack is to tell apart."""
+SHOWN_BYTES = 2**29
+"""Of images that the student was shown, at random, as inputs: what an attack has at most."""
 LOOKED_AT = 1_000
-"""Of the images that the student was shown, whose nearest neighbours are looked for,"""
+"""Images that the student was shown, at random, whose nearest neighbours are looked for."""
 NEIGHBOURS = 10_000
-"""among so many training images and as many held-out ones, at most."""
+"""Training images, and as many held-out ones, at most, among which nearest neighbours are looked for."""
 
 
 def measure_privacy(
     context: RunContext,
     release: Release,
     receiver: Teacher,
-    shown: Shown,
+    transfer_set: TransferSet,
     student: Artifact,
     settings: Student,
     data: LazyData,
@@ -49,7 +51,7 @@ def measure_privacy(
     Members are the images that what is attacked was made from: all training images, or those that were recorded or shown.
     """
     identity = {
-        "release": release.digest, "student": student.digest, "data": data.fingerprint, "shown": shown.identity, "seed": seed,
+        "release": release.digest, "student": student.digest, "data": data.fingerprint, "transfer_set": transfer_set.identity, "seed": seed,
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
@@ -58,17 +60,18 @@ def measure_privacy(
         teacher = release.teacher(receiver)
         metadata = in_units(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
-        seen, seen_labels = shown.load()
-        seen = seen if seen.is_floating_point() else inputs.from_pixels(seen)
+        count = max(1, SHOWN_BYTES // (4 * math.prod(inputs.shape)))
+        shown = next(transfer_set.batches(0, count, derive_seed(seed, "exposure")))
+        seen = inputs.from_pixels(shown.pixels)
 
         everyone = torch.arange(len(images.train))
         of_metadata = recorded(images.train, inputs, metadata) if metadata.has_records else everyone
-        of_shown = of_metadata if shown.free else among(images.train, inputs, seen)
+        of_shown = among(images.train, inputs, seen) if transfer_set.real else of_metadata
         attacks = {}
         for name, members, score in (
             ("teacher", everyone, lambda part, _: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
             ("metadata", of_metadata, lambda part, as_inputs: metadata_scores(metadata, teacher, as_inputs, part.labels)),
-            ("shown", of_shown, lambda part, as_inputs: image_scores(as_inputs, part.labels, seen, seen_labels)),
+            ("shown", of_shown, lambda part, as_inputs: image_scores(as_inputs, part.labels, seen, shown.labels)),
             ("student", of_shown, lambda part, _: confidence_scores(predict_logits(network, part.images, inputs), part.labels)),
         ):  # fmt: skip
             both = candidates(images.train.select(members), images.test, generator)

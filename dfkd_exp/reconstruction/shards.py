@@ -1,0 +1,53 @@
+"""Reconstructions on the disk: a safetensors file for each batch of groups, of pixels in few bits, labels, losses and steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dfkd_exp.data.rows import Rows
+from dfkd_exp.reconstruction.loop import Images
+from dfkd_exp.store import write_atomically
+
+STORED = torch.float16
+"""The type of stored pixels."""
+
+
+def shard_name(groups: list[int]) -> str:
+    """The file of a batch of groups, first to last."""
+    return f"groups-{groups[0]:06d}-{groups[-1]:06d}.safetensors"
+
+
+def write_shard(path: Path, images: Images) -> None:
+    """A batch of groups as a file, whole or not at all."""
+    tensors = {
+        "pixels": images.pixels.to(STORED).contiguous(), "labels": images.labels, "losses": images.losses, "steps": images.steps,
+    }  # fmt: skip
+    write_atomically(path, save(tensors))
+
+
+def open_shards(folder: Path) -> tuple[Rows, Tensor]:
+    """The pixels of a reconstruction artifact, which are read when they are taken, and their labels ``[N]``, in the order of the groups."""
+    return Rows.of_files(_shards(folder), "pixels"), _read(folder, "labels")
+
+
+def read_losses(folder: Path) -> tuple[Tensor, Tensor]:
+    """The losses ``[S, G]`` and steps ``[G]`` of all groups, without reading the images, which may be many."""
+    return _read(folder, "losses", dim=1), _read(folder, "steps")
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("groups-*.safetensors"))
+
+
+def _read(folder: Path, name: str, dim: int = 0) -> Tensor:
+    """A small tensor of all shards, put together."""
+    parts = []
+    for path in _shards(folder):
+        with safe_open(path, framework="pt") as file:
+            parts.append(file.get_tensor(name))
+    return torch.cat(parts, dim)
