@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
 
-DTYPES = {"U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+DTYPES = {"I64": torch.int64, "U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 """By the names that safetensors has for them."""
 AT_ONCE_BYTES = 2**26
 """Of rows on their way from files to a device."""

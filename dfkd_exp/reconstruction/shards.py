@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from dfkd_exp.data.rows import Rows
+from dfkd_exp.data.rows import FileTensor, Rows
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.store import write_atomically
 
@@ -45,9 +44,7 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path, name: str, dim: int = 0) -> Tensor:
-    """A small tensor of all shards, put together."""
-    parts = []
-    for path in _shards(folder):
-        with safe_open(path, framework="pt") as file:
-            parts.append(file.get_tensor(name))
-    return torch.cat(parts, dim)
+    """A tensor of all shards, put together. Read, not mapped as `safe_open` does: a tensor that is kept would keep its whole file in
+    the process's memory, images and all."""
+    found = [FileTensor.find(path, name) for path in _shards(folder)]
+    return torch.cat([tensor.take(torch.arange(len(tensor))) for tensor in found], dim)

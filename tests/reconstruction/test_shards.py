@@ -1,6 +1,7 @@
 """Reconstruction as a phase: shards are written as they are done, and what is done is not done again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,15 +9,16 @@ from safetensors.torch import load_file, save_file
 
 from dfkd_exp.distillation.settings import Teacher
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.phases.context import RunContext
 from dfkd_exp.phases.receiver import make_reconstruction
 from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.engine.settings import PLAIN
-from dfkd_exp.reconstruction.loop import reconstruct
+from dfkd_exp.reconstruction.loop import Images, reconstruct
 from dfkd_exp.reconstruction.optimizers import Adam, Sgd
-from dfkd_exp.reconstruction.shards import STORED, open_shards, shard_name
+from dfkd_exp.reconstruction.shards import STORED, open_shards, read_losses, shard_name, write_shard
 from dfkd_exp.release import read_release, write_release
 from dfkd_exp.store import Store
 from dfkd_exp.trainer import TrainerSettings
@@ -107,3 +109,23 @@ def test_shards_are_read_in_the_order_of_their_groups(tmp_path):
     rows, labels = open_shards(tmp_path)
     assert labels.tolist() == [3, 20, 100]
     assert rows.take(torch.tensor([2, 0])).flatten().tolist() == [100, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux can start to measure anew")
+def test_losses_are_read_without_the_images_beside_them(tmp_path):
+    """Of 64 MB, maps of the files would hold a good part in memory until the losses are put together."""
+    for first in range(0, 64, 2):
+        images = Images(
+            torch.zeros(256, 1, 64, 64), INPUTS, torch.zeros(256, dtype=torch.long), torch.ones(2, 2), torch.ones(2)
+        )
+        write_shard(tmp_path / shard_name([first, first + 1]), images)
+    before = resident()
+    with peak_memory(torch.device("cpu")) as peak:
+        losses, steps = read_losses(tmp_path)
+    assert (losses.shape, steps.shape) == ((2, 64), (64,))
+    assert peak.num_bytes < before + 2**23
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
