@@ -187,7 +187,14 @@ class FixedImages(TransferSet):
         return self._with(load=lambda: near, logits=logits)
 
     def with_logits(self, answer: Callable[[Tensor], Tensor]) -> FixedImages:
-        return self._with(logits=torch.cat([answer(batch.pixels) for batch in self.in_order()]))
+        logits, done = torch.empty(0), 0
+        for batch in self.in_order():
+            some = answer(batch.pixels)
+            # One tensor for all: small ones that are kept would lie among freed images, and keep malloc from using their room again.
+            logits = logits if done else some.new_empty(len(self), *some.shape[1:])
+            logits[done : done + len(some)] = some
+            done += len(some)
+        return self._with(logits=logits)
 
     def held_out(self, share: float, seed: int) -> tuple[FixedImages, FixedImages | None]:
         held = 0 if self.real else round(len(self) * share)
