@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, distillation, experiments, growth, lightning, reconstruction, spectra
+from benchmarks import collection, distillation, experiments, growth, lightning, memory, reconstruction, spectra
 from benchmarks.measure import Row, machine
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -19,6 +19,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
 TABLES: dict[str, Callable[[], Iterator[Table | str]]] = {
     "lightning": lightning.tables,
     "growth": growth.tables,
+    "memory": memory.tables,
     "spectra": spectra.tables,
     "experiments": experiments.tables,
 }

@@ -17,6 +17,7 @@ from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.augmentation import Affine, NoAugmentation
+from dfkd_exp.training.transfer_set import FixedImages
 
 PAIRS = {
     "HintonNet → HintonNet-800": ("hinton_net", "hinton_net_800", (1, 28, 28)),
@@ -48,7 +49,7 @@ def _training(name: str, teacher_name: str, student_name: str, shape: tuple[int,
 
         def ours(settings: Distillation = settings) -> None:
             options = {"label": "distillation", "trainer": TrainerSettings(accelerator=DEVICE.type)}
-            train_on_teacher(student, teacher, images, inputs, settings, 0, **options)
+            train_on_teacher(student, teacher, FixedImages.of(images), inputs, settings, 0, **options)
 
         def theirs(augment: bool = augment) -> None:
             reference.distill(plain_student, plain_teacher, images, EPOCHS, augment)

@@ -12,25 +12,31 @@ from torch import Tensor, nn
 from benchmarks.measure import DEVICE, seconds_per_step, side_by_side
 from dfkd_exp.distillation.losses import soft_cross_entropy
 from dfkd_exp.models.networks import mlp
-from dfkd_exp.seeding import derive_seed
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import fit
-from dfkd_exp.training.module import Loss, TensorChunks
+from dfkd_exp.training.module import Loss
 from dfkd_exp.training.settings import Training
+from dfkd_exp.training.transfer_set import Batch, FixedImages
 
 IMAGES, EPOCHS = 12_800, 5
 SHAPE, WIDTH = (1, 8, 8), 32
 
 
-def loop(network: nn.Module, tensors: tuple[Tensor, ...], loss: Loss, settings: Training, seed: int) -> nn.Module:
+def loop(network: nn.Module, images: FixedImages, loss: Loss, settings: Training, seed: int) -> nn.Module:
     """What `fit` does, without Lightning: the same batches, the same optimiser, the same network at the end."""
     optimizer = settings.optimizer.build(network)
     for epoch in range(settings.epochs):
-        for batch in TensorChunks(tensors, settings.batch_size, derive_seed(seed, "order", epoch)):
+        for batch in images.batches(epoch, settings.batch_size, seed):
             optimizer.zero_grad()
-            loss(network, batch).backward()
+            loss(network, with_logits(batch)).backward()
             optimizer.step()
     return network
+
+
+def with_logits(batch: Batch, uniform: Tensor | None = None) -> tuple[Tensor, ...]:
+    """What a student is shown and asked for."""
+    assert batch.logits is not None
+    return batch.pixels, batch.logits
 
 
 def soft_loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
@@ -42,7 +48,7 @@ def tables() -> Iterator[Table]:
     """Milliseconds per step, from the first to the last, of `fit` and of the plain loop."""
     torch.manual_seed(0)
     settings = Training(epochs=EPOCHS)
-    tensors = torch.rand(IMAGES, *SHAPE, device=DEVICE), torch.randn(IMAGES, 10, device=DEVICE)
+    images = FixedImages.of(torch.rand(IMAGES, *SHAPE, device=DEVICE), logits=torch.randn(IMAGES, 10, device=DEVICE))
     trainer = TrainerSettings(accelerator=DEVICE.type)
 
     def counted(on_step: Callable[..., None]) -> Loss:
@@ -53,10 +59,11 @@ def tables() -> Iterator[Table]:
         return loss
 
     def ours(on_step: Callable[..., None]) -> None:
-        fit(mlp(SHAPE, 10, WIDTH), tensors, counted(on_step), settings, 0, label="training", trainer=trainer)
+        options = {"label": "training", "trainer": trainer, "prepare": with_logits}
+        fit(mlp(SHAPE, 10, WIDTH), images, counted(on_step), settings, 0, **options)
 
     def theirs(on_step: Callable[..., None]) -> None:
-        loop(mlp(SHAPE, 10, WIDTH).to(DEVICE), tensors, counted(on_step), settings, 0)
+        loop(mlp(SHAPE, 10, WIDTH).to(DEVICE), images, counted(on_step), settings, 0)
 
     steps = EPOCHS * -(-IMAGES // settings.batch_size)
     slow, fast = side_by_side(ours, theirs, clock=partial(seconds_per_step, steps=steps))

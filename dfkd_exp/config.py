@@ -13,7 +13,8 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfkd_exp.data.base import Data
-from dfkd_exp.distillation.settings import Distillation, Source
+from dfkd_exp.distillation.settings import Distillation
+from dfkd_exp.distillation.source import Source
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.files import canonical_json
 from dfkd_exp.logger import LoggerSettings

@@ -61,13 +61,12 @@ class InputSpec:
         return low, high
 
     def from_pixels(self, pixels: Tensor) -> Tensor:
-        """Pixels, uint8 or floating in [0, 1], ``[N, C, H, W]`` to the network's inputs (float32)."""
-        if pixels.is_floating_point():
-            low, high = self.bounds(pixels)
-            return low + (high - low) * pixels
-        values = pixels.float()
+        """Pixels, uint8 or floating in [0, 1], ``[N, C, H, W]`` to the network's inputs (at least float32)."""
+        values = unit_pixels(pixels)
         low, high = self.bounds(values)
-        return values.div_(255).mul_(high - low).add_(low)  # in place: of large images, memory is most of the time
+        if values is pixels or values.requires_grad:
+            return low + (high - low) * values
+        return values.mul_(high - low).add_(low)  # in place: of large images, memory is most of the time
 
     def to_pixels(self, inputs: Tensor) -> Tensor:
         """The inverse: inputs ``[N, C, H, W]`` to pixels, floating, in [0, 1] where the inputs are in range."""
@@ -81,3 +80,11 @@ class InputSpec:
     def from_json(cls, value: dict[str, Any]) -> InputSpec:
         channels, height, width = value["shape"]
         return cls((channels, height, width), tuple(value["low"]), tuple(value["high"]))
+
+
+def unit_pixels(pixels: Tensor) -> Tensor:
+    """Pixels as they are stored, uint8 or floating in [0, 1], as numbers in [0, 1] of at least float32; ``pixels`` if they are such."""
+    import torch
+
+    values = pixels.to(torch.promote_types(pixels.dtype, torch.float32))
+    return values if pixels.is_floating_point() else values.div_(255)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from dfkd_exp import console
-from dfkd_exp.distillation.settings import FromData, FromNoise, FromReconstruction, SameBytes
-from dfkd_exp.distillation.source import Shown, images_in_bytes, noise_images
+from dfkd_exp.distillation.source import Resources
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
@@ -19,13 +19,12 @@ from dfkd_exp.phases.privacy import measure_privacy
 from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.ranks import join, ranks_of_process
-from dfkd_exp.reconstruction.module import read_shards
 from dfkd_exp.release import Release, copy_release, read_release, usage
-from dfkd_exp.report.pictures import draw_images
+from dfkd_exp.report.pictures import MOST_CLASSES, SAMPLES, draw_images
 from dfkd_exp.report.result import build_result
 from dfkd_exp.run_folder import NEAREST, PICTURE, RESULT
-from dfkd_exp.seeding import derive_seed
-from dfkd_exp.store import Store, write_atomically
+from dfkd_exp.store import Artifact, Store, write_atomically
+from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 
 if TYPE_CHECKING:
     from dfkd_exp.config import Config
@@ -54,17 +53,17 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
             console.show(escape(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)"))
             console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
             return None
-        shown = shown_to_student(config, context, release, data)
+        transfer_set = transfer_set_of(config, context, release, data)
         student = make_student(
-            context, release, config.teacher, shown, config.student, config.distillation, config.seed
+            context, release, config.teacher, transfer_set, config.student, config.distillation, config.seed
         )
         evaluate(context, release, config.teacher, student, config.student, data)
         if config.privacy:
-            measure_privacy(context, release, config.teacher, shown, student, config.student, data, config.seed)
+            measure_privacy(context, release, config.teacher, transfer_set, student, config.student, data, config.seed)
         if not ranks.first:
             return None
-        result = build_result(config, overrides, release, shown, context.artifacts)
-        picture = make_picture(context, release, shown, data, folder / PICTURE)
+        result = build_result(config, overrides, release, transfer_set, context.artifacts)
+        picture = make_picture(context, release, transfer_set, student, data, folder / PICTURE)
         if config.privacy:
             shutil.copyfile(context.artifacts["exposure"].file(NEAREST), folder / NEAREST)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
@@ -93,68 +92,35 @@ def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
     return make_release(context, config.teacher, teacher, metadata, data)
 
 
-def shown_to_student(config: Config, context: RunContext, release: Release, data: LazyData) -> Shown:
-    """What the student sees: the source's images, reconstructed if that is what they are."""
-    source, num_classes = config.source, len(release.classes)
-    if isinstance(source, FromReconstruction):
-        asked = Asked(
-            config.reconstruction, config.parametrisation, list(config.terms.values()), config.optimizer, config.engine,
-            config.seed,
-        )  # fmt: skip
-        artifact = make_reconstruction(context, release, config.teacher, asked)
-
-        def reconstructions():
-            images = read_shards(artifact.path)
-            return images.inputs, images.labels
-
-        num_bytes = release.metadata().num_bytes
-        return Shown(
-            f"{artifact.info['images']:,} reconstructions",
-            {"images": artifact.digest},
-            reconstructions,
-            True,
-            num_bytes,
-        )
-    if isinstance(source, FromNoise):
-        count = source.images or config.reconstruction.images_per_class * num_classes
-        seed = derive_seed(config.seed, "noise")
-        identity = {**source.identity(), "images": count, "seed": seed}
-        return Shown(
-            f"{count:,} images of noise",
-            identity,
-            lambda: (noise_images(source, release.inputs, count, seed), None),
-            True,
-            0,
-        )
-    if isinstance(source, SameBytes):
-        num_bytes, seed = release.metadata().num_bytes, derive_seed(config.seed, "same bytes")
-
-        def few():
-            chosen = images_in_bytes(data.images.train, num_classes, num_bytes, data.images.bytes_per_image, seed)
-            return chosen.images, chosen.labels
-
-        identity = {**source.identity(), "data": data.fingerprint, "num_bytes": num_bytes, "seed": seed}
-        return Shown(f"as many real images as fit into {num_bytes:,} bytes", identity, few, False, num_bytes)
-    assert isinstance(source, FromData)
-
-    def everything():
-        return data.images.train.images, data.images.train.labels
-
-    identity = {**source.identity(), "data": data.fingerprint}
-    return Shown("the training images", identity, everything, False, 0)
+def transfer_set_of(config: Config, context: RunContext, release: Release, data: LazyData) -> TransferSet:
+    """What the student is taught on; reconstructed if the source asks for that."""
+    asked = Asked(
+        config.reconstruction, config.parametrisation, list(config.terms.values()), config.optimizer, config.engine, config.seed
+    )  # fmt: skip
+    reconstruct = partial(make_reconstruction, context, release, config.teacher, asked)
+    num_images = config.reconstruction.images_per_class * len(release.classes)
+    teacher = partial(release.teacher, config.teacher)
+    return config.source.transfer_set(Resources(release, data, teacher, reconstruct, num_images, config.seed))
 
 
-def make_picture(context: RunContext, release: Release, shown: Shown, data: LazyData, target: Path) -> Path:
+def make_picture(
+    context: RunContext, release: Release, transfer_set: TransferSet, student: Artifact, data: LazyData, target: Path
+) -> Path:
     """The student's images, a row per class, beside the class means."""
-    identity = {"shown": shown.identity, "data": data.fingerprint, "release": release.digest}
+    identity = {"transfer_set": transfer_set.identity, "data": data.fingerprint, "release": release.digest}
+    if transfer_set.follows_student:
+        identity["student"] = student.digest
 
     def make(folder: Path) -> dict[str, Any]:
-        images, labels = shown.load()
-        real = data.images.train if data.settings.available else None
-        draw_images(folder / PICTURE, images, labels, release.inputs, release.classes, real)
+        preview, real = transfer_set.preview(min(MOST_CLASSES, len(release.classes)), SAMPLES), None
+        if data.settings.available:
+            train = data.images.train
+            of_all = FixedImages.of(train.images, train.labels if preview.labelled else None)
+            real = of_all.preview(len(preview.means), 0)
+        draw_images(folder / PICTURE, preview, release.classes, real)
         return {}
 
-    artifact = context.store.get_or_make("picture", identity, 1, make)
+    artifact = context.store.get_or_make("picture", identity, 2, make)
     shutil.copyfile(artifact.file(PICTURE), target)
     return target
 

@@ -14,6 +14,7 @@ from benchmarks import (
     growth,
     lightning,
     measure,
+    memory,
     reconstruction,
 )
 from dfkd_exp.models.networks import mlp
@@ -29,6 +30,8 @@ def printed(monkeypatch, capsys):
     def python(*arguments, **_):
         if arguments[1] == "benchmarks.classes":
             return json.dumps(classes.measured(int(arguments[2])))
+        if arguments[1] == "benchmarks.memory":
+            return json.dumps(memory.distilled(int(arguments[2])))
         assert run_main(list(arguments[2:])) == 0
         return ""
 
@@ -48,6 +51,7 @@ def printed(monkeypatch, capsys):
             },
         },
         lightning: {"IMAGES": 128, "EPOCHS": 1},
+        memory: {"NUM_BYTES": (memory.BYTES_PER_IMAGE * 9,), "PER_FILE": 4},
         reconstruction: {
             "CASES": {"Toy": reconstruction.Case("residual", INPUTS.shape, CLASSES, group_size=4, steps=2, rounds=1)}
         },
@@ -72,6 +76,7 @@ def printed(monkeypatch, capsys):
         ("distillation", ["images augmented", "images as they are", "evaluation, Toy"]),
         ("lightning", ["64-32-32-10, 64 images"]),
         ("growth", ["images", "steps", "classes", "width"]),
+        ("memory", ["reconstructions in files"]),
         ("experiments", ["scale=smoke"]),
     ],
 )
@@ -101,7 +106,7 @@ def test_everything_but_the_experiments_is_the_default(monkeypatch):
         for name in parts:
             monkeypatch.setitem(parts, name, lambda name=name: asked.append(name) or iter(()))
     __main__.main([])
-    assert asked == ["reconstruction", "collection", "distillation", "lightning", "growth", "spectra"]
+    assert asked == ["reconstruction", "collection", "distillation", "lightning", "growth", "memory", "spectra"]
 
 
 def test_the_expected_cost_is_the_weights():

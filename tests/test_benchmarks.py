@@ -20,6 +20,7 @@ from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.fit import fit
 from dfkd_exp.training.schedules import Constant
 from dfkd_exp.training.settings import Training
+from dfkd_exp.training.transfer_set import FixedImages
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 CPU = TrainerSettings(accelerator="cpu")
@@ -103,7 +104,9 @@ def test_the_reference_trains_the_student_that_we_train():
     # One batch an epoch: its order does not matter.
     settings = Distillation(epochs=3, schedule=Constant(), augmentation=NoAugmentation())
     assert len(images) <= reference.BATCH == settings.batch_size
-    ours = train_on_teacher(toy_teacher(1), teacher, images, INPUTS, settings, 0, label="student", trainer=CPU)
+    ours = train_on_teacher(
+        toy_teacher(1), teacher, FixedImages.of(images), INPUTS, settings, 0, label="student", trainer=CPU
+    )
     theirs = reference.distill(
         toy_teacher(1), teacher, images, settings.epochs, augment=False, lr=settings.optimizer.lr
     )
@@ -117,10 +120,10 @@ def test_the_reference_predicts_what_we_predict():
 
 
 def test_the_loop_without_lightning_trains_the_same_network():
-    tensors = torch.rand(100, *INPUTS.shape), torch.randn(100, CLASSES)
-    settings = Training(epochs=2)
-    ours = fit(toy_teacher(), tensors, lightning.soft_loss, settings, 3, label="training", trainer=CPU)
-    theirs = lightning.loop(toy_teacher(), tensors, lightning.soft_loss, settings, 3)
+    images = FixedImages.of(torch.rand(100, *INPUTS.shape), logits=torch.randn(100, CLASSES))
+    settings, options = Training(epochs=2), {"label": "training", "trainer": CPU, "prepare": lightning.with_logits}
+    ours = fit(toy_teacher(), images, lightning.soft_loss, settings, 3, **options)
+    theirs = lightning.loop(toy_teacher(), images, lightning.soft_loss, settings, 3)
     for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
 

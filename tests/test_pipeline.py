@@ -174,9 +174,9 @@ def test_the_trainers_precision_leaves_the_reconstructions_alone(dfkd, release_f
 def test_labels_for_noise_are_refused(dfkd):
     ran = dfkd("source=noise", "distillation=labels")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
-    assert "noise has none" in ran.err
+    assert "images of noise have none" in ran.err
     [log] = ran.outputs.glob("runs/*/*/log.txt")
-    assert "noise has none" in log.read_text()
+    assert "images of noise have none" in log.read_text()
 
 
 def test_a_training_that_diverges_says_what_to_lower(dfkd):

@@ -1,50 +1,53 @@
-"""Images to student."""
+"""Transfer set to student."""
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from dfkd_exp.distillation.losses import soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
-from dfkd_exp.evaluation.metrics import predict_logits
+from dfkd_exp.evaluation.metrics import agreement, predict_logits
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import find_layers, frozen
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import batches_per_chunk, fit
-from dfkd_exp.training.supervised import as_inputs, shown_to_network
+from dfkd_exp.training.supervised import shown_to_network
+from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 
 
 def train_on_teacher(
     network: nn.Module,
     teacher: nn.Module,
-    images: Tensor,
+    images: TransferSet,
     inputs: InputSpec,
     settings: Distillation,
     seed: int,
     **options,
 ) -> nn.Module:
-    """Soft cross-entropy with the teacher. Without augmentation the teacher answers once for each image."""
+    """Soft cross-entropy with the teacher. Without augmentation it answers once for each image that stays the same."""
     device = (options.get("trainer") or TrainerSettings()).device()
     frozen(teacher).to(device)
+    if not settings.augmentation.changes:
+        images = images.with_logits(lambda pixels: predict_logits(teacher, pixels, inputs))
 
-    def prepare(chunk: tuple[Tensor, ...], uniform: Tensor) -> tuple[Tensor, ...]:
-        shown = shown_to_network(chunk[0], inputs, settings, uniform)
-        return shown, teacher(shown) if settings.augmentation.changes else chunk[1]
+    def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
+        shown = shown_to_network(batch.pixels, inputs, settings, uniform)
+        kept = batch.logits is not None and not settings.augmentation.changes
+        return shown, batch.logits if kept else teacher(shown)  # type: ignore[return-value]
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch
         return soft_cross_entropy(net(shown), wanted, settings.temperature)
 
-    tensors: tuple[Tensor, ...] = (images,)
-    units = images[:1].numel()
-    if settings.augmentation.changes:
-        example = as_inputs(images[:1].to(device), inputs)
-        units += sum(layer.num_units for layer in find_layers(teacher, example))
-    else:
-        tensors = (images, predict_logits(teacher, images, inputs))
+    units = math.prod(inputs.shape)
+    if images.logits is None:
+        units += sum(layer.num_units for layer in find_layers(teacher, inputs.example().to(device)))
     size = batches_per_chunk(settings, units, device)
-    fit(network, tensors, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
+    fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
     teacher.cpu()
     return network
 
@@ -57,14 +60,33 @@ def distill(
     inputs: InputSpec | None = None,
     **settings,
 ) -> nn.Module:
-    """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or floating ``[N, C, H, W]``.
+    """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or what a network takes, ``[N, C, H, W]``.
 
-    ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``inputs`` matter only for
-    augmentation; left out, they are the range of the images.
+    ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``inputs`` say which of a network's inputs
+    are black and white, which matters only for augmentation; left out, it is the range of the images.
     """
-    tensor = images.inputs if isinstance(images, Images) else images
-    if inputs is None:
-        channels, height, width = tensor.shape[1:]
-        low, high = tensor.amin((0, 2, 3)).tolist(), tensor.amax((0, 2, 3)).tolist()
-        inputs = InputSpec((channels, height, width), tuple(low), tuple(high))
-    return train_on_teacher(student, teacher, tensor, inputs, Distillation(**settings), seed, label="distillation")
+    if isinstance(images, Images):
+        pixels, inputs = images.pixels, images.spec
+    else:
+        inputs = inputs or _observed(images)
+        pixels = inputs.to_pixels(images)
+    transfer_set = FixedImages.of(pixels)
+    return train_on_teacher(
+        student, teacher, transfer_set, inputs, Distillation(**settings), seed, label="distillation"
+    )
+
+
+def teacher_agreement(student: nn.Module, teacher: nn.Module, images: FixedImages, inputs: InputSpec) -> float:
+    """Share of ``images`` that student and teacher put into the same class, in [0, 1]; both stay on their devices."""
+    both = [
+        torch.cat([predict_logits(n, batch.pixels, inputs) for batch in images.in_order()]) for n in (student, teacher)
+    ]
+    return agreement(*both)
+
+
+def _observed(images: Tensor) -> InputSpec:
+    """The range of ``images[N, C, H, W]``, channel by channel."""
+    channels, height, width = images.shape[1:]
+    low, high = images.amin((0, 2, 3)), images.amax((0, 2, 3))
+    high = torch.where(high > low, high, low + 1)  # of a channel that is all of one value
+    return InputSpec((channels, height, width), tuple(low.tolist()), tuple(high.tolist()))

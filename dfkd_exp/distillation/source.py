@@ -1,53 +1,180 @@
-"""What the student is shown: reconstructions, or one of the baselines they are compared with."""
+"""Where the transfer set comes from: reconstructions, or one of the baselines that they are compared with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import torch
-from torch import Tensor
-
-from dfkd_exp.data.images import LabelledImages, class_balanced
-from dfkd_exp.distillation.settings import FromNoise
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.seeding import derive_seed
+from dfkd_exp.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from dfkd_exp.data.images import ImageData, LabelledImages
+    from dfkd_exp.data.rows import Rows
+    from dfkd_exp.inputs import Shape
+    from dfkd_exp.release import Release
+    from dfkd_exp.store import Artifact
+    from dfkd_exp.training.transfer_set import TransferSet
+
+
+class OwnersData(Protocol):
+    """The data set that the teacher was trained on. Whoever asks for its ``images`` has it opened."""
+
+    @property
+    def fingerprint(self) -> dict[str, Any]: ...
+
+    @property
+    def images(self) -> ImageData: ...
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Images for the student, not loaded before they are needed.
+class Resources:
+    """What there is to make a transfer set from; each is made or opened when it is called for.
 
-    ``load()``: images ``[N, C, H, W]``, uint8 pixels or floating inputs, and labels ``[N]`` or None. ``identity``: JSON-able,
-    equal for equal images. ``free``: made by the student's side, so that some can be held out at no loss.
-    ``num_bytes``: what had to be published, beside the teacher, for the student to see them.
+    ``reconstruct()``: the reconstruction phase's artifact. ``teacher()``: the release's teacher. ``num_images``: as many as the
+    reconstruction would make. ``seed``: the run's.
     """
 
-    title: str
-    identity: dict[str, Any]
-    load: Callable[[], tuple[Tensor, Tensor | None]]
-    free: bool
-    num_bytes: int
+    release: Release
+    data: OwnersData
+    teacher: Callable[[], nn.Module]
+    reconstruct: Callable[[], Artifact]
+    num_images: int
+    seed: int
 
 
-def held_out(count: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Random indices of ``count`` images to train on and to hold out, each in ascending order."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    held = round(count * share)
-    return order[held:].sort().values, order[:held].sort().values
+@dataclass
+class Source(Settings):
+    """Where the transfer set comes from."""
+
+    flag: ClassVar[str] = "source"
+    needs_data: ClassVar[bool] = False
+    words: ClassVar[str] = ""
+    """What the student saw, in a few words for tables; empty: the class's name."""
+
+    def transfer_set(self, resources: Resources) -> TransferSet:
+        """What the student is taught on. Its title, identity and bytes are known without loading an image."""
+        raise NotImplementedError
 
 
-def noise_images(settings: FromNoise, inputs: InputSpec, count: int, seed: int) -> Tensor:
-    """``count`` images of clamped Gaussian pixels, ``[N, C, H, W]``, as the network takes them."""
-    noise = torch.randn(count, *inputs.shape, generator=torch.Generator().manual_seed(seed))
-    return inputs.from_pixels((settings.mean + settings.std * noise).clamp_(0, 1))
+@dataclass
+class FromReconstruction(Source):
+    """Images reconstructed from the release: the data-free case."""
+
+    words: ClassVar[str] = "reconstructions"
+
+    def transfer_set(self, resources: Resources) -> TransferSet:
+        from dfkd_exp.reconstruction.shards import open_shards
+        from dfkd_exp.training.transfer_set import FixedImages
+
+        artifact = resources.reconstruct()
+        return FixedImages(
+            partial(open_shards, artifact.path),
+            title=f"{artifact.info['images']:,} reconstructions",
+            identity={"images": artifact.digest},
+            num_bytes=resources.release.metadata().num_bytes,
+        )
+
+
+@dataclass
+class FromData(Source):
+    """The teacher's training images: what data-free distillation is measured against."""
+
+    needs_data: ClassVar[bool] = True
+    words: ClassVar[str] = "the training set"
+
+    def transfer_set(self, resources: Resources) -> TransferSet:
+        from dfkd_exp.training.transfer_set import FixedImages
+
+        identity = {**self.identity(), "data": resources.data.fingerprint}
+        return FixedImages(
+            lambda: _rows(resources.data.images.train), title="the training images", identity=identity, real=True
+        )
+
+
+@dataclass
+class FromNoise(Source):
+    """Gaussian noise, clamped to the range of pixels, labelled by the teacher."""
+
+    words: ClassVar[str] = "noise"
+
+    images: int | None = None
+    """How many; empty: as many as the reconstruction would make."""
+    mean: float = 0.5
+    """Mean of the pixels before they are clamped to [0, 1]."""
+    std: float = 0.5
+    """Standard deviation of the pixels before they are clamped to [0, 1]."""
+
+    def __post_init__(self) -> None:
+        self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
+        self.require("std", self.std > 0, "positive")
+
+    def transfer_set(self, resources: Resources) -> TransferSet:
+        from dfkd_exp.data.rows import Rows
+        from dfkd_exp.training.transfer_set import FixedImages
+
+        count, seed = self.images or resources.num_images, derive_seed(resources.seed, "noise")
+        shape = resources.release.inputs.shape
+        return FixedImages(
+            lambda: (Rows([noise_pixels(self, shape, count, seed)]), None),
+            title=f"{count:,} images of noise",
+            identity={**self.identity(), "images": count, "seed": seed},
+        )
+
+
+@dataclass
+class SameBytes(Source):
+    """As many whole training images, classes balanced, as fit into the metadata's bytes."""
+
+    needs_data: ClassVar[bool] = True
+    words: ClassVar[str] = "real, in the metadata's bytes"
+
+    def transfer_set(self, resources: Resources) -> TransferSet:
+        from dfkd_exp.training.transfer_set import FixedImages
+
+        data, num_classes = resources.data, len(resources.release.classes)
+        num_bytes, seed = resources.release.metadata().num_bytes, derive_seed(resources.seed, "same bytes")
+
+        def load() -> tuple[Rows, Tensor]:
+            images = data.images
+            return _rows(images_in_bytes(images.train, num_classes, num_bytes, images.bytes_per_image, seed))
+
+        return FixedImages(
+            load,
+            title=f"as many real images as fit into {num_bytes:,} bytes",
+            identity={**self.identity(), "data": data.fingerprint, "num_bytes": num_bytes, "seed": seed},
+            num_bytes=num_bytes,
+            real=True,
+        )
+
+
+def _rows(images: LabelledImages) -> tuple[Rows, Tensor]:
+    from dfkd_exp.data.rows import Rows
+
+    return Rows([images.images]), images.labels
+
+
+def noise_pixels(settings: FromNoise, shape: Shape, count: int, seed: int) -> Tensor:
+    """``count`` images of Gaussian pixels clamped to [0, 1], ``[N, C, H, W]``."""
+    import torch
+
+    noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+    return noise.mul_(settings.std).add_(settings.mean).clamp_(0, 1)
 
 
 def images_in_bytes(
     train: LabelledImages, num_classes: int, num_bytes: int, bytes_per_image: int, seed: int
 ) -> LabelledImages:
     """As many training images as fit into ``num_bytes``, classes balanced. Raises DfkdError if not one per class fits."""
+    import torch
+
+    from dfkd_exp.data.images import class_balanced
+
     count = min(num_bytes // bytes_per_image, len(train))
     if count < num_classes:
         raise DfkdError(

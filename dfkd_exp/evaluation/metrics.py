@@ -9,19 +9,16 @@ from dfkd_exp.inputs import InputSpec
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, images: Tensor, inputs: InputSpec, batch_size: int | None = None) -> Tensor:
-    """Logits ``[N, K]`` of a network in evaluation mode for ``images[N, C, H, W]``: uint8 pixels, or floating inputs.
+def predict_logits(network: nn.Module, pixels: Tensor, inputs: InputSpec, batch_size: int | None = None) -> Tensor:
+    """Logits ``[N, K]`` of a network in evaluation mode for images whose ``pixels[N, C, H, W]`` are uint8, or floating in [0, 1].
 
     The images go to the network's device a batch at a time (left out: as many as `InputSpec.images_at_once` says); the logits
     come back to the CPU.
     """
     network.eval()
-    device = next((parameter.device for parameter in network.parameters()), images.device)
-    logits = []
-    for part in images.split(batch_size or inputs.images_at_once):
-        shown = part.to(device)
-        logits.append(network(shown if shown.is_floating_point() else inputs.from_pixels(shown)).float().cpu())
-    return torch.cat(logits)
+    like = next(network.parameters(), torch.empty(0, device=pixels.device))
+    parts = pixels.split(batch_size or inputs.images_at_once)
+    return torch.cat([network(inputs.from_pixels(part.to(like.device)).to(like.dtype)).float().cpu() for part in parts])
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

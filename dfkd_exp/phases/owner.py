@@ -26,6 +26,7 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.supervised import train_on_labels
+from dfkd_exp.training.transfer_set import FixedImages
 
 
 def make_teacher(context: RunContext, settings: Network, training: Training, data: LazyData, seed: int) -> Artifact:
@@ -40,7 +41,7 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
         network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
         if not settings.pretrained:
             train_on_labels(
-                network, images.train.images, images.train.labels, inputs, training, derive_seed(seed, "teacher"),
+                network, FixedImages.of(images.train.images, images.train.labels), inputs, training, derive_seed(seed, "teacher"),
                 label="training the teacher", trainer=context.trainer, logger=context.logger.for_phase("teacher"),
                 resume=folder / WORK / "fit.ckpt",
             )  # fmt: skip

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from dfkd_exp.data.images import LabelledImages
-from dfkd_exp.distillation.source import Shown
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.evaluation.metrics import predict_logits
@@ -23,20 +22,23 @@ from dfkd_exp.report.pictures import Neighbours, draw_neighbours
 from dfkd_exp.run_folder import NEAREST
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact
+from dfkd_exp.training.transfer_set import TransferSet
 
 CANDIDATES = 5_000
 """Members, and others, at most, that an attack is to tell apart."""
+SHOWN_BYTES = 2**29
+"""Of images that the student was shown, at random, as inputs: what an attack has at most."""
 LOOKED_AT = 1_000
-"""Of the images that the student was shown, whose nearest neighbours are looked for,"""
+"""Images that the student was shown, at random, whose nearest neighbours are looked for."""
 NEIGHBOURS = 10_000
-"""among so many training images and as many held-out ones, at most."""
+"""Training images, and as many held-out ones, at most, among which nearest neighbours are looked for."""
 
 
 def measure_privacy(
     context: RunContext,
     release: Release,
     teacher_settings: Network,
-    shown: Shown,
+    transfer_set: TransferSet,
     student: Artifact,
     settings: Network,
     data: LazyData,
@@ -48,7 +50,7 @@ def measure_privacy(
     Members are the images that what is attacked was made from: all training images, or those that were recorded or shown.
     """
     identity = {
-        "release": release.digest, "student": student.digest, "data": data.fingerprint, "shown": shown.identity, "seed": seed,
+        "release": release.digest, "student": student.digest, "data": data.fingerprint, "transfer_set": transfer_set.identity, "seed": seed,
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
@@ -57,18 +59,21 @@ def measure_privacy(
         teacher = release.teacher(teacher_settings)
         metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
-        seen, seen_labels = shown.load()
-        seen = seen if seen.is_floating_point() else inputs.from_pixels(seen)
+        count = max(1, SHOWN_BYTES // (4 * math.prod(inputs.shape)))
+        shown = next(transfer_set.batches(0, count, derive_seed(seed, "exposure")))
+        seen = inputs.from_pixels(shown.pixels)
 
         everyone = torch.arange(len(images.train))
-        count = release.metadata().num_recorded
-        of_metadata = everyone if count is None else recorded(images.train, inputs, metadata.num_classes, count)
-        of_shown = of_metadata if shown.free else among(images.train, inputs, seen)
+        recorded_images = release.metadata().num_recorded
+        of_metadata = everyone
+        if recorded_images is not None:
+            of_metadata = recorded(images.train, inputs, metadata.num_classes, recorded_images)
+        of_shown = among(images.train, inputs, seen) if transfer_set.real else of_metadata
         attacks = {}
         for name, members, score in (
             ("teacher", everyone, lambda part, _: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
             ("metadata", of_metadata, lambda part, as_inputs: metadata_scores(metadata, teacher, as_inputs, part.labels)),
-            ("shown", of_shown, lambda part, as_inputs: image_scores(as_inputs, part.labels, seen, seen_labels)),
+            ("shown", of_shown, lambda part, as_inputs: image_scores(as_inputs, part.labels, seen, shown.labels)),
             ("student", of_shown, lambda part, _: confidence_scores(predict_logits(network, part.images, inputs), part.labels)),
         ):  # fmt: skip
             both = candidates(images.train.select(members), images.test, generator)

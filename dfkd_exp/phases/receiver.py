@@ -8,9 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dfkd_exp.distillation.distill import train_on_teacher
+from safetensors.torch import load_file, save
+
+from dfkd_exp.distillation.distill import teacher_agreement, train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
-from dfkd_exp.distillation.source import Shown, held_out
 from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.models.kind import Network
@@ -21,7 +22,10 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.sweeps.trial import trial_of_process
 from dfkd_exp.training.supervised import train_on_labels
+from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 
+TRANSFER_SET = "transfer_set.safetensors"
+"""The state of a transfer set that followed its student."""
 TRAINING_IMAGES = 10_000
 """Of the training set, from its end, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
 
@@ -30,59 +34,66 @@ def make_student(
     context: RunContext,
     release: Release,
     teacher_settings: Network,
-    shown: Shown,
+    transfer_set: TransferSet,
     settings: Network,
     distillation: Distillation,
     seed: int,
 ) -> Artifact:
-    """Distil the student on what it is shown; ``model.safetensors``."""
+    """Distil the student on the transfer set, which is then as it was at the end; ``model.safetensors``."""
     # The release stands for the teacher, whose weights are in it.
     identity = {
         "student": settings.identity(), "distillation": distillation.identity(), "release": release.digest,
-        "shown": shown.identity, "seed": seed, **context.trainer.identity(),
+        "transfer_set": transfer_set.identity, "seed": seed, **context.trainer.identity(),
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
         inputs, num_classes = release.inputs, len(release.classes)
         network = settings.build(inputs, num_classes, derive_seed(seed, "student"))
-        images, labels = shown.load()
-        train, rest = held_out(len(images), distillation.holdout if shown.free else 0.0, derive_seed(seed, "holdout"))
-        if len(rest):  # else all of them, uncopied: they may be more than memory holds
-            held, images, labels = images[rest], images[train], None if labels is None else labels[train]
+        images, held = transfer_set.held_out(distillation.holdout, derive_seed(seed, "holdout"))
         options: dict[str, Any] = {
             "label": "training the student", "trainer": context.trainer,
             "logger": context.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
         }  # fmt: skip
         fit_seed = derive_seed(seed, "student")
         teacher = release.teacher(teacher_settings)
+
+        def agreement_on(spared: FixedImages) -> float:
+            return teacher_agreement(network.to(context.device), teacher.to(context.device), spared, inputs)
+
         trial = trial_of_process()
-        if trial is not None and len(rest):
+        if trial is not None and held is not None:
 
             def look(part: int) -> None:
-                both = [predict_logits(net.to(context.device), held, inputs) for net in (network, teacher)]
+                agreed = agreement_on(held)
                 # All processes of the run end together.
-                if reason := context.ranks.agreed(lambda: trial.report(agreement(*both), part)):
+                if reason := context.ranks.agreed(lambda: trial.report(agreed, part)):
                     raise Pruned(reason)
 
             options["look"] = look
         if distillation.targets == "labels":
-            if labels is None:
-                raise DfkdError("distillation.targets=labels needs images that have labels; noise has none")
-            train_on_labels(network, images, labels, inputs, distillation, fit_seed, **options)
+            if not images.has_labels:
+                raise DfkdError(
+                    f"distillation.targets=labels needs images that have labels; {transfer_set.title} have none"
+                )
+            train_on_labels(network, images, inputs, distillation, fit_seed, **options)
         else:
             train_on_teacher(network, teacher, images, inputs, distillation, fit_seed, **options)
         if context.ranks.first:
             write_atomically(folder / MODEL, weights_bytes(network))
-        agreed = None
-        if len(rest):
-            both = [predict_logits(net.to(context.device), held, inputs) for net in (network, teacher)]
-            agreed = agreement(*both)
-        return {"images": len(train), "agreement_held_out": agreed, "num_parameters": num_parameters(network)}
+            if state := images.state():
+                write_atomically(folder / TRANSFER_SET, save(state))
+        return {
+            "images": len(images), "agreement_held_out": None if held is None else agreement_on(held),
+            "num_parameters": num_parameters(network),
+        }  # fmt: skip
 
     title = f"student: distilling {settings.title}"
     if distillation.targets == "labels":
         title = f"student: training {settings.title} on labels"
-    return context.phase("student", f"{title} on {shown.title}", identity, make, by="all")
+    artifact = context.phase("student", f"{title} on {transfer_set.title}", identity, make, by="all")
+    if artifact.file(TRANSFER_SET).is_file():
+        transfer_set.load_state(load_file(artifact.file(TRANSFER_SET)))
+    return artifact
 
 
 def evaluate(

@@ -19,11 +19,12 @@ from dfkd_exp.phases.context import RunContext
 from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
 from dfkd_exp.reconstruction.loop import batches_of_groups
-from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter, read_losses, shard_name
+from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.problem import Problem
 from dfkd_exp.reconstruction.settings import Reconstruction
+from dfkd_exp.reconstruction.shards import read_losses, shard_name
 from dfkd_exp.reconstruction.terms.term import Term
 from dfkd_exp.release import Release
 from dfkd_exp.store import Artifact

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine.choose import resolve_engine
@@ -33,13 +34,19 @@ MATCHES: dict[str, type[Reconstruction]] = {"moments": Moments, "sample": Sample
 
 @dataclass(frozen=True)
 class Images:
-    """Reconstructions: ``inputs[N, C, H, W]`` as the teacher takes them, the class ``labels[N]`` they were made for, the
+    """Reconstructions: ``pixels[N, C, H, W]`` in [0, 1], how they enter the teacher, the class ``labels[N]`` they were made for, the
     ``losses[S, G]`` of their groups at S moments on the way, and the ``steps[G]`` that each took, if known."""
 
-    inputs: Tensor
+    pixels: Tensor
+    spec: InputSpec
     labels: Tensor
     losses: Tensor
     steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    @property
+    def inputs(self) -> Tensor:
+        """The images as the teacher takes them, ``[N, C, H, W]``."""
+        return self.spec.from_pixels(self.pixels)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,8 +76,8 @@ def reconstruct_groups(
     """
     values, target = draw_groups(objective, groups, seed)
     losses, steps = _optimise(values, objective, target, optimizer, on_step)
-    inputs = objective.metadata.inputs.from_pixels(objective.images(values))
-    return Images(inputs.cpu().contiguous(), target.labels.flatten().cpu(), losses, steps)
+    pixels = objective.images(values).float().cpu().contiguous()
+    return Images(pixels, objective.metadata.inputs, target.labels.flatten().cpu(), losses, steps)
 
 
 def _optimise(
@@ -146,7 +153,8 @@ def reconstruct(
 def concatenate(parts: Sequence[Images]) -> Images:
     """Several batches of groups as one."""
     return Images(
-        torch.cat([part.inputs for part in parts]),
+        torch.cat([part.pixels for part in parts]),
+        parts[0].spec,
         torch.cat([part.labels for part in parts]),
         torch.cat([part.losses for part in parts], dim=1),
         torch.cat([part.steps for part in parts]),

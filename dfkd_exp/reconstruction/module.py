@@ -7,20 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import BasePredictionWriter
-from safetensors import safe_open
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import write_atomically
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
-from dfkd_exp.reconstruction.loop import Images, concatenate, reconstruct_groups
+from dfkd_exp.reconstruction.loop import Images, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.problem import Problem
+from dfkd_exp.reconstruction.shards import STORED, shard_name, write_shard
 
 
 class ReconstructionModule(pl.LightningModule):
@@ -42,7 +38,7 @@ class ReconstructionModule(pl.LightningModule):
 
     def predict_step(self, batch: list[int], *_: Any) -> Images:
         images = reconstruct_groups(self.objective, batch, self.optimizer, self.seed, self.progress.advance)
-        if not images.inputs.isfinite().all():
+        if not images.pixels.to(STORED).isfinite().all():
             raise DfkdError(f"the reconstruction diverged; lower optimizer.lr (now {self.optimizer.lr:g})")
         return images
 
@@ -57,24 +53,4 @@ class ShardWriter(BasePredictionWriter):
     def write_on_batch_end(
         self, trainer: Any, pl_module: Any, prediction: Images, batch_indices: Any, batch: Any, *_: Any
     ) -> None:
-        write_atomically(self.folder / shard_name(batch), save(dict(vars(prediction))))
-
-
-def shard_name(groups: list[int]) -> str:
-    """The file of a batch of groups, first to last."""
-    return f"groups-{groups[0]:06d}-{groups[-1]:06d}.safetensors"
-
-
-def read_shards(folder: Path) -> Images:
-    """All shards of a reconstruction artifact, in the order of their groups."""
-    return concatenate([Images(**load_file(path)) for path in sorted(folder.glob("groups-*.safetensors"))])
-
-
-def read_losses(folder: Path) -> tuple[Tensor, Tensor]:
-    """The losses ``[S, G]`` and steps ``[G]`` of all groups, without reading the images, which may be many."""
-    losses, steps = [], []
-    for path in sorted(folder.glob("groups-*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            losses.append(file.get_tensor("losses"))
-            steps.append(file.get_tensor("steps"))
-    return torch.cat(losses, dim=1), torch.cat(steps)
+        write_shard(self.folder / shard_name(batch), prediction)

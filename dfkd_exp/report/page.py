@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from dfkd_exp.files import write_atomically
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
 from dfkd_exp.report.figures import accuracy_against, curves, png, svg
 from dfkd_exp.report.pictures import embedded
@@ -16,7 +17,6 @@ from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.summary import Setting, Sweep
 from dfkd_exp.run_folder import NEAREST, PICTURE, SWEEP, read_json
-from dfkd_exp.store import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURES = 24

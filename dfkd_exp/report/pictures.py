@@ -7,44 +7,30 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.training.transfer_set import Preview
 
 MOST_CLASSES = 20
 SAMPLES = 8
 GREYS = 64
-MEAN_OF = 10_000
-"""Images; that of more looks the same."""
 
 
-def draw_images(
-    path: Path,
-    images: Tensor,
-    labels: Tensor | None,
-    inputs: InputSpec,
-    classes: list[str],
-    real: LabelledImages | None,
-) -> None:
-    """A PNG: a row per class (the first 20), with the mean of the real images if there are any, the mean of ``images``
-    ``[N, C, H, W]`` (uint8 pixels, or inputs) and some of them. Without labels, one row."""
+def draw_images(path: Path, preview: Preview, classes: list[str], real: Preview | None) -> None:
+    """A PNG: a row per class (the first 20), with the mean of the ``real`` images if there are any, the mean of those of the transfer
+    set and some of them. Without labels, one row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = classes[:MOST_CLASSES] if labels is not None else ["unlabelled"]
+    names = classes[:MOST_CLASSES] if preview.labelled else ["unlabelled"]
     headings = (["mean of the\nreal images"] if real is not None else []) + ["mean of\nthese images"]
     figure = Figure(figsize=(0.8 * (len(headings) + SAMPLES) + 1.6, 0.8 * len(names) + 0.7), facecolor="white")
     axes = figure.subplots(len(names), len(headings) + SAMPLES, squeeze=False)
-    for label, (name, row) in enumerate(zip(names, axes, strict=True)):
-        chosen = _numbers(len(images), labels, label)
-        means = [_mean(images, chosen, inputs)]
-        if real is not None:
-            of_class = _numbers(len(real), real.labels if labels is not None else None, label)
-            means.insert(0, _mean(real.images, of_class, inputs))
-        pixels = _pixels(images[chosen[:SAMPLES]], inputs)
+    for index, (name, row) in enumerate(zip(names, axes, strict=True)):
+        means = [shown.means[index] for shown in (real, preview) if shown is not None]
+        pixels = preview.samples[index][:SAMPLES]
         for axis in row:
             axis.set_xticks([])
             axis.set_yticks([])
@@ -84,7 +70,7 @@ def draw_neighbours(path: Path, found: Neighbours, inputs: InputSpec) -> None:
     rows = (("shown to\nthe student", found.shown, None), ("most similar\ntraining image", found.training, found.to_training),
             ("most similar\nheld-out image", found.held_out, found.to_held_out))  # fmt: skip
     for row, (name, images, distances) in zip(axes, rows, strict=True):
-        for axis, number, pixels in zip(row, closest, _pixels(images[closest], inputs), strict=True):
+        for axis, number, pixels in zip(row, closest, inputs.to_pixels(images[closest]), strict=True):
             axis.set_xticks([])
             axis.set_yticks([])
             axis.spines[:].set_visible(False)
@@ -108,23 +94,6 @@ def embedded(path: Path) -> str:
         red.quantize(GREYS).save(smaller, "png", optimize=True)
         content = smaller.getvalue()
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def _numbers(count: int, labels: Tensor | None, label: int) -> Tensor:
-    """Which of ``count`` images have the label; without ``labels``, all."""
-    return torch.arange(count) if labels is None else (labels == label).nonzero().squeeze(1)
-
-
-def _mean(images: Tensor, chosen: Tensor, inputs: InputSpec) -> Tensor:
-    """The mean picture ``[C, H, W]`` of the first of the ``chosen``, in pixels; taken batch by batch."""
-    chosen, total = chosen[:MEAN_OF], torch.zeros(inputs.shape, dtype=torch.float64)
-    for index in chosen.split(inputs.images_at_once):
-        total += _pixels(images.index_select(0, index), inputs).sum(0, dtype=torch.float64)
-    return (total / max(len(chosen), 1)).float()
-
-
-def _pixels(images: Tensor, inputs: InputSpec) -> Tensor:
-    return images.float() / 255 if not images.is_floating_point() else inputs.to_pixels(images)
 
 
 def _show(axis, picture: Tensor) -> None:

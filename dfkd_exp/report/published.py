@@ -15,9 +15,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_exp.files import write_atomically
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.tables import by_setting, percent, teacher_accuracy
-from dfkd_exp.store import write_atomically
 
 COLUMNS = ("setting", "seeds", "published %", "ours %", "difference", "bytes", "images", "seconds")
 ALIGN = "l" + "r" * (len(COLUMNS) - 1)

@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfkd_exp.distillation.source import Shown
 from dfkd_exp.release import Release
 from dfkd_exp.store import Artifact
+from dfkd_exp.training.transfer_set import TransferSet
 from dfkd_exp.words import words_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ LIBRARIES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "safetenso
 
 
 def build_result(
-    config: Config, overrides: list[str], release: Release, shown: Shown, artifacts: dict[str, Artifact]
+    config: Config, overrides: list[str], release: Release, transfer_set: TransferSet, artifacts: dict[str, Artifact]
 ) -> dict[str, Any]:
     """The figures of a run whose phases made or found ``artifacts``. Accuracies and agreements are in [0, 1], or null."""
     evaluation, student = artifacts["evaluation"].info, artifacts["student"].info
@@ -40,6 +40,7 @@ def build_result(
         "student": config.student.title,
         "metadata": metadata.kind["name"],
         "source": type(config.source).__name__,
+        "source_words": config.source.words or type(config.source).__name__,
         "match": type(config.reconstruction).__name__.lower() if reconstruction else None,
         "accuracy": evaluation["accuracy"],
         "agreement": evaluation["agreement"],
@@ -54,7 +55,7 @@ def build_result(
         "student_parameters": student["num_parameters"],
         "compression": parameters / student["num_parameters"],
         "metadata_bytes": metadata.num_bytes,
-        "source_bytes": shown.num_bytes,
+        "source_bytes": transfer_set.num_bytes,
         "images": student["images"],
         "steps": reconstruction.info["steps"] if reconstruction else None,
         "reconstruction_loss": reconstruction.info["losses"][-1] if reconstruction else None,

@@ -58,9 +58,7 @@ def shown(result: dict[str, Any]) -> str:
     """What the student saw, in a few words."""
     if result["match"] is not None:
         return f"reconstructed from {result['metadata']}, match: {result['match']}"
-    return {"FromData": "the training set", "FromNoise": "noise", "SameBytes": "real, in the metadata's bytes"}[
-        result["source"]
-    ]
+    return result.get("source_words", result["source"])
 
 
 def teacher_accuracy(result: dict[str, Any]) -> float | None:

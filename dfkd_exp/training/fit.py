@@ -1,4 +1,4 @@
-"""Fitting a network to tensors under Lightning."""
+"""Fitting a network to images under Lightning."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.trainer import TrainerSettings
-from dfkd_exp.training.module import Loss, Prepare, ResumePoint, TrainingModule, Watch
+from dfkd_exp.training.module import Loss, Prepare, ResumePoint, TrainingModule, Watch, as_they_are
 from dfkd_exp.training.settings import Training
+from dfkd_exp.training.transfer_set import TransferSet
 
 CHUNK_BYTES = {"cpu": 2**23, "cuda": 2**28}
 """Of images and activations that are made for several batches at once: what a processor has in its cache, or what keeps a GPU busy."""
@@ -21,7 +22,7 @@ MOST_BATCHES_PER_CHUNK = 64
 
 def fit(
     network: nn.Module,
-    tensors: tuple[Tensor, ...],
+    images: TransferSet,
     loss: Loss,
     settings: Training,
     seed: int,
@@ -29,19 +30,20 @@ def fit(
     trainer: TrainerSettings | None = None,
     logger: object = False,
     resume: Path | None = None,
-    prepare: Prepare = lambda chunk, _: chunk,
+    prepare: Prepare = as_they_are,
     batches_per_chunk: int = 1,
     look: Callable[[int], None] | None = None,
 ) -> nn.Module:
-    """Train ``network`` in place on slices of ``tensors`` (all ``[N, ...]``) and return it, on the CPU, after the last epoch.
+    """Train ``network`` in place on the batches of ``images`` and return it, on the CPU, after the last epoch.
 
-    ``prepare`` makes batches of them, ``batches_per_chunk`` at a time. ``resume``: a file to continue from if it exists, and
-    to save to from time to time. The result is the same, bit for bit, whether it was interrupted or not. ``look(part)`` is
-    called now and then, when ``network`` may be tried (`Watch`).
+    ``prepare`` makes of them what the network is shown, ``batches_per_chunk`` at a time, unless the images follow the network.
+    ``resume``: a file to continue from if it exists, and to save to from time to time. The result is the same, bit for bit, whether
+    it was interrupted or not. ``look(part)`` is called now and then, when ``network`` may be tried (`Watch`).
     """
+    at_once = 1 if images.follows_student else batches_per_chunk
     network.train()  # it may have been evaluated before
-    with Progress(label, settings.num_steps(len(tensors[0]))) as progress:
-        module = TrainingModule(network, tensors, loss, settings, seed, progress, prepare, batches_per_chunk)
+    with Progress(label, settings.num_steps(len(images))) as progress:
+        module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once)
         callbacks: list[object] = [ResumePoint(resume)] if resume else []
         callbacks += [Watch(look)] if look else []
         runner = (trainer or TrainerSettings()).build(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,47 +17,36 @@ from dfkd_exp.ranks import Ranks, ranks_of_process
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.batches import batches
 from dfkd_exp.training.settings import Training
+from dfkd_exp.training.transfer_set import Batch, TransferSet
 
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
-"""The loss of a network on a batch: a scalar."""
+"""The loss of a network on what it is shown and asked for: a scalar."""
 
-Prepare = Callable[[tuple[Tensor, ...], Tensor], tuple[Tensor, ...]]
-"""What the network is shown and asked for, from a chunk of the tensors and uniform random numbers ``[N, num_random]``, as many as the
-augmentation wants: made for many batches at once, without gradients."""
+Prepare = Callable[[Batch, Tensor], tuple[Tensor, ...]]
+"""What the network is shown and asked for, from images and uniform random numbers ``[N, num_random]``, as many as the augmentation
+wants: made for many batches at once, without gradients."""
 
 
-class TensorChunks:
-    """Shuffled slices of tensors, ``size`` rows at a time; the order depends on the seed alone."""
+def as_they_are(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
+    """Pixels and labels: what a network is shown and asked for where nothing is done to them."""
+    assert batch.labels is not None
+    return batch.pixels, batch.labels
 
-    def __init__(self, tensors: tuple[Tensor, ...], size: int, seed: int):
-        self.tensors, self.size, self.seed = tensors, size, seed
+
+@dataclass(frozen=True)
+class Epoch:
+    """A transfer set's batches in an epoch, ``size`` images each, as a loader of data: made when they are asked for."""
+
+    images: TransferSet
+    number: int
+    size: int
+    seed: int
 
     def __len__(self) -> int:
-        return len(batches(torch.arange(len(self.tensors[0])), self.size))
+        return len(batches(torch.arange(len(self.images)), self.size))
 
-    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(self.tensors[0]), generator=generator)
-        for index in batches(order, self.size):
-            # Of large images on a CPU, 25 times as fast as tensor[index].
-            yield tuple(tensor.index_select(0, index.to(tensor.device)) for tensor in self.tensors)
-
-
-def near(tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
-    """``tensors`` on ``device`` if they fill at most half of its free memory; else as they are, and Lightning takes each batch
-    there."""
-    if sum(tensor.nbytes for tensor in tensors) > free_bytes(device) / 2:
-        return tensors
-    return tuple(tensor.to(device) for tensor in tensors)
-
-
-def free_bytes(device: torch.device) -> float:
-    """Free memory of an accelerator. A CPU has no end of it: what is not in memory is mapped into it."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    return math.inf
+    def __iter__(self) -> Iterator[Batch]:
+        return self.images.batches(self.number, self.size, self.seed)
 
 
 @dataclass(frozen=True)
@@ -84,7 +72,7 @@ class Share:
 
 
 class TrainingModule(pl.LightningModule):
-    """``network`` trained on ``tensors`` by ``loss(network, batch)``. The state_dict is the network's and nothing else.
+    """``network`` trained on ``images`` by ``loss(network, batch)``. The state_dict is the network's and nothing else.
 
     What Lightning takes for a batch is a chunk of ``batches_per_chunk`` of ours, since each of its steps costs more than a
     step of a small network. How many they are changes nothing but rounding. Nor does the number of processes: each takes its
@@ -94,29 +82,34 @@ class TrainingModule(pl.LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        tensors: tuple[Tensor, ...],
+        images: TransferSet,
         loss: Loss,
         settings: Training,
         seed: int,
         progress: Progress,
-        prepare: Prepare = lambda chunk, _: chunk,
+        prepare: Prepare = as_they_are,
         batches_per_chunk: int = 1,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.network = network
-        self.tensors, self.loss, self.settings, self.seed, self.progress = tensors, loss, settings, seed, progress
+        self.images, self.loss, self.settings, self.seed, self.progress = images, loss, settings, seed, progress
         self.prepare, self.batches_per_chunk = prepare, batches_per_chunk
         self.ranks = ranks_of_process()
         self._losses: list[Tensor] = []
 
-    def train_dataloader(self) -> TensorChunks:
+    def train_dataloader(self) -> Epoch:
         """Asked for anew each epoch, so that a resumed training sees the batches that it would have seen."""
-        size = self.batches_per_chunk * self.settings.batch_size
-        return TensorChunks(self.tensors, size, derive_seed(self.seed, "order", self.current_epoch))
+        return Epoch(self.images, self.current_epoch, self.batches_per_chunk * self.settings.batch_size, self.seed)
 
     def on_fit_start(self) -> None:
-        self.tensors = near(self.tensors, self.device)
+        self.images = self.images.on(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["transfer_set"] = self.images.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.images.load_state(checkpoint["transfer_set"])
 
     def on_train_start(self) -> None:
         self.progress.skip(self.trainer.global_step)
@@ -126,15 +119,16 @@ class TrainingModule(pl.LightningModule):
         own = (self.ranks.rank,) if self.ranks.rank else ()
         torch.manual_seed(derive_seed(self.seed, "epoch", self.current_epoch, *own))
         self._generator = torch.Generator().manual_seed(derive_seed(self.seed, "prepare", self.current_epoch))
+        self.images.adapt(self.network)
 
-    def training_step(self, chunk: tuple[Tensor, ...], *_: Any) -> None:
+    def training_step(self, chunk: Batch, *_: Any) -> None:
         optimizer: Any = self.optimizers()
         schedule: Any = self.lr_schedulers()
-        uniform = torch.rand(len(chunk[0]), self.settings.augmentation.num_random, generator=self._generator)
+        uniform = torch.rand(len(chunk), self.settings.augmentation.num_random, generator=self._generator)
         share = Share.of(len(uniform), self.settings.batch_size, self.ranks)
         with torch.no_grad():
             if self.ranks.world > 1:
-                chunk, uniform = tuple(tensor[share.rows.to(tensor.device)] for tensor in chunk), uniform[share.rows]
+                chunk, uniform = chunk.take(share.rows), uniform[share.rows]
             prepared = self.prepare(chunk, uniform)
         parts = list(zip(*(tensor.split(share.sizes) for tensor in prepared), strict=True))
         for batch, weight in zip(parts, share.weights, strict=True):
@@ -154,7 +148,7 @@ class TrainingModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.settings.optimizer.build(self.network)
-        schedule = self.settings.schedule.build(optimizer, self.settings.num_steps(len(self.tensors[0])))
+        schedule = self.settings.schedule.build(optimizer, self.settings.num_steps(len(self.images)))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 

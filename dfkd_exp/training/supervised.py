@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -9,32 +11,29 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import batches_per_chunk, fit
 from dfkd_exp.training.settings import Training
+from dfkd_exp.training.transfer_set import Batch, TransferSet
 
 
 def train_on_labels(
-    network: nn.Module, images: Tensor, labels: Tensor, inputs: InputSpec, settings: Training, seed: int, **options
+    network: nn.Module, images: TransferSet, inputs: InputSpec, settings: Training, seed: int, **options
 ) -> nn.Module:
-    """Cross-entropy with the labels. ``images[N, C, H, W]``: uint8 pixels, or floating inputs as they are."""
+    """Cross-entropy with the labels of ``images``."""
 
-    def prepare(chunk: tuple[Tensor, ...], uniform: Tensor) -> tuple[Tensor, ...]:
-        shown, wanted = chunk
-        return shown_to_network(shown, inputs, settings, uniform), wanted
+    def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
+        assert batch.labels is not None
+        return shown_to_network(batch.pixels, inputs, settings, uniform), batch.labels
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch
         return F.cross_entropy(net(shown), wanted, label_smoothing=settings.label_smoothing)
 
     device = (options.get("trainer") or TrainerSettings()).device()
-    size = batches_per_chunk(settings, images[:1].numel(), device)
-    return fit(network, (images, labels), loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
+    size = batches_per_chunk(settings, math.prod(inputs.shape), device)
+    return fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
 
 
-def as_inputs(images: Tensor, inputs: InputSpec) -> Tensor:
-    return images if images.is_floating_point() else inputs.from_pixels(images)
-
-
-def shown_to_network(images: Tensor, inputs: InputSpec, settings: Training, uniform: Tensor) -> Tensor:
-    """What the network in training sees of ``images``, as ``uniform[N, num_random]`` says."""
-    shown = as_inputs(images, inputs)
+def shown_to_network(pixels: Tensor, inputs: InputSpec, settings: Training, uniform: Tensor) -> Tensor:
+    """What the network in training sees of images, as it takes them, as ``uniform[N, num_random]`` says."""
+    shown = inputs.from_pixels(pixels)
     outside, _ = inputs.bounds(shown)
     return settings.augmentation(shown, uniform.to(shown.device), outside)

@@ -48,6 +48,7 @@ class NeverWhole(TorchDispatchMode):
 )
 def test_no_phase_copies_the_images_as_a_whole(dfkd, tmp_path, monkeypatch, flags):
     monkeypatch.setattr(InputSpec, "images_at_once", AT_ONCE)
+    monkeypatch.setattr("dfkd_exp.training.transfer_set.AT_ONCE_BYTES", AT_ONCE * 3 * SIZE * SIZE)
     monkeypatch.setattr("dfkd_exp.training.fit.MOST_BATCHES_PER_CHUNK", 1)
     root = make_celeba(tmp_path / "celeba")
     sizes = [f"data.size={SIZE}", f"training.batch_size={AT_ONCE}", f"distillation.batch_size={AT_ONCE}"]

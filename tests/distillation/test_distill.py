@@ -4,10 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.distillation.distill import distill, train_on_teacher
-from dfkd_exp.distillation.settings import Distillation, FromNoise
-from dfkd_exp.distillation.source import held_out, images_in_bytes, noise_images
+from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.inputs import InputSpec
@@ -19,6 +17,7 @@ from dfkd_exp.training.fit import CHUNK_BYTES, MOST_BATCHES_PER_CHUNK, batches_p
 from dfkd_exp.training.optimizers import Adam
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.supervised import train_on_labels
+from dfkd_exp.training.transfer_set import FixedImages
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 CPU = {"label": "toy", "trainer": TrainerSettings(accelerator="cpu")}
@@ -33,7 +32,12 @@ def student(seed=1):
 def trained_teacher(epochs=8):
     images, labels = toy_images(60)
     return train_on_labels(
-        toy_teacher(), images, labels, INPUTS, Training(epochs, batch_size=30, optimizer=Adam(lr=0.01)), 0, **CPU
+        toy_teacher(),
+        FixedImages.of(images, labels),
+        INPUTS,
+        Training(epochs, batch_size=30, optimizer=Adam(lr=0.01)),
+        0,
+        **CPU,
     )
 
 
@@ -66,9 +70,22 @@ def test_a_student_learns_from_its_teacher(teacher, augmentation):
 
 def test_a_student_is_trained_on_reconstructions_as_on_tensors(teacher):
     images, labels = toy_images(20)
-    one = distill(student(), teacher, images, epochs=1)
-    two = distill(student(), teacher, Images(images, labels, torch.zeros(1, 1)), epochs=1)
-    assert weights_digest(one) == weights_digest(two)
+    one = distill(student(), teacher, images, epochs=1, augmentation=NoAugmentation())
+    spec = InputSpec(INPUTS.shape, (-1.0,), (3.0,))
+    two = distill(
+        student(),
+        teacher,
+        Images((images + 1) / 4, spec, labels, torch.zeros(1, 1)),
+        epochs=1,
+        augmentation=NoAugmentation(),
+    )
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_tensors_with_a_channel_of_one_value_are_inputs_too(teacher):
+    dark = distill(student(), teacher, torch.full((6, *INPUTS.shape), 0.3), epochs=1, augmentation=NoAugmentation())
+    assert all(parameter.isfinite().all() for parameter in dark.parameters())
 
 
 def test_the_teachers_word_counts_not_the_labels(teacher):
@@ -154,12 +171,13 @@ def test_as_many_batches_are_prepared_at_once_as_memory_allows(units, batch_size
     assert batches_per_chunk(settings, units, torch.device("cpu")) == expected
 
 
-def test_pixels_and_inputs_train_alike(teacher):
+def test_pixels_of_whatever_type_train_alike(teacher):
     spec = InputSpec(INPUTS.shape, (-1.0,), (1.0,))
     pixels = (toy_images(20)[0] * 255).to(torch.uint8)
-    settings = Distillation(epochs=1)
-    one = train_on_teacher(student(), teacher, pixels, spec, settings, 0, **CPU)
-    two = train_on_teacher(student(), teacher, spec.from_pixels(pixels), spec, settings, 0, **CPU)
+    one, two = (
+        train_on_teacher(student(), teacher, FixedImages.of(shown), spec, Distillation(epochs=1), 0, **CPU)
+        for shown in (pixels, pixels / 255)
+    )
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
@@ -190,34 +208,6 @@ def test_a_training_that_diverges_names_the_flag_to_lower():
     def explosive(network, batch):
         return network(batch[0]).sum() * float("inf")
 
+    explosion = Training(epochs=1, optimizer=Adam(lr=0.5))
     with pytest.raises(DfkdError, match=r"toy diverged; lower training.optimizer.lr \(now 0.5\)"):
-        fit(student(), (toy_images(4)[0],), explosive, Training(epochs=1, optimizer=Adam(lr=0.5)), 0, **CPU)
-
-
-def test_holding_out_divides_without_overlap():
-    train, held = held_out(100, 0.05, seed=0)
-    assert (len(train), len(held)) == (95, 5)
-    assert torch.cat([train, held]).sort().values.tolist() == list(range(100))
-    assert not torch.equal(held, held_out(100, 0.05, seed=1)[1])
-    assert len(held_out(100, 0.0, seed=0)[1]) == 0
-
-
-def test_noise_has_the_stated_moments_within_the_range_of_inputs():
-    spec = InputSpec((1, 6, 6), (-1.0,), (3.0,))
-    noise = noise_images(FromNoise(mean=0.4, std=0.1), spec, 500, seed=0)
-    pixels = spec.to_pixels(noise)
-    assert noise.shape == (500, 1, 6, 6)
-    assert pixels.mean().item() == pytest.approx(0.4, abs=0.005)
-    assert pixels.std().item() == pytest.approx(0.1, abs=0.005)
-    wide = spec.to_pixels(noise_images(FromNoise(std=5.0), spec, 10, seed=0))
-    assert (wide.min().item(), wide.max().item()) == (0, 1)
-
-
-def test_the_same_bytes_buy_whole_images_of_every_class():
-    labels = torch.arange(90) % 3
-    train = LabelledImages(torch.zeros(90, 1, 6, 6, dtype=torch.uint8), labels)
-    bought = images_in_bytes(train, 3, num_bytes=36 * 9 + 35, bytes_per_image=36, seed=0)
-    assert bought.labels.bincount().tolist() == [3, 3, 3]
-    assert len(images_in_bytes(train, 3, 10**9, 36, seed=0)) == 90
-    with pytest.raises(DfkdError, match=r"72 bytes hold only 2 images of 36 bytes, fewer than one per class"):
-        images_in_bytes(train, 3, 72, 36, seed=0)
+        fit(student(), FixedImages.of(*toy_images(4)), explosive, explosion, 0, **CPU)

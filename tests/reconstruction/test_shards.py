@@ -1,12 +1,14 @@
 """Reconstruction as a phase: shards are written as they are done, and what is done is not done again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.ours import Ours
@@ -14,10 +16,10 @@ from dfkd_exp.phases.context import RunContext
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.engine.settings import PLAIN
-from dfkd_exp.reconstruction.loop import reconstruct
-from dfkd_exp.reconstruction.module import read_shards, shard_name
+from dfkd_exp.reconstruction.loop import Images, reconstruct
 from dfkd_exp.reconstruction.optimizers import Adam, Sgd
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.shards import STORED, open_shards, read_losses, shard_name, write_shard
 from dfkd_exp.release import read_release, write_release
 from dfkd_exp.store import Store
 from dfkd_exp.trainer import TrainerSettings
@@ -46,10 +48,12 @@ def run(release, root, settings=SETTINGS, optimizer=None, engine=ENGINE, seed=0,
 
 def test_the_phase_makes_what_the_function_makes(release, tmp_path):
     artifact = run(release, tmp_path)
-    images = read_shards(artifact.path)
+    rows, labels = open_shards(artifact.path)
     alone = reconstruct(release.teacher(NETWORK), release.metadata(), 8, group_size=4, steps=5, engine=ENGINE)
-    torch.testing.assert_close(images.inputs, alone.inputs)
-    assert torch.equal(images.labels, alone.labels)
+    pixels = rows.take(torch.arange(24))
+    assert pixels.dtype == STORED
+    torch.testing.assert_close(pixels, alone.pixels.to(STORED))
+    assert torch.equal(labels, alone.labels)
     assert artifact.info["images"] == 24
     assert artifact.info["losses"] == pytest.approx(alone.losses.mean(1).tolist())
 
@@ -61,15 +65,15 @@ def test_what_a_killed_run_had_finished_is_kept_and_the_rest_is_made(release, tm
     partial = tmp_path / "killed" / "reconstruction" / f"{whole.key}.partial"
     partial.mkdir(parents=True)
     finished = load_file(whole.path / names[1])
-    finished["inputs"] += 1  # so that making it again would show
+    finished["pixels"] += 1  # so that making it again would show
     save_file(finished, partial / names[1])
     (partial / shard_name([0, 1, 2])).write_bytes(b"of another division into batches")
     resumed = run(release, tmp_path / "killed")
     assert resumed.manifest["resumed"]
     assert sorted(path.name for path in resumed.path.glob("groups-*")) == names
     for name in names:
-        expected = load_file(whole.path / name)["inputs"] + (name == names[1])
-        assert torch.equal(load_file(resumed.path / name)["inputs"], expected)
+        expected = load_file(whole.path / name)["pixels"] + (name == names[1])
+        assert torch.equal(load_file(resumed.path / name)["pixels"], expected)
 
 
 def test_a_run_killed_after_the_last_shard_has_nothing_left_to_do(release, tmp_path):
@@ -98,9 +102,31 @@ def test_a_reconstruction_that_diverges_says_what_to_lower_and_is_not_kept(relea
 def test_shards_are_read_in_the_order_of_their_groups(tmp_path):
     for first in (20, 3, 100):
         tensors = {
-            "inputs": torch.full((1, 1, 1, 1), float(first)),
+            "pixels": torch.full((1, 1, 1, 1), float(first)),
             "labels": torch.tensor([first]),
             "losses": torch.ones(2, 1),
         }
         save_file(tensors, tmp_path / shard_name([first, first + 1]))
-    assert read_shards(tmp_path).labels.tolist() == [3, 20, 100]
+    rows, labels = open_shards(tmp_path)
+    assert labels.tolist() == [3, 20, 100]
+    assert rows.take(torch.tensor([2, 0])).flatten().tolist() == [100, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux can start to measure anew")
+def test_losses_are_read_without_the_images_beside_them(tmp_path):
+    """Of 64 MB, maps of the files would hold a good part in memory until the losses are put together."""
+    for first in range(0, 64, 2):
+        images = Images(
+            torch.zeros(256, 1, 64, 64), INPUTS, torch.zeros(256, dtype=torch.long), torch.ones(2, 2), torch.ones(2)
+        )
+        write_shard(tmp_path / shard_name([first, first + 1]), images)
+    before = resident()
+    with peak_memory(torch.device("cpu")) as peak:
+        losses, steps = read_losses(tmp_path)
+    assert (losses.shape, steps.shape) == ((2, 64), (64,))
+    assert peak.num_bytes < before + 2**23
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -5,7 +5,6 @@ import json
 import pytest
 from rich.console import Console
 
-from dfkd_exp.config import kinds
 from dfkd_exp.report.tables import by_setting, percent, read_results, run_table, shown, sweep_table
 
 
@@ -127,17 +126,9 @@ def test_a_runs_table_says_whose_figure_and_on_what():
     assert "agreement – seconds" in unmeasured
 
 
-@pytest.mark.parametrize(
-    ("source", "words"),
-    [("FromData", "the training set"), ("FromNoise", "noise"), ("SameBytes", "real, in the metadata's bytes")],
-)
-def test_baselines_are_called_by_their_name(source, words):
-    assert shown(result(match=None, source=source)) == words
-
-
-def test_every_source_has_words():
-    for name, cls in kinds("source").items():
-        assert shown(result(match="moments" if name == "reconstruction" else None, source=cls.__name__))
+def test_baselines_are_called_by_their_words_and_those_without_by_their_name():
+    assert shown(result(match=None, source="FromNoise", source_words="noise")) == "noise"
+    assert shown(result(match=None, source="Mirrored")) == "Mirrored"
 
 
 def test_results_are_read_in_the_order_of_the_jobs_and_failures_are_named(tmp_path):

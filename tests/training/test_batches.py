@@ -8,8 +8,9 @@ from dfkd_exp.ranks import Ranks
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.batches import batches
 from dfkd_exp.training.fit import fit
-from dfkd_exp.training.module import Share, TensorChunks
+from dfkd_exp.training.module import Epoch, Share
 from dfkd_exp.training.settings import Training
+from dfkd_exp.training.transfer_set import FixedImages
 from tests.toy import CLASSES, toy_images
 
 CPU = TrainerSettings(accelerator="cpu")
@@ -29,8 +30,8 @@ def test_a_last_row_by_itself_joins_the_batch_before(count, size, sizes):
 @pytest.mark.parametrize("count", [8, 9, 10, 12, 13, 16, 17, 25])
 @pytest.mark.parametrize("per_chunk", [1, 2, 3])
 def test_chunks_have_the_batches_that_the_whole_has(count, per_chunk):
-    chunks = TensorChunks((torch.arange(count),), 4 * per_chunk, seed=0)
-    found = [len(batch) for (chunk,) in chunks for batch in batches(chunk, 4)]
+    chunks = Epoch(FixedImages.of(torch.zeros(count, 1, 1, 1)), 0, 4 * per_chunk, seed=0)
+    found = [len(batch) for chunk in chunks for batch in batches(torch.arange(len(chunk)), 4)]
     assert found == [len(batch) for batch in batches(torch.arange(count), 4)]
     assert len(chunks) == len(list(chunks))
 
@@ -51,7 +52,8 @@ def test_batch_norm_is_trained_whatever_is_left_for_the_last_batch(per_chunk):
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         cross_entropy(normalised(), (images[:1], labels[:1]))
     settings = Training(epochs=2, batch_size=10)  # 21 images: batches of 10 and 11
-    net = fit(normalised(), (images, labels), cross_entropy, settings, 0, "toy", CPU, batches_per_chunk=per_chunk)
+    shown = FixedImages.of(images, labels)
+    net = fit(normalised(), shown, cross_entropy, settings, 0, "toy", CPU, batches_per_chunk=per_chunk)
     assert net[2].num_batches_tracked == 4
 
 

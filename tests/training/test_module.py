@@ -1,7 +1,5 @@
 """The thin Lightning shell: order of the images, learning rate, what is saved, and continuing after a kill."""
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -11,10 +9,11 @@ from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.augmentation import Affine
 from dfkd_exp.training.fit import fit
-from dfkd_exp.training.module import ResumePoint, TensorChunks, TrainingModule, near
+from dfkd_exp.training.module import ResumePoint, TrainingModule
 from dfkd_exp.training.optimizers import Adam, Sgd
 from dfkd_exp.training.schedules import Constant, Cosine, OneCycle
 from dfkd_exp.training.settings import Training
+from dfkd_exp.training.transfer_set import FixedImages
 from tests.toy import CLASSES, toy_images
 
 CPU = TrainerSettings(accelerator="cpu")
@@ -30,44 +29,20 @@ def cross_entropy(net, batch):
     return nn.functional.cross_entropy(net(batch[0]), batch[1])
 
 
-def noisy(chunk, uniform):
+def noisy(batch, uniform):
     """Shown with noise that is drawn for the whole chunk."""
-    images, labels = chunk
-    return images + 0.1 * uniform[:, :1, None, None], labels
+    return batch.pixels + 0.1 * uniform[:, :1, None, None], batch.labels
 
 
-def test_chunks_hold_every_image_once_in_an_order_of_the_seed():
-    tensors = (torch.arange(10), 100 + torch.arange(10))
-
-    def read(seed, size=4):
-        chunks = list(TensorChunks(tensors, size, seed))
-        assert len(TensorChunks(tensors, size, seed)) == len(chunks) == math.ceil(10 / size)
-        assert all(torch.equal(two, one + 100) for one, two in chunks)
-        assert all(len(one) == size for one, _ in chunks[:-1])
-        return torch.cat([one for one, _ in chunks]).tolist()
-
-    assert sorted(read(0)) == list(range(10))
-    assert read(0) == read(0) != read(1)
-    assert read(0) == read(0, size=7), "the same order whatever the size"
-
-
-@pytest.mark.parametrize(("free", "place"), [(160, "meta"), (159, "cpu")])
-def test_images_are_brought_to_the_device_if_they_fill_at_most_half_of_it(monkeypatch, free, place):
-    monkeypatch.setattr("dfkd_exp.training.module.free_bytes", lambda _: free)
-    images = torch.zeros(4, 18, dtype=torch.uint8), torch.zeros(2, dtype=torch.float32)
-    assert [tensor.device.type for tensor in near(images, torch.device("meta"))] == [place, place]
-
-
-def test_on_a_cpu_nothing_is_moved():
-    images = toy_images(2)
-    assert all(one is two for one, two in zip(near(images, torch.device("cpu")), images, strict=True))
+def images(per_class):
+    return FixedImages.of(*toy_images(per_class))
 
 
 def test_batches_by_the_chunk_are_the_same_batches():
     """Of 24 images and 4 in a batch: six chunks of one, one of four and a shorter one, one chunk of all."""
-    settings, tensors = Training(epochs=2, batch_size=4, augmentation=Affine()), toy_images(8)
+    settings, shown = Training(epochs=2, batch_size=4, augmentation=Affine()), images(8)
     one, four, many = (
-        weights_digest(fit(network(), tensors, cross_entropy, settings, 0, "toy", CPU, False, None, noisy, size))
+        weights_digest(fit(network(), shown, cross_entropy, settings, 0, "toy", CPU, False, None, noisy, size))
         for size in (1, 4, 100)
     )
     assert one == four == many
@@ -84,22 +59,14 @@ def test_the_precision_is_that_of_the_forward_pass_alone(precision):
         return loss
 
     trainer = TrainerSettings(accelerator="cpu", precision=precision)
-    fit(network(), toy_images(4), watching, Training(epochs=1), 0, "toy", trainer)
+    fit(network(), images(4), watching, Training(epochs=1), 0, "toy", trainer)
     assert seen == {("forward", precision != "32-true"), ("backward", False)}
-
-
-def test_images_that_lie_on_the_device_are_not_copied():
-    tensors = toy_images(4)
-    with Progress("toy", 1) as progress:
-        module = TrainingModule(network(), tensors, cross_entropy, Training(epochs=1), 0, progress)
-        CPU.build(max_epochs=1).fit(module)
-    assert all(kept is given for kept, given in zip(module.tensors, tensors, strict=True))
 
 
 def watched(schedule, batches_per_chunk=1):
     """The learning rate of every step and the images of every epoch's first batch."""
     settings = Training(epochs=3, batch_size=10, optimizer=Adam(lr=0.2), schedule=schedule)
-    tensors = toy_images(10)  # 30 images: three steps an epoch, nine in all
+    shown = images(10)  # 30 images: three steps an epoch, nine in all
     rates, first = [], []
 
     def watching(net, batch):
@@ -109,9 +76,7 @@ def watched(schedule, batches_per_chunk=1):
         return cross_entropy(net, batch)
 
     with Progress("toy", 9) as progress:
-        module = TrainingModule(
-            network(), tensors, watching, settings, 0, progress, batches_per_chunk=batches_per_chunk
-        )
+        module = TrainingModule(network(), shown, watching, settings, 0, progress, batches_per_chunk=batches_per_chunk)
         runner = CPU.build(max_epochs=3, reload_dataloaders_every_n_epochs=1)
         runner.fit(module)
         assert progress.done == runner.global_step == 9
@@ -132,7 +97,7 @@ def test_every_epoch_has_an_order_of_its_own():
 
 def test_a_checkpoint_holds_the_network_and_no_images():
     with Progress("toy", 1) as progress:
-        module = TrainingModule(network(), toy_images(4), cross_entropy, Training(), 0, progress)
+        module = TrainingModule(network(), images(4), cross_entropy, Training(), 0, progress)
     assert set(module.state_dict()) == {"network.2.weight", "network.2.bias"}
 
 
@@ -149,9 +114,9 @@ class KilledError(Exception):
     ],
 )
 def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tmp_path, batches_per_chunk, how):
-    settings, tensors = Training(epochs=4, batch_size=10, augmentation=Affine(), **how), toy_images(10)
+    settings, shown = Training(epochs=4, batch_size=10, augmentation=Affine(), **how), images(10)
     chunks = {"prepare": noisy, "batches_per_chunk": batches_per_chunk}
-    whole = fit(network(), tensors, cross_entropy, settings, 7, "toy", CPU, **chunks)
+    whole = fit(network(), shown, cross_entropy, settings, 7, "toy", CPU, **chunks)
     steps = []
 
     def killed_in_the_third_epoch(net, batch):
@@ -162,7 +127,7 @@ def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tm
 
     path = tmp_path / "fit.ckpt"
     with Progress("toy", 12) as progress:
-        module = TrainingModule(network(), tensors, killed_in_the_third_epoch, settings, 7, progress, **chunks)
+        module = TrainingModule(network(), shown, killed_in_the_third_epoch, settings, 7, progress, **chunks)
         runner = CPU.build(callbacks=[ResumePoint(path, seconds=0)], max_epochs=4, reload_dataloaders_every_n_epochs=1)
         with pytest.raises(KilledError):
             runner.fit(module)
@@ -173,7 +138,7 @@ def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tm
         left.append(1)
         return cross_entropy(net, batch)
 
-    resumed = fit(network(), tensors, counted, settings, 7, "toy", CPU, resume=path, **chunks)
+    resumed = fit(network(), shown, counted, settings, 7, "toy", CPU, resume=path, **chunks)
     assert len(left) == 6
     assert weights_digest(resumed) == weights_digest(whole)
 
@@ -183,6 +148,6 @@ def test_nothing_is_saved_before_its_time_nor_after_the_last_epoch(tmp_path):
         path = tmp_path / f"{seconds}.ckpt"
         with Progress("toy", 3) as progress:
             settings = Training(epochs=1 if seconds == 0 else 3, batch_size=30)
-            module = TrainingModule(network(), toy_images(10), cross_entropy, settings, 0, progress)
+            module = TrainingModule(network(), images(10), cross_entropy, settings, 0, progress)
             CPU.build(callbacks=[ResumePoint(path, seconds)], max_epochs=settings.epochs).fit(module)
         assert not path.exists()

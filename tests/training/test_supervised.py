@@ -11,6 +11,7 @@ from dfkd_exp.training.augmentation import Affine, FlipAndCrop
 from dfkd_exp.training.optimizers import Adam
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.supervised import train_on_labels
+from dfkd_exp.training.transfer_set import FixedImages
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 CPU = {"label": "toy", "trainer": TrainerSettings(accelerator="cpu")}
@@ -18,7 +19,7 @@ CPU = {"label": "toy", "trainer": TrainerSettings(accelerator="cpu")}
 
 def trained(network=None, seed=0, **how):
     settings = Training(epochs=2, batch_size=20, **how)
-    return train_on_labels(network or toy_teacher(), *toy_images(20), INPUTS, settings, seed, **CPU)
+    return train_on_labels(network or toy_teacher(), FixedImages.of(*toy_images(20)), INPUTS, settings, seed, **CPU)
 
 
 class Guess(nn.Module):
@@ -36,7 +37,7 @@ def test_a_smoothed_label_is_learnt_as_the_shares_that_it_stands_for():
     images, labels = toy_images(20)
     first = labels == 0
     settings = Training(epochs=150, label_smoothing=0.3, optimizer=Adam(lr=0.05))
-    guess = train_on_labels(Guess(), images[first], labels[first], INPUTS, settings, 0, **CPU)
+    guess = train_on_labels(Guess(), FixedImages.of(images[first], labels[first]), INPUTS, settings, 0, **CPU)
     torch.testing.assert_close(guess.logits.softmax(0), torch.tensor([0.8, 0.1, 0.1]), atol=0.01, rtol=0)
 
 

@@ -1,0 +1,50 @@
+"""Reconstructions on the disk: a safetensors file for each batch of groups, of pixels in few bits, labels, losses and steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from dfkd_exp.data.rows import FileTensor, Rows
+from dfkd_exp.files import write_atomically
+from dfkd_exp.reconstruction.loop import Images
+
+STORED = torch.float16
+"""The type of stored pixels."""
+
+
+def shard_name(groups: list[int]) -> str:
+    """The file of a batch of groups, first to last."""
+    return f"groups-{groups[0]:06d}-{groups[-1]:06d}.safetensors"
+
+
+def write_shard(path: Path, images: Images) -> None:
+    """A batch of groups as a file, whole or not at all."""
+    tensors = {
+        "pixels": images.pixels.to(STORED).contiguous(), "labels": images.labels, "losses": images.losses, "steps": images.steps,
+    }  # fmt: skip
+    write_atomically(path, save(tensors))
+
+
+def open_shards(folder: Path) -> tuple[Rows, Tensor]:
+    """The pixels of a reconstruction artifact, which are read when they are taken, and their labels ``[N]``, in the order of the groups."""
+    return Rows.of_files(_shards(folder), "pixels"), _read(folder, "labels")
+
+
+def read_losses(folder: Path) -> tuple[Tensor, Tensor]:
+    """The losses ``[S, G]`` and steps ``[G]`` of all groups, without reading the images, which may be many."""
+    return _read(folder, "losses", dim=1), _read(folder, "steps")
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("groups-*.safetensors"))
+
+
+def _read(folder: Path, name: str, dim: int = 0) -> Tensor:
+    """A tensor of all shards, put together. Read, not mapped as `safe_open` does: a tensor that is kept would keep its whole file in
+    the process's memory, images and all."""
+    found = [FileTensor.find(path, name) for path in _shards(folder)]
+    return torch.cat([tensor.take(torch.arange(len(tensor))) for tensor in found], dim)
