@@ -57,7 +57,7 @@ def _shared_fields(schemas: list[type[Settings]]) -> set[str]:
 
 
 def _table(cls: type[Settings], group: str, skip: set[str] = frozenset(), only: set[str] | None = None) -> str:  # type: ignore[assignment]
-    docs = _docstrings(cls)
+    docs = field_docs(cls)
     rows = ["| field | type | default | meaning |", "|---|---|---|---|"]
     for field in fields(cls):
         if field.name in skip or (only is not None and field.name not in only):
@@ -83,8 +83,8 @@ def _default(field) -> object:
     )
 
 
-def _docstrings(cls: type[Settings]) -> dict[str, str]:
-    """The string literal under each field, from the class's own source and its bases'."""
+def field_docs(cls: type) -> dict[str, str]:
+    """The string literal under each field of a dataclass, from the class's own source and its bases'."""
     found: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
         if owner is object:
