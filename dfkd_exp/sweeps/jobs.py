@@ -45,7 +45,9 @@ def single_run(overrides: Sequence[str], hydra: Any, folder: Path) -> tuple[str,
     runs: its overrides, and the user's config folder."""
     shared = [text for text in hydra.overrides.hydra if not text.lstrip("+~").startswith(PARENTS_OWN)]
     quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    own = [f"--config-dir={source.path}" for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    own = [
+        f"--config-dir={source.path}" for source in hydra.runtime.config_sources if source.provider == "command-line"
+    ]
     return (*own, *overrides, *shared, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN")
 
 

@@ -72,6 +72,18 @@ def test_a_wrong_config_fails_its_job_alone_with_its_message(dfkd):
     assert "distillation.lr must be positive" in error.read_text()
 
 
+def test_jobs_know_the_users_own_choices(dfkd, tmp_path, monkeypatch):
+    """A folder of yaml files that is named when the sweep is started is not in its config's overrides."""
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [digits]\n")
+    jobs: list[Job] = []
+    monkeypatch.setattr("dfkd_exp.sweeps.jobs.run_jobs", lambda given, *_: jobs.extend(given) or [0] * len(given))
+    dfkd("--config-dir", "conf", *PROCESSES, "data=mine,digits")
+    assert len(jobs) == 2
+    for job in jobs:
+        assert f"--config-dir={tmp_path / 'conf'}" in job.arguments
+
+
 def test_a_number_of_jobs_that_is_none_is_refused(dfkd):
     ran = dfkd("-m", "hydra/launcher=processes", "hydra.launcher.jobs=0", "seed=0,1")
     assert ran.code == 2
