@@ -109,7 +109,7 @@ def _methods(cls: type, base: type = object) -> dict[str, Any]:
     """Public methods and properties, of the class and those of its bases in the package that are not ``base``'s too."""
     found: dict[str, Any] = {}
     for owner in reversed(cls.__mro__):
-        if owner.__module__.startswith("dfkd_exp.") and not issubclass(base, owner):
+        if owner.__module__.startswith("dfkd_exp.") and owner not in base.__mro__:
             for name, member in vars(owner).items():
                 is_method = inspect.isfunction(_function(member))
                 if is_method and not name.startswith("_") and (_text(member) or name not in found):
