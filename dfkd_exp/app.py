@@ -124,7 +124,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
             "srun, and say trainer=ddp: each of its jobs then starts its own processes"
         )
     if config.trainer.check_processes(min(config.training.batch_size, config.distillation.batch_size)):
-        launch(config.trainer.num_devices(), single_run(overrides, HydraConfig.get().overrides.hydra, folder))
+        launch(config.trainer.num_devices(), single_run(overrides, HydraConfig.get(), folder))
         return
     ranks = ranks_of_process()
     row = config.rows[0].plain() if config.row else None

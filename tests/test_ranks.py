@@ -113,11 +113,12 @@ def test_processes_that_srun_has_started_are_one_run(tmp_path):
     assert result.stat().st_size
 
 
-def test_a_sweep_in_each_of_several_processes_is_refused(tmp_path):
-    process = started(("-m", "seed=0,1", "trainer=ddp", "trainer.devices=2"), as_srun_does(0), tmp_path)
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "start the sweep once" in error
+def test_a_sweep_in_each_of_several_processes_is_refused(dfkd, monkeypatch):
+    for name, value in as_srun_does(0).items():
+        monkeypatch.setenv(name, value)
+    ran = dfkd("-m", "seed=0,1", "trainer=ddp", "trainer.devices=2", small=False)
+    assert ran.code == 2
+    assert "start the sweep once" in ran.err
 
 
 WRONG = {

@@ -74,7 +74,7 @@ def documented(
     cls: type[Settings], flag: str, skip: Collection[str] = (), only: Collection[str] | None = None
 ) -> list[Documented]:
     """The fields of a dataclass that stands under ``flag``, those of dataclasses within it in their place."""
-    docs, found = _docstrings(cls), []
+    docs, found = field_docs(cls), []
     for field in fields(cls):
         if field.name in skip or (only is not None and field.name not in only):
             continue
@@ -107,8 +107,8 @@ def _default(field) -> object:
     )
 
 
-def _docstrings(cls: type[Settings]) -> dict[str, str]:
-    """The string literal under each field, from the class's own source and its bases'."""
+def field_docs(cls: type) -> dict[str, str]:
+    """The string literal under each field of a dataclass, from the class's own source and its bases'."""
     found: dict[str, str] = {}
     for owner in reversed(cls.__mro__):
         if owner is object:

@@ -6,7 +6,10 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from PIL import Image, ImageChops
 from torch import Tensor
 
@@ -16,35 +19,26 @@ from dfkd_exp.training.transfer_set import Preview
 MOST_CLASSES = 20
 SAMPLES = 8
 GREYS = 64
+CELL, GAP, LEFT, DPI = 74, 6, 130, 100
+"""Pixels of a picture, between pictures, and left of them; and per inch, by which letters have a size."""
 
 
 def draw_images(path: Path, preview: Preview, classes: list[str], real: Preview | None) -> None:
     """A PNG: a row per class (the first 20), with the mean of the ``real`` images if there are any, the mean of those of the transfer
     set and some of them. Without labels, one row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     names = classes[:MOST_CLASSES] if preview.labelled else ["unlabelled"]
     headings = (["mean of the\nreal images"] if real is not None else []) + ["mean of\nthese images"]
-    figure = Figure(figsize=(0.8 * (len(headings) + SAMPLES) + 1.6, 0.8 * len(names) + 0.7), facecolor="white")
-    axes = figure.subplots(len(names), len(headings) + SAMPLES, squeeze=False)
-    for index, (name, row) in enumerate(zip(names, axes, strict=True)):
-        means = [shown.means[index] for shown in (real, preview) if shown is not None]
-        pixels = preview.samples[index][:SAMPLES]
-        for axis in row:
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_visible(False)
-        for axis, picture in zip(row, [*means, *pixels], strict=False):
-            _show(axis, picture)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
-    for axis, text in zip(axes[0], headings, strict=False):
-        axis.set_title(text, fontsize=7)
-    axes[0][len(headings) + SAMPLES // 2].set_title("what the student is trained on", fontsize=8)
-    figure.subplots_adjust(
-        left=0.13, right=0.99, top=1 - 0.6 / (0.8 * len(names) + 0.7), bottom=0.01, wspace=0.08, hspace=0.08
-    )
-    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+    rows = [
+        [*(shown.means[index] for shown in (real, preview) if shown is not None), *preview.samples[index][:SAMPLES]]
+        for index in range(len(names))
+    ]
+    sheet = Sheet(len(rows), len(headings) + SAMPLES, above=60)
+    for row, (name, pictures) in enumerate(zip(names, rows, strict=True)):
+        sheet.add_row(row, name, pictures)
+    for column, text in enumerate(headings):
+        sheet.write(text, column + 0.5, above=True)
+    sheet.write("what the student is trained on", len(headings) + SAMPLES / 2, above=True)
+    sheet.save(path)
 
 
 @dataclass(frozen=True)
@@ -61,28 +55,60 @@ class Neighbours:
 
 def draw_neighbours(path: Path, found: Neighbours, inputs: InputSpec) -> None:
     """A PNG: of the images nearest to a training image, eight of them, that image, and the nearest held-out one, with distances."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     closest = found.to_training.argsort()[:SAMPLES]
-    figure = Figure(figsize=(0.95 * len(closest) + 1.6, 3.9), facecolor="white")
-    axes = figure.subplots(3, len(closest), squeeze=False)
-    rows = (("shown to\nthe student", found.shown, None), ("most similar\ntraining image", found.training, found.to_training),
-            ("most similar\nheld-out image", found.held_out, found.to_held_out))  # fmt: skip
-    for row, (name, images, distances) in zip(axes, rows, strict=True):
-        for axis, number, pixels in zip(row, closest, inputs.to_pixels(images[closest]), strict=True):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_visible(False)
-            _show(axis, pixels)
-            if distances is not None:
-                axis.set_xlabel(f"{distances[number]:.3f}", fontsize=7)
-        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
-    figure.suptitle("Similarity, not privacy: root mean squared difference below each image", fontsize=9)
-    figure.subplots_adjust(
-        left=1.5 / (0.95 * len(closest) + 1.6), right=0.99, top=0.9, bottom=0.06, wspace=0.08, hspace=0.25
-    )
-    FigureCanvasAgg(figure).print_png(str(path), metadata={"Software": None})
+    sheet = Sheet(3, len(closest), above=40, below=18)
+    sheet.add_row(0, "shown to\nthe student", [*inputs.to_pixels(found.shown[closest])])
+    similar = {
+        "most similar\ntraining image": (found.training, found.to_training),
+        "most similar\nheld-out image": (found.held_out, found.to_held_out),
+    }
+    for row, (name, (pictures, distances)) in enumerate(similar.items(), start=1):
+        sheet.add_row(row, name, [*inputs.to_pixels(pictures[closest])])
+        for column, number in enumerate(closest):
+            sheet.write(f"{distances[number]:.3f}", column + 0.5, row)
+    title = "Similarity, not privacy: root mean squared difference below each image"
+    sheet.write(title, len(closest) / 2, above=True)
+    sheet.save(path)
+
+
+class Sheet:
+    """Rows of pictures with words around them, ``above`` all and ``below`` each row so many pixels for these: one array, since
+    matplotlib takes twenty milliseconds for each of a hundred axes."""
+
+    def __init__(self, num_rows: int, num_columns: int, above: int, below: int = 0):
+        from matplotlib.figure import Figure
+
+        self.above, self.row_height = above, CELL + GAP + below
+        self.width, self.height = LEFT + num_columns * (CELL + GAP), above + num_rows * self.row_height
+        self.pixels = torch.ones(self.height, self.width, 3)
+        # Half a pixel more, so that rounding down to whole pixels cannot lose one.
+        inches = ((self.width + 0.5) / DPI, (self.height + 0.5) / DPI)
+        self.figure = Figure(figsize=inches, dpi=DPI, facecolor="white")
+
+    def add_row(self, row: int, name: str, pictures: list[Tensor]) -> None:
+        """``pictures`` ``[C, H, W]`` in [0, 1], C 3 or else shown as grey, each as large as fits into a square."""
+        top = self.above + row * self.row_height
+        for column, picture in enumerate(pictures):
+            height, width = (max(1, CELL * size // max(picture.shape[1:])) for size in picture.shape[1:])
+            larger = F.interpolate(picture[None].float().clamp(0, 1), (height, width), mode="nearest-exact")[0]
+            y, x = top + (CELL - height) // 2, LEFT + column * (CELL + GAP) + (CELL - width) // 2
+            self.pixels[y : y + height, x : x + width] = (larger if len(larger) == 3 else larger[:1]).permute(1, 2, 0)
+        self._text(name, LEFT - 8, top + CELL / 2, ha="right", va="center", fontsize=9)
+
+    def write(self, text: str, column: float, row: int = 0, above: bool = False) -> None:
+        """``text`` with its middle so many ``column``s from the left, below a row or above all."""
+        x = LEFT + column * (CELL + GAP) - GAP / 2
+        y = self.above - 6 if above else self.above + row * self.row_height + CELL + 3
+        self._text(text, x, y, ha="center", va="bottom" if above else "top", fontsize=8 if above else 7)
+
+    def save(self, path: Path) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        self.figure.figimage(self.pixels.numpy())
+        FigureCanvasAgg(self.figure).print_png(str(path), metadata={"Software": None})
+
+    def _text(self, text: str, x: float, y: float, **how: Any) -> None:
+        self.figure.text(x / self.width, 1 - y / self.height, text, **how)
 
 
 def embedded(path: Path) -> str:
@@ -94,11 +120,3 @@ def embedded(path: Path) -> str:
         red.quantize(GREYS).save(smaller, "png", optimize=True)
         content = smaller.getvalue()
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def _show(axis, picture: Tensor) -> None:
-    picture = picture.clamp(0, 1)
-    if picture.shape[0] == 3:
-        axis.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
-    else:
-        axis.imshow(picture[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

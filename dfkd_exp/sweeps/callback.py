@@ -101,7 +101,7 @@ def is_sent_elsewhere(settings: Any) -> bool:
 def run_as_process(settings: Any, folder: Path) -> None:
     """Run the job of a worker as a process of its own: if that is killed, the worker is not, and the sweep hears of it."""
     overrides = list(settings.overrides.task)
-    job = Job(" ".join(overrides), folder, single_run(overrides, settings.overrides.hydra, folder))
+    job = Job(" ".join(overrides), folder, single_run(overrides, settings, folder))
     if any(run_jobs([job], at_once=1)):
         failures.append(DfkdError("the job failed"))
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dfkd_exp import console
 from dfkd_exp.processes import with_parent
@@ -39,11 +40,15 @@ class Job:
     arguments: tuple[str, ...]
 
 
-def single_run(overrides: Sequence[str], hydra_overrides: Sequence[str], folder: Path) -> tuple[str, ...]:
-    """The command's arguments for one run of its own in ``folder``: ``overrides``, and what is said to Hydra and is for runs."""
-    shared = [text for text in hydra_overrides if not text.lstrip("+~").startswith(PARENTS_OWN)]
+def single_run(overrides: Sequence[str], hydra: Any, folder: Path) -> tuple[str, ...]:
+    """The command's arguments for one run of its own in ``folder``: ``overrides``, and what of Hydra's own config (``hydra``) is for
+    runs: its overrides, and the user's config folder."""
+    shared = [text for text in hydra.overrides.hydra if not text.lstrip("+~").startswith(PARENTS_OWN)]
     quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return (*overrides, *shared, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN")
+    own = [
+        f"--config-dir={source.path}" for source in hydra.runtime.config_sources if source.provider == "command-line"
+    ]
+    return (*own, *overrides, *shared, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN")
 
 
 def devices() -> list[str]:

@@ -59,12 +59,11 @@ class ProcessesLauncher(Launcher):
         if self.jobs is not None and self.jobs < 1:
             raise ConfigError(f"hydra.launcher.jobs must be at least 1, or empty, got {self.jobs}")
         sweep = Path(self.config.hydra.sweep.dir).absolute()
-        hydra_overrides = self.config.hydra.overrides.hydra
         jobs = []
         planned = {status.folder: status.title for status in read_sweep(sweep)}
         for number, overrides in enumerate(job_overrides, initial_job_idx):
             folder = sweep / str(number)
-            arguments = single_run(overrides, hydra_overrides, folder)
+            arguments = single_run(overrides, self.config.hydra, folder)
             jobs.append(Job(planned.get(folder) or " ".join(filter_overrides(overrides)), folder, arguments))
         codes = run_jobs(jobs, self.at_once, self._gpus())
         if any(codes):

@@ -2,9 +2,7 @@
 
 import functools
 import gzip
-import hashlib
 import http.server
-import struct
 import threading
 
 import pytest
@@ -13,17 +11,12 @@ import torch
 from dfkd_exp.data.idx import FashionMnist, Mnist, read_idx
 from dfkd_exp.errors import DfkdError
 from tests.conftest import REAL_DATA
+from tests.mnist import idx, take_for_published
 
 FILES = {"train-images-idx3-ubyte": (12, 4, 3), "train-labels-idx1-ubyte": (12,)} | {
     "t10k-images-idx3-ubyte": (5, 4, 3),
     "t10k-labels-idx1-ubyte": (5,),
 }
-
-
-def idx(values):
-    """A uint8 tensor as the content of an IDX file."""
-    header = struct.pack(">HBB", 0, 8, values.dim()) + struct.pack(f">{values.dim()}I", *values.shape)
-    return header + values.numpy().tobytes()
 
 
 @pytest.fixture
@@ -34,7 +27,7 @@ def small(monkeypatch, tmp_path):
     for name, shape in FILES.items():
         values = torch.randint(0, 10 if "labels" in name else 256, shape, generator=generator, dtype=torch.uint8)
         contents[name] = idx(values)
-    monkeypatch.setattr(Mnist, "sha256", {name: hashlib.sha256(c).hexdigest() for name, c in contents.items()})
+    take_for_published(contents, monkeypatch)
     monkeypatch.setenv("DFKD_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("DFKD_DATA_DIR", raising=False)
     return contents

@@ -34,11 +34,11 @@ PROCESSES = ("-m", "hydra/launcher=processes", "hydra.launcher.jobs=2")
 def test_a_job_that_is_killed_is_named_the_others_finish_and_again_only_it_is_run(dfkd, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), str(Path.cwd())]))
     Path("deadly.py").write_text(DEADLY)
-    sweep = (*PROCESSES, "student=custom", "student.target=deadly.Student", "+student.kwargs.width=4,5,6")
+    sweep = (*PROCESSES, "student=custom", "student.target=deadly.Student", "+student.kwargs.width=4,5")
     first = dfkd(*sweep)
     assert first.code == 1
-    assert len(first.results()) == 2
-    assert "2 of 3 jobs done" in first.out
+    assert len(first.results()) == 1
+    assert "1 of 2 jobs done" in first.out
     assert "FAILED (killed by SIGKILL" in first.out
     assert "job 1 failed" in first.err
     [error] = first.outputs.glob("runs/digits/*/1/error.txt")
@@ -46,9 +46,9 @@ def test_a_job_that_is_killed_is_named_the_others_finish_and_again_only_it_is_ru
     Path("mended").touch()
     again = dfkd(*sweep)
     assert again.code == 0, again.out + again.err
-    made = [name for r in again.results()[2:] for name, phase in r["phases"].items() if not phase["reused"]]
+    made = [name for r in again.results()[1:] for name, phase in r["phases"].items() if not phase["reused"]]
     assert sorted(made) == ["evaluation", "student"]
-    assert "3 of 3 jobs done" in again.out
+    assert "2 of 2 jobs done" in again.out
 
 
 def test_what_two_jobs_share_is_made_once(dfkd):
@@ -70,6 +70,18 @@ def test_a_wrong_config_fails_its_job_alone_with_its_message(dfkd):
     assert len(ran.results()) == 1
     [error] = ran.outputs.glob("runs/digits/*/0/error.txt")
     assert "distillation.optimizer.lr must be positive" in error.read_text()
+
+
+def test_jobs_know_the_users_own_choices(dfkd, tmp_path, monkeypatch):
+    """A folder of yaml files that is named when the sweep is started is not in its config's overrides."""
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text("defaults: [digits]\n")
+    jobs: list[Job] = []
+    monkeypatch.setattr("dfkd_exp.sweeps.jobs.run_jobs", lambda given, *_: jobs.extend(given) or [0] * len(given))
+    dfkd("--config-dir", "conf", *PROCESSES, "data=mine,digits")
+    assert len(jobs) == 2
+    for job in jobs:
+        assert f"--config-dir={tmp_path / 'conf'}" in job.arguments
 
 
 def test_a_number_of_jobs_that_is_none_is_refused(dfkd):
