@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
-from dfkd_exp import console
+from dfkd_exp import composition, console
 from dfkd_exp.config import CONF, CONFIG_ERRORS, Config, experiment_of, explain, rows_of, typed
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.help import asks_for_help, help_page
@@ -59,6 +59,7 @@ def main() -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
+    composition.shorten()
     callback.failures.clear()
     callback.begun.clear()
     stop_without_parent()
@@ -137,7 +138,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
             text = OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
             (folder / "config.yaml").write_text(text)
 
-        from dfkd_exp.pipeline import run  # torch and Lightning, some seconds
+        from dfkd_exp.pipeline import run
         from dfkd_exp.report.tables import run_table
 
         result = run(config, folder, overrides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.rglob(".*"):
         if path.is_file():
             path.unlink()
+
+
+def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The JSON header of a safetensors file, and at which byte its tensors begin."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > path.stat().st_size:
+            raise ValueError(f"its header is said to have {length:,} bytes, more than the file")
+        return json.loads(file.read(length)), 8 + length
 
 
 def canonical_json(value: Any) -> str:

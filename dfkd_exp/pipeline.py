@@ -20,7 +20,6 @@ from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.release import Release, copy_release, read_release, usage
-from dfkd_exp.report.pictures import MOST_CLASSES, SAMPLES, draw_images
 from dfkd_exp.report.result import build_result
 from dfkd_exp.run_folder import NEAREST, PICTURE, RESULT
 from dfkd_exp.store import Artifact, Store, write_atomically
@@ -65,7 +64,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         result = build_result(config, overrides, release, transfer_set, context.artifacts)
         picture = make_picture(context, release, transfer_set, student, data, folder / PICTURE)
         if config.privacy:
-            shutil.copyfile(context.artifacts["exposure"].file(NEAREST), folder / NEAREST)
+            shutil.copyfile(context.artifacts["privacy"].file(NEAREST), folder / NEAREST)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
         failed = False
     finally:
@@ -85,7 +84,7 @@ def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
     if config.pipeline == "from_release":
         release = read_release(config.release or "")
         console.heading(f"release: {release.folder}")
-        console.note(f"{release.metadata().num_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
+        console.note(f"{release.metadata_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release
     teacher = make_teacher(context, config.teacher, config.training, data, config.seed)
     metadata = make_metadata(context, config.metadata, config.teacher, teacher, data)
@@ -112,6 +111,8 @@ def make_picture(
         identity["student"] = student.digest
 
     def make(folder: Path) -> dict[str, Any]:
+        from dfkd_exp.report.pictures import MOST_CLASSES, SAMPLES, draw_images
+
         preview, real = transfer_set.preview(min(MOST_CLASSES, len(release.classes)), SAMPLES), None
         if data.settings.available:
             train = data.images.train

@@ -11,12 +11,14 @@ import json
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import canonical_json, sync_folder, write_atomically
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.header import Header, read_header
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.ours import Ours
 from dfkd_exp.store import seal, verify
@@ -50,6 +52,20 @@ class Release:
     def teacher_accuracy(self) -> float | None:
         """On the owner's test set, as the owner measured it."""
         return self.config["test_accuracy"]
+
+    @cached_property
+    def _header(self) -> Header:
+        return read_header(self.folder / METADATA)
+
+    @property
+    def metadata_kind(self) -> str:
+        """What kind of metadata there is, read without loading it."""
+        return self._header.said["kind"]["name"]
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Bytes of its statistics, read without loading them."""
+        return self._header.num_bytes
 
     def metadata(self) -> Metadata:
         """The metadata; DfkdError if it is damaged, not finite, or not of the teacher, classes and inputs that the config names."""

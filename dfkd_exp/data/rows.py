@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import safetensors_header
 
 DTYPES = {"I64": torch.int64, "U8": torch.uint8, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 """By the names that safetensors has for them."""
@@ -36,10 +35,9 @@ class FileTensor:
     @classmethod
     def find(cls, path: Path, name: str) -> FileTensor:
         """The tensor called ``name`` of a file."""
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            tensor = json.loads(file.read(length))[name]
-        return cls(path, torch.Size(tensor["shape"]), DTYPES[tensor["dtype"]], 8 + length + tensor["data_offsets"][0])
+        header, start = safetensors_header(path)
+        tensor = header[name]
+        return cls(path, torch.Size(tensor["shape"]), DTYPES[tensor["dtype"]], start + tensor["data_offsets"][0])
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.settings import Settings
+from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from dfkd_exp.inputs import Shape
     from dfkd_exp.release import Release
     from dfkd_exp.store import Artifact
-    from dfkd_exp.training.transfer_set import TransferSet
 
 
 class OwnersData(Protocol):
@@ -69,15 +68,18 @@ class FromReconstruction(Source):
     words: ClassVar[str] = "reconstructions"
 
     def transfer_set(self, resources: Resources) -> TransferSet:
-        from dfkd_exp.reconstruction.shards import open_shards
-        from dfkd_exp.training.transfer_set import FixedImages
-
         artifact = resources.reconstruct()
+
+        def load() -> tuple[Rows, Tensor]:
+            from dfkd_exp.reconstruction.shards import open_shards
+
+            return open_shards(artifact.path)
+
         return FixedImages(
-            partial(open_shards, artifact.path),
+            load,
             title=f"{artifact.info['images']:,} reconstructions",
             identity={"images": artifact.digest},
-            num_bytes=resources.release.metadata().num_bytes,
+            num_bytes=resources.release.metadata_bytes,
         )
 
 
@@ -89,8 +91,6 @@ class FromData(Source):
     words: ClassVar[str] = "the training set"
 
     def transfer_set(self, resources: Resources) -> TransferSet:
-        from dfkd_exp.training.transfer_set import FixedImages
-
         identity = {**self.identity(), "data": resources.data.fingerprint}
         return FixedImages(
             lambda: _rows(resources.data.images.train), title="the training images", identity=identity, real=True
@@ -115,13 +115,16 @@ class FromNoise(Source):
         self.require("std", self.std > 0, "positive")
 
     def transfer_set(self, resources: Resources) -> TransferSet:
-        from dfkd_exp.data.rows import Rows
-        from dfkd_exp.training.transfer_set import FixedImages
-
         count, seed = self.images or resources.num_images, derive_seed(resources.seed, "noise")
         shape = resources.release.inputs.shape
+
+        def load() -> tuple[Rows, None]:
+            from dfkd_exp.data.rows import Rows
+
+            return Rows([noise_pixels(self, shape, count, seed)]), None
+
         return FixedImages(
-            lambda: (Rows([noise_pixels(self, shape, count, seed)]), None),
+            load,
             title=f"{count:,} images of noise",
             identity={**self.identity(), "images": count, "seed": seed},
         )
@@ -135,10 +138,8 @@ class SameBytes(Source):
     words: ClassVar[str] = "real, in the metadata's bytes"
 
     def transfer_set(self, resources: Resources) -> TransferSet:
-        from dfkd_exp.training.transfer_set import FixedImages
-
         data, num_classes = resources.data, len(resources.release.classes)
-        num_bytes, seed = resources.release.metadata().num_bytes, derive_seed(resources.seed, "same bytes")
+        num_bytes, seed = resources.release.metadata_bytes, derive_seed(resources.seed, "same bytes")
 
         def load() -> tuple[Rows, Tensor]:
             images = data.images

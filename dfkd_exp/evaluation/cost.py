@@ -1,7 +1,8 @@
-"""What a phase costs: its peak memory."""
+"""What a phase costs, its peak memory, and on which machine."""
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,14 @@ class PeakMemory:
     mapped image files count while the system keeps them."""
 
     num_bytes: int = 0
+
+
+def machine(device: torch.device) -> str:
+    """For people: the system, and the GPU or how many threads of the CPU are used."""
+    used = f"{torch.get_num_threads()} CPU threads"
+    if device.type == "cuda":
+        used = torch.cuda.get_device_name(device)
+    return f"{platform.system()} {platform.machine()}, {used}"
 
 
 @contextmanager

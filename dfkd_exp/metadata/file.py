@@ -18,11 +18,10 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Graph
 from dfkd_exp.metadata.choices import SIGNALS, STORAGES
 from dfkd_exp.metadata.forms import form
+from dfkd_exp.metadata.header import FORMAT, VERSION, read_header
 from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import SCALE, decode, layout
 from dfkd_exp.models.layers import Layer
-
-FORMAT, VERSION = "dfkd-metadata", 3
 
 
 class Parts(Protocol):
@@ -94,18 +93,12 @@ def read(path: Path) -> dict[str, Any]:
 
 def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors, as they are stored."""
+    header = read_header(path).said
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("dfkd", "{}"))
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise DfkdError(f"{path} cannot be read as metadata ({error}); fetch or collect it again") from error
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise DfkdError(f"{path} is not a {FORMAT} file")
-    if header.get("version") != VERSION:
-        raise DfkdError(
-            f"{path} has schema version {header.get('version')}, this program reads {VERSION}; update dfkd_exp"
-        )
     return header, stored
 
 

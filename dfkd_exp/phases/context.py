@@ -1,4 +1,8 @@
-"""Where the phases work: the store, the trainer and the logger of a run, and its data, which nobody opens without need."""
+"""Where the phases work: the store, the trainer and the logger of a run, and its data, which nobody opens without need.
+
+A phase is described, by its identity and title, before the store is asked; what it is made with, torch first of all, is imported
+only if it must be made. A run that is wholly reused takes a second.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file, save
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.data import Data
 from dfkd_exp.data.decoded import DecodedData
-from dfkd_exp.data.images import ImageData
-from dfkd_exp.data.mapped import map_images
-from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.models.kind import Network
@@ -26,16 +23,22 @@ from dfkd_exp.release import MODEL
 from dfkd_exp.store import Artifact, Store
 from dfkd_exp.trainer import TrainerSettings
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from dfkd_exp.data.images import ImageData
+
 VERSIONS = {
     "images": 2,
     "teacher": 1,
-    "metadata": 2,
-    "release": 2,
+    "metadata": 3,
+    "release": 3,
     "signals": 1,
     "reconstruction": 3,
     "student": 4,
     "evaluation": 2,
-    "exposure": 5,
+    "privacy": 6,
 }
 """Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
 
@@ -72,9 +75,16 @@ class RunContext:
         console.heading(title)
 
         def measured(folder: Path) -> dict[str, Any]:
+            from dfkd_exp.evaluation.cost import machine, peak_memory
+
             with peak_memory(self.device) as peak:
                 facts = make(folder)
-            return {**facts, "peak_memory_bytes": peak.num_bytes, "device": str(self.device)}
+            return {
+                **facts,
+                "peak_memory_bytes": peak.num_bytes,
+                "device": str(self.device),
+                "machine": machine(self.device),
+            }
 
         def get() -> Artifact:
             together = self.ranks if by == "all" else ALONE
@@ -90,7 +100,7 @@ class LazyData:
     """A data set that is opened when somebody first asks for its images, and never if nobody does."""
 
     def __init__(self, settings: Data, context: RunContext):
-        self.settings, self._workshop = settings, context
+        self.settings, self._context = settings, context
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -98,6 +108,9 @@ class LazyData:
 
     @cached_property
     def images(self) -> ImageData:
+        from dfkd_exp.data.images import ImageData
+        from dfkd_exp.data.mapped import map_images
+
         settings = self.settings
         if not isinstance(settings, DecodedData):
             return settings.load()
@@ -106,17 +119,21 @@ class LazyData:
             data = settings.load(folder)
             return {"classes": data.classes, "bytes_per_image": data.bytes_per_image}
 
-        artifact = self._workshop.phase("images", "decoding the images", self.fingerprint, make, by="any")
+        artifact = self._context.phase("images", "decoding the images", self.fingerprint, make, by="any")
         train, test = (map_images(artifact.file(f"{part}.safetensors")) for part in ("train", "test"))
         return ImageData(train, test, **{name: artifact.info[name] for name in ("classes", "bytes_per_image")})
 
 
 def weights_bytes(network: nn.Module) -> bytes:
     """The network's state_dict as a safetensors file, from whatever device."""
+    from safetensors.torch import save
+
     return save({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()})
 
 
 def load_network(settings: Network, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:
     """The network of a teacher or student artifact."""
+    from safetensors.torch import load_file
+
     path = artifact.file(MODEL)
     return settings.rebuilt(load_file(path), str(path), inputs, num_classes).eval()

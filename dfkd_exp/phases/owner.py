@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file, save
+from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.evaluation.metrics import accuracy, predict_logits
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.collection import Collector
 from dfkd_exp.metadata.kind import MetadataKind
-from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
 from dfkd_exp.ranks import Ranks
@@ -25,8 +20,10 @@ from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.training.settings import Training
-from dfkd_exp.training.supervised import train_on_labels
 from dfkd_exp.training.transfer_set import FixedImages
+
+if TYPE_CHECKING:
+    from dfkd_exp.metadata.collection import Collector
 
 
 def make_teacher(context: RunContext, settings: Network, training: Training, data: LazyData, seed: int) -> Artifact:
@@ -36,6 +33,9 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
         identity |= {"training": training.identity(), "seed": seed}
 
     def make(folder: Path) -> dict[str, Any]:
+        from dfkd_exp.evaluation.metrics import accuracy, predict_logits
+        from dfkd_exp.training.supervised import train_on_labels
+
         images = data.images
         inputs = wanted_inputs(settings, data)
         network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
@@ -97,6 +97,8 @@ def make_metadata(
 
 def merged(collector: Collector, ranks: Ranks, folder: Path) -> bool:
     """Add to the first process's collector what the others have seen, through files in ``folder``; whether this is the first."""
+    from safetensors.torch import load_file, save
+
     if not ranks.first:
         folder.mkdir(exist_ok=True)
         write_atomically(folder / f"process-{ranks.rank}.safetensors", save(collector.state()))
@@ -120,6 +122,8 @@ def make_release(
     }
 
     def make(folder: Path) -> dict[str, Any]:
+        from dfkd_exp.metadata.metadata import Metadata
+
         statistics = Metadata.load(metadata.file("metadata.safetensors"))
         network = load_network(settings, teacher, statistics.inputs, statistics.num_classes)
         shutil.rmtree(folder / "release", ignore_errors=True)  # what a killed run left

@@ -6,26 +6,15 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from dfkd_exp.data.images import LabelledImages
-from dfkd_exp.errors import DfkdError
-from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
-from dfkd_exp.evaluation.metrics import predict_logits
-from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.reservoir import image_hash
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
 from dfkd_exp.phases.reconstruction import resolved_metadata
 from dfkd_exp.release import Release
-from dfkd_exp.report.pictures import Neighbours, draw_neighbours
 from dfkd_exp.run_folder import NEAREST
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact
 from dfkd_exp.training.transfer_set import TransferSet
 
-CANDIDATES = 5_000
-"""Members, and others, at most, that an attack is to tell apart."""
 SHOWN_BYTES = 2**29
 """Of images that the student was shown, at random, as inputs: what an attack has at most."""
 LOOKED_AT = 1_000
@@ -54,13 +43,20 @@ def measure_privacy(
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
+        import torch
+
+        from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
+        from dfkd_exp.evaluation.members import among, candidates, recorded
+        from dfkd_exp.evaluation.metrics import predict_logits
+        from dfkd_exp.report.pictures import Neighbours, draw_neighbours
+
         images, inputs = data.images, release.inputs
-        generator = torch.Generator().manual_seed(derive_seed(seed, "exposure"))
+        generator = torch.Generator().manual_seed(derive_seed(seed, "privacy"))
         teacher = release.teacher(teacher_settings)
         metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         count = max(1, SHOWN_BYTES // (4 * math.prod(inputs.shape)))
-        shown = next(transfer_set.batches(0, count, derive_seed(seed, "exposure")))
+        shown = next(transfer_set.batches(0, count, derive_seed(seed, "privacy")))
         seen = inputs.from_pixels(shown.pixels)
 
         everyone = torch.arange(len(images.train))
@@ -98,46 +94,4 @@ def measure_privacy(
             },
         }
 
-    return context.phase("exposure", "privacy: what the training images are given away by", identity, make)
-
-
-def candidates(
-    members: LabelledImages, others: LabelledImages, generator: torch.Generator
-) -> tuple[LabelledImages, LabelledImages]:
-    """At most CANDIDATES of each at random, of the others as many of each class as keeps its share of the members: else an attack would
-    tell classes apart. Members of classes without others are left out; raises DfkdError if that leaves none."""
-    members = members.select(torch.isin(members.labels, others.labels).nonzero().squeeze(1))
-    if not len(members):
-        raise DfkdError(
-            "privacy=true compares training images with test images of the same classes, and there are none of both"
-        )
-    members = members.select(torch.randperm(len(members), generator=generator)[:CANDIDATES])
-    wanted, there = (part.labels.bincount(minlength=int(members.labels.max()) + 1) for part in (members, others))
-    shares = [int(there[label]) / count for label, count in enumerate(wanted.tolist()) if count]
-    share = min(*shares, CANDIDATES / len(members))
-    mixed = torch.randperm(len(others), generator=generator)
-    chosen = [
-        mixed[others.labels[mixed] == label][: math.floor(share * count + 1e-6)]
-        for label, count in enumerate(wanted.tolist())
-    ]
-    return members, others.select(torch.cat(chosen))
-
-
-def _hashes(images: torch.Tensor, inputs: InputSpec) -> torch.Tensor:
-    return torch.cat([image_hash(inputs.from_pixels(part)) for part in images.split(inputs.images_at_once)])
-
-
-def recorded(train: LabelledImages, inputs: InputSpec, num_classes: int, count: int) -> torch.Tensor:
-    """Which of the training images' activations are kept as records, ``count`` of each class: those that the `Reservoir` kept."""
-    hashes = _hashes(train.images, inputs)
-    kept = []
-    for label in range(num_classes):
-        own = (train.labels == label).nonzero().squeeze(1)
-        kept.append(own[hashes[own].argsort(stable=True)[:count]])
-    return torch.cat(kept)
-
-
-def among(train: LabelledImages, inputs: InputSpec, seen: torch.Tensor) -> torch.Tensor:
-    """Which of the training images are among those that were ``seen[N, C, H, W]``."""
-    shown = torch.cat([image_hash(part) for part in seen.split(inputs.images_at_once)])
-    return torch.isin(_hashes(train.images, inputs), shown).nonzero().squeeze(1)
+    return context.phase("privacy", "privacy: what the training images are given away by", identity, make)

@@ -8,20 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save
-
-from dfkd_exp.distillation.distill import teacher_agreement, train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError, Pruned
-from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 from dfkd_exp.models.kind import Network
-from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
 from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.sweeps.trial import trial_of_process
-from dfkd_exp.training.supervised import train_on_labels
 from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 
 TRANSFER_SET = "transfer_set.safetensors"
@@ -47,6 +41,12 @@ def make_student(
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
+        from safetensors.torch import save
+
+        from dfkd_exp.distillation.distill import teacher_agreement, train_on_teacher
+        from dfkd_exp.models.recording import num_parameters
+        from dfkd_exp.training.supervised import train_on_labels
+
         inputs, num_classes = release.inputs, len(release.classes)
         network = settings.build(inputs, num_classes, derive_seed(seed, "student"))
         images, held = transfer_set.held_out(distillation.holdout, derive_seed(seed, "holdout"))
@@ -92,6 +92,8 @@ def make_student(
         title = f"student: training {settings.title} on labels"
     artifact = context.phase("student", f"{title} on {transfer_set.title}", identity, make, by="all")
     if artifact.file(TRANSFER_SET).is_file():
+        from safetensors.torch import load_file
+
         transfer_set.load_state(load_file(artifact.file(TRANSFER_SET)))
     return artifact
 
@@ -112,6 +114,8 @@ def evaluate(
         if not data.settings.available:
             none = dict.fromkeys(("accuracy", "teacher_accuracy", "agreement", "agreement_training"))
             return {**none, "test_images": 0}
+        from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
+
         test = data.images.test
         if data.images.shape != release.inputs.shape:
             raise DfkdError(

@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file, save
-from torch import nn
-from torch.utils.data import DataLoader
+from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.files import write_atomically
-from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import RunContext
-from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
-from dfkd_exp.reconstruction.loop import batches_of_groups
-from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
-from dfkd_exp.reconstruction.problem import Problem
 from dfkd_exp.reconstruction.settings import Reconstruction
-from dfkd_exp.reconstruction.shards import read_losses, shard_name
 from dfkd_exp.reconstruction.terms.term import Term
 from dfkd_exp.release import Release
 from dfkd_exp.store import Artifact
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dfkd_exp.metadata.metadata import ResolvedMetadata
 
 KEPT = "resolved.safetensors"
 
@@ -59,6 +54,8 @@ class Asked:
 
 def resolved_metadata(context: RunContext, release: Release, teacher: nn.Module) -> ResolvedMetadata:
     """The release's metadata in values of the layers. What needs the basis of a graph, which may take minutes, is kept."""
+    from safetensors.torch import load_file, save
+
     metadata = release.metadata()
     if metadata.graph is None:
         return metadata.resolved(teacher)
@@ -77,6 +74,14 @@ def make_reconstruction(context: RunContext, release: Release, teacher_settings:
     settings, ranks = asked.settings, context.ranks
 
     def make(folder: Path) -> dict[str, Any]:
+        from torch.utils.data import DataLoader
+
+        from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
+        from dfkd_exp.reconstruction.loop import batches_of_groups
+        from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter
+        from dfkd_exp.reconstruction.problem import Problem
+        from dfkd_exp.reconstruction.shards import read_losses, shard_name
+
         teacher = release.teacher(teacher_settings)
         metadata = resolved_metadata(context, release, teacher)
         here = teacher.to(context.device), metadata.to(context.device)

@@ -6,15 +6,15 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.nn.functional as F
 from PIL import Image, ImageChops
-from torch import Tensor
 
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.training.transfer_set import Preview
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_CLASSES = 20
 SAMPLES = 8
@@ -76,6 +76,7 @@ class Sheet:
     matplotlib takes twenty milliseconds for each of a hundred axes."""
 
     def __init__(self, num_rows: int, num_columns: int, above: int, below: int = 0):
+        import torch
         from matplotlib.figure import Figure
 
         self.above, self.row_height = above, CELL + GAP + below
@@ -87,6 +88,8 @@ class Sheet:
 
     def add_row(self, row: int, name: str, pictures: list[Tensor]) -> None:
         """``pictures`` ``[C, H, W]`` in [0, 1], C 3 or else shown as grey, each as large as fits into a square."""
+        import torch.nn.functional as F
+
         top = self.above + row * self.row_height
         for column, picture in enumerate(pictures):
             height, width = (max(1, CELL * size // max(picture.shape[1:])) for size in picture.shape[1:])

@@ -25,7 +25,6 @@ def build_result(
 ) -> dict[str, Any]:
     """The figures of a run whose phases made or found ``artifacts``. Accuracies and agreements are in [0, 1], or null."""
     evaluation, student = artifacts["evaluation"].info, artifacts["student"].info
-    metadata = release.metadata()
     reconstruction = artifacts.get("reconstruction")
     parameters = release.config["num_parameters"]
     return {
@@ -38,7 +37,7 @@ def build_result(
         "config_hash": config.hash(),
         "teacher": release.config["architecture"]["name"],
         "student": config.student.title,
-        "metadata": metadata.kind["name"],
+        "metadata": release.metadata_kind,
         "source": type(config.source).__name__,
         "source_words": config.source.words or type(config.source).__name__,
         "match": type(config.reconstruction).__name__.lower() if reconstruction else None,
@@ -50,11 +49,11 @@ def build_result(
         "teacher_accuracy_by_owner": release.teacher_accuracy,
         "published_teacher": config.published_teacher,
         "test_images": evaluation["test_images"],
-        "privacy": _exposure(artifacts),
+        "privacy": _privacy(artifacts),
         "teacher_parameters": parameters,
         "student_parameters": student["num_parameters"],
         "compression": parameters / student["num_parameters"],
-        "metadata_bytes": metadata.num_bytes,
+        "metadata_bytes": release.metadata_bytes,
         "source_bytes": transfer_set.num_bytes,
         "images": student["images"],
         "steps": reconstruction.info["steps"] if reconstruction else None,
@@ -73,17 +72,17 @@ def build_result(
             for name, artifact in artifacts.items()
         },
         "device": artifacts["student"].info["device"],
-        "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
+        "machine": artifacts["student"].info["machine"],
         "code_version": code_version(),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
 
 
-def _exposure(artifacts: dict[str, Artifact]) -> dict[str, Any] | None:
-    if "exposure" not in artifacts:
+def _privacy(artifacts: dict[str, Artifact]) -> dict[str, Any] | None:
+    if "privacy" not in artifacts:
         return None
-    return {name: artifacts["exposure"].info[name] for name in ("attacks", "nearest")}
+    return {name: artifacts["privacy"].info[name] for name in ("attacks", "nearest")}
 
 
 def code_version() -> str:
@@ -103,11 +102,3 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return number
     return f"{number} ({described.stdout.strip()})"
-
-
-def _processor() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{torch.get_num_threads()} CPU threads"

@@ -1,6 +1,7 @@
 """The transfer set: what a student is taught on, as batches per epoch.
 
 Images are *pixels* throughout, uint8 or floating in [0, 1]; what networks take, *inputs*, `InputSpec.from_pixels` makes of them.
+A set is described before an image of it is loaded, so that a run whose student is in the store never loads one; nor torch.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-
-from dfkd_exp.data.rows import Rows
 from dfkd_exp.inputs import unit_pixels
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.batches import batches
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dfkd_exp.data.rows import Rows
 
 AT_ONCE_BYTES = 2**24
 """Of images that are read at once where each is looked at one time."""
@@ -138,6 +141,8 @@ class FixedImages(TransferSet):
     @classmethod
     def of(cls, pixels: Tensor, labels: Tensor | None = None, logits: Tensor | None = None) -> FixedImages:
         """Images that are there: ``pixels[N, C, H, W]``, ``labels[N]``, the teacher's ``logits[N, K]``."""
+        from dfkd_exp.data.rows import Rows
+
         return cls(lambda: (Rows([pixels]), labels), logits=logits)
 
     @cached_property
@@ -157,11 +162,15 @@ class FixedImages(TransferSet):
         return self._loaded[1] is not None
 
     def batches(self, epoch: int, size: int, seed: int) -> Iterator[Batch]:
+        import torch
+
         generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
         return map(self.take, batches(torch.randperm(len(self), generator=generator), size))
 
     def in_order(self) -> Iterator[Batch]:
         """Each image once, some at a time."""
+        import torch
+
         return map(self.take, torch.arange(len(self)).split(self._at_once))
 
     def take(self, index: Tensor) -> Batch:
@@ -188,6 +197,8 @@ class FixedImages(TransferSet):
         return self._with(load=lambda: near, logits=logits)
 
     def with_logits(self, answer: Callable[[Tensor], Tensor]) -> FixedImages:
+        import torch
+
         logits, done = torch.empty(0), 0
         for batch in self.in_order():
             some = answer(batch.pixels)
@@ -201,12 +212,16 @@ class FixedImages(TransferSet):
         held = 0 if self.real else round(len(self) * share)
         if not held:
             return self, None
+        import torch
+
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         numbers = torch.arange(len(self)) if self.chosen is None else self.chosen
         rest, spared = (numbers[part.sort().values] for part in (order[held:], order[:held]))
         return self._with(chosen=rest), self._with(chosen=spared)
 
     def preview(self, num_classes: int, samples: int) -> Preview:
+        import torch
+
         _, labels = self._loaded
         groups = [torch.arange(len(self))]
         if labels is not None:
@@ -216,6 +231,8 @@ class FixedImages(TransferSet):
         return Preview(means, [unit_pixels(self.take(group[:samples]).pixels) for group in groups], labels is not None)
 
     def _mean(self, index: Tensor) -> Tensor:
+        import torch
+
         total = torch.zeros(self._loaded[0].shape, dtype=torch.float64)
         for part in index.split(self._at_once):
             total += unit_pixels(self.take(part).pixels).sum(0, dtype=torch.float64)
@@ -224,6 +241,8 @@ class FixedImages(TransferSet):
 
 def free_bytes(device: torch.device) -> float:
     """Free memory of an accelerator. A CPU has no end of it: what is not in memory is mapped into it."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":

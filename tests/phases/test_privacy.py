@@ -9,7 +9,7 @@ import torch
 from dfkd_exp.config import PACKAGE
 from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.phases.privacy import candidates
+from dfkd_exp.evaluation.members import candidates
 
 
 def test_what_is_given_away_is_in_the_result_and_the_two_controls_are_where_they_should_be(dfkd):
