@@ -12,8 +12,9 @@ from torch import nn
 from benchmarks.measure import seconds
 from dfkd_exp import HintonNet, InputSpec, reconstruct
 from dfkd_exp.evaluation.cost import peak_memory
-from dfkd_exp.metadata.covariance import Diagonal, Full, LayerGaussian, pack_symmetric
-from dfkd_exp.metadata.metadata import Block, Metadata
+from dfkd_exp.metadata.covariance import Diagonal, Full, GaussianSummary, pack_symmetric
+from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.models.recording import find_layers, frozen, weights_digest
 from dfkd_exp.reconstruction.engine.settings import PLAIN
 
@@ -26,11 +27,11 @@ def synthetic_metadata(teacher: nn.Module, num_classes: int) -> Metadata:
     layers = find_layers(teacher, torch.zeros(2, *INPUTS.shape))
     means = [torch.randn(num_classes, layer.num_units) for layer in layers]
     covariances = pack_symmetric(torch.eye(num_classes)).repeat(num_classes, 1)
-    statistics: list[LayerGaussian] = [Diagonal(mean, torch.ones_like(mean)) for mean in means[:-1]]
-    statistics.append(Full(means[-1], covariances))
+    summaries: list[GaussianSummary] = [Diagonal(mean, torch.ones_like(mean)) for mean in means[:-1]]
+    summaries.append(Full(means[-1], covariances))
     counts, digest = [IMAGES] * num_classes, weights_digest(teacher)
-    blocks = [Block((index,), "units", summary) for index, summary in enumerate(statistics)]
-    return Metadata(layers, blocks, 8.0, counts, INPUTS, digest, {})
+    statistics = [Statistic((index,), summary) for index, summary in enumerate(summaries)]
+    return Metadata(layers, statistics, 8.0, num_classes, counts, INPUTS, digest, {})
 
 
 def measured(num_classes: int) -> dict[str, float]:

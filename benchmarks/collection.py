@@ -27,8 +27,8 @@ def rows() -> Iterator[Row]:
         collector = AllLayers(covariance="full").collector(teacher, InputSpec.normalised(SHAPE, [], []))
         for part in images.split(IMAGES_PER_BATCH):
             collector.update(part, torch.zeros(len(part), dtype=torch.long))
-        for block in collector.gaussians:
-            block.classes[0].scatters  # noqa: B018  # what is still to be summed
+        for sums in collector.accumulators:
+            sums.rows[0].scatters  # noqa: B018  # what is still to be summed
 
     def in_torch() -> None:
         reference.collect_per_example(plain, hooks, images[:SINGLE_IMAGES])

@@ -12,7 +12,7 @@ from benchmarks import children
 from dfkd_exp.data import Mnist
 from dfkd_exp.errors import DfkdError
 
-PLAIN = ("engine=plain", "reconstruction.start=noise")
+PLAIN = ("engine=plain", "parametrisation.start=noise")
 STEPS_FROM_NOISE = {"experiment=mnist_lenet_quick": 200, "experiment=mnist_hinton_quick": 150}
 """What each needed before there was an engine and a better start."""
 

@@ -24,6 +24,7 @@ from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.transfer_set import FixedImages
 
 SHAPE, CLASSES = (3, 64, 64), 10
@@ -44,7 +45,7 @@ def sparse_shard(path: Path, images: int) -> None:
 def distilled(images: int) -> dict[str, float]:
     """One epoch of a linear student on a linear teacher's answers, on the CPU; without augmentation, so that images are read twice."""
     teacher, student = (nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), CLASSES)) for _ in range(2))
-    settings, trainer = Distillation(epochs=1, augment=False), TrainerSettings(accelerator="cpu")
+    settings, trainer = Distillation(epochs=1, augmentation=NoAugmentation()), TrainerSettings(accelerator="cpu")
     with tempfile.TemporaryDirectory() as folder:
         paths = []
         for first in range(0, images, PER_FILE):

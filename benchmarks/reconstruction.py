@@ -14,15 +14,15 @@ from torch import nn
 from benchmarks import reference
 from benchmarks.measure import DEVICE, Row, of_matmul_rate, operations, seconds_per_step, side_by_side
 from dfkd_exp import AllLayers, InputSpec
-from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.metadata import Metadata, ResolvedMetadata
 from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine
-from dfkd_exp.reconstruction.loop import batches_of_groups, reconstruct_groups
+from dfkd_exp.reconstruction.loop import MATCHES, batches_of_groups, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam
-from dfkd_exp.reconstruction.settings import MATCHES
+from dfkd_exp.reconstruction.problem import Problem
 
 
 class Case(NamedTuple):
@@ -67,21 +67,23 @@ def rows() -> Iterator[Row]:
         torch.manual_seed(0)
         teacher, plain = (frozen(builder(case.network)(case.shape, case.num_classes)) for _ in range(2))
         plain.load_state_dict(teacher.state_dict())
-        metadata = noise_metadata(teacher, case.shape, case.num_classes).to(DEVICE)
+        metadata = noise_metadata(teacher, case.shape, case.num_classes).resolved(teacher).to(DEVICE)
         teacher, plain = teacher.to(DEVICE), plain.to(DEVICE)
         for match in MATCHES:
             yield _row(f"{name}, {match}", case, teacher, plain, metadata, match)
 
 
-def _row(name: str, case: Case, teacher: nn.Module, plain: nn.Module, metadata: Metadata, match: str) -> Row:
+def _row(name: str, case: Case, teacher: nn.Module, plain: nn.Module, metadata: ResolvedMetadata, match: str) -> Row:
     build = partial(MATCHES[match], images_per_class=64 * case.group_size, group_size=case.group_size)
-    engine = resolve_engine(Engine(), teacher, metadata, build(steps=1000))  # as for a reconstruction of the usual size
+    usual = Problem(teacher, metadata, build(steps=1000))
+    engine = resolve_engine(Engine(), usual)  # as for a reconstruction of the usual size
     settings = build(steps=case.steps)
-    objective = Objective(teacher, metadata, settings, engine)
+    objective = Objective(Problem(teacher, metadata, settings), engine)
     groups = batches_of_groups(settings, Adam(), case.num_classes, engine.images_per_batch or 1000)[0]
     hooks = reference.Hooks(plain)
-    means = [statistics.mean[0] for statistics in metadata.statistics]
-    deviations = [statistics.std()[0] for statistics in metadata.statistics]
+    distributions = [matchable.distribution for matchable in metadata.statistics]
+    means = [found.mean[0] for found in distributions]
+    deviations = [found.std()[0] for found in distributions]
 
     def ours(on_step: Callable[..., None]) -> None:
         reconstruct_groups(objective, groups, Adam(), 0, on_step)

@@ -60,19 +60,19 @@ def test_the_reference_collects_what_we_collect(collect):
     chosen = images[labels == 1]
     sums = collect(teacher, reference.Hooks(teacher), chosen)
     metadata = AllLayers(covariance="full", temperature=1.0).collect(toy_teacher(), [(images, labels)], INPUTS)
-    for (total, products), statistics in zip(sums, metadata.statistics, strict=True):
+    for (total, products), statistic in zip(sums, metadata.statistics, strict=True):
         total, products = torch.as_tensor(total).double(), torch.as_tensor(products).double()
         mean = total / len(chosen)
-        torch.testing.assert_close(mean.float(), statistics.mean[1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mean.float(), statistic.summary.mean[1], rtol=1e-4, atol=1e-4)
         covariance = (products - len(chosen) * torch.outer(mean, mean)) / (len(chosen) - 1)
-        torch.testing.assert_close(covariance.float(), statistics.matrix(1), rtol=1e-2, atol=1e-4)
+        torch.testing.assert_close(covariance.float(), statistic.summary.matrix(1), rtol=1e-2, atol=1e-4)
 
 
 def test_the_reference_fits_the_metadata():
     teacher = frozen(toy_teacher())
     metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images()], INPUTS)
-    means = [statistics.mean[2] for statistics in metadata.statistics]
-    deviations = [statistics.std()[2] for statistics in metadata.statistics]
+    means = [statistic.summary.mean[2] for statistic in metadata.statistics]
+    deviations = [statistic.summary.std()[2] for statistic in metadata.statistics]
     torch.manual_seed(0)
     for match in ("sample", "moments"):
         few, many = (
