@@ -145,7 +145,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
         (["optimizer=lbfgs", "reconstruction.images_per_class=10"], 95),
         (["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], 190),
         (
-            ["distillation/augmentation=affine", "reconstruction.total_variation=0.1", "reconstruction.blur_sigma=0.5"],
+            ["distillation/augmentation=affine", "terms=[total_variation,l2]", "parametrisation.blur_sigma=0.5"],
             190,
         ),
     ],
@@ -247,7 +247,7 @@ def test_somebodys_own_network_and_own_images(dfkd, tmp_path):
     assert ran.result["teacher"] == "Net"
     assert ran.result["teacher_accuracy"] == 1.0
     [metadata] = ran.outputs.glob("store/metadata/*/metadata.safetensors")
-    assert [name for name in load_file(metadata) if name.endswith("mean")] == [f"blocks.{i}.mean" for i in range(3)]
+    assert [name for name in load_file(metadata) if name.endswith("mean")] == [f"statistics.{i}.mean" for i in range(3)]
     [checkpoint] = ran.outputs.glob("store/teacher/*/model.safetensors")
     loaded = dfkd(*flags[:3], f"teacher.checkpoint={checkpoint}", *flags[4:6], "student=cnn")
     assert loaded.code == 0, loaded.err
@@ -258,7 +258,7 @@ def test_named_layers_are_the_ones_recorded(dfkd):
     ran = dfkd("metadata.layers=[hidden2]")
     assert ran.code == 0, ran.err
     [metadata] = ran.outputs.glob("store/metadata/*/metadata.safetensors")
-    assert load_file(metadata)["blocks.0.mean"].shape == (10, 128)
+    assert load_file(metadata)["statistics.0.mean"].shape == (10, 128)
     wrong = dfkd("metadata.layers=[hiden2]")
     assert wrong.code == 1
     assert "hidden1, hidden2, logits" in wrong.err

@@ -25,9 +25,11 @@ MOST_PICTURES = 24
 def write_report(sweep: Sweep, folder: Path) -> Path:
     """Write ``report.html`` and, beside it, the table as ``report.md``, ``.csv`` and ``.tex`` and the drawings; the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
+    drawings = {}
     attacked = [setting for setting in sweep.settings if setting.attacked]
-    if attacked:
+    if len(sweep.settings) > 1:  # a single point shows nothing that the table does not
+        drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
+    if attacked and drawings:
         drawings["accuracy-attack"] = accuracy_against(attacked, "attack", numbered=sweep.settings)
     if series := _student_curves(sweep):
         drawings["student-loss"] = curves(series, "the student's loss")
