@@ -62,7 +62,7 @@ def test_its_json_follows_the_schemas(release_folder):
     )
     jsonschema.validate(json.loads((release_folder / "manifest.json").read_text()), schema("manifest-v1.schema.json"))
     with safe_open(str(release_folder / "metadata.safetensors"), "pt") as file:
-        jsonschema.validate(json.loads(file.metadata()["dfkd"]), schema("metadata-v2.schema.json"))
+        jsonschema.validate(json.loads(file.metadata()["dfkd"]), schema("metadata-v3.schema.json"))
 
 
 def test_it_is_read_with_safetensors_and_json_alone(release_folder):
@@ -76,16 +76,16 @@ config = json.load(open(folder + "/config.json"))
 with safe_open(folder + "/metadata.safetensors", "np") as file:
     header = json.loads(file.metadata()["dfkd"])
     tensors = {{name: file.get_tensor(name) for name in file.keys()}}
-assert header["format"] == "dfkd-metadata" and header["version"] == 2
+assert header["format"] == "dfkd-metadata" and header["version"] == 3
 assert header["teacher_sha256"] == config["teacher_sha256"]
-for index, block in enumerate(header["blocks"]):
+for index, statistic in enumerate(header["statistics"]):
     units = 1
-    for size in header["layers"][block["layers"][0]]["shape"]:
+    for size in header["layers"][statistic["layers"][0]]["shape"]:
         units *= size
-    assert block["layers"] == [index]
-    assert tensors[f"blocks.{{index}}.mean"].shape == (len(config["classes"]), units)
-    if block["summary"] == "full":
-        assert tensors[f"blocks.{{index}}.covariance"].shape[1] == units * (units + 1) // 2
+    assert statistic["layers"] == [index]
+    assert tensors[f"statistics.{{index}}.mean"].shape == (len(config["classes"]), units)
+    if statistic["summary"] == "full":
+        assert tensors[f"statistics.{{index}}.covariance"].shape[1] == units * (units + 1) // 2
 with safe_open(folder + "/model.safetensors", "np") as file:
     assert sum(file.get_tensor(name).size for name in file.keys()) == config["num_parameters"]
 print("read")
