@@ -1,6 +1,7 @@
 """What docs/metadata-format.md promises: its reader reads, its sizes are right, its rules are kept by ours."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -13,14 +14,26 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from dfkd_exp import AllLayers, DfkdError, InputSpec, LeNet5, read_release, write_release
-from dfkd_exp.config import PACKAGE
-from dfkd_exp.metadata import Composed, Spatial, SpectralAllLayers, SpectralLayerPairs
+from dfkd_exp.config import PACKAGE, kinds
+from dfkd_exp.metadata import (
+    AllLayersDropout,
+    BatchNormStatistics,
+    Channels,
+    Composed,
+    Spatial,
+    SpectralAllLayers,
+    SpectralLayerPairs,
+    TopLayer,
+)
+from dfkd_exp.metadata.choices import BASES, SCOPES
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, unpack_symmetric
+from dfkd_exp.metadata.forms import forms
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.records import Records
 from dfkd_exp.metadata.separable import Separable
+from dfkd_exp.models.layers import Layer
 from dfkd_exp.store import seal
-from tests.toy import INPUTS, toy_images, toy_teacher
+from tests.toy import INPUTS, normalised_teacher, toy_images
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metadata-format.md").read_text()
 CLASSES = [str(label) for label in range(10)]
@@ -35,7 +48,7 @@ def folder(tmp_path_factory):
     kind = AllLayers(full_up_to=100, low_rank_up_to=120, rank=3)
     batches = [(torch.rand(60, 1, 16, 16), torch.arange(60) % 10)]
     metadata = kind.collect(teacher, batches, InputSpec((1, 16, 16), (0.0,), (1.0,)))
-    assert {s.form for s in metadata.statistics} == {"full", "low_rank", "diagonal"}
+    assert {s.summary.form for s in metadata.statistics} == {"full", "low_rank", "diagonal"}
     architecture = {"kind": "ours", "name": "lenet5", "kwargs": {}}
     return write_release(tmp_path_factory.mktemp("r") / "r", teacher, metadata, architecture, CLASSES, 0.5).folder
 
@@ -48,17 +61,26 @@ def reader():
     return names
 
 
-def dense(statistics, label):
-    if isinstance(statistics, Full):
-        return statistics.matrix(label)
-    if isinstance(statistics, LowRank):
-        return statistics.factor[label] @ statistics.factor[label].T + statistics.variance[label].diag()
-    if isinstance(statistics, Separable):
-        channels = unpack_symmetric(statistics.channels[label], statistics.num_channels)
-        factor = statistics.factor[label]
-        return torch.kron(channels, factor @ factor.T + statistics.variance[label].diag())
-    assert isinstance(statistics, Diagonal)
-    return statistics.variance[label].diag()
+def dense(gaussian, row):
+    """Its covariance [F, F] of one row."""
+    if isinstance(gaussian, Full):
+        return gaussian.matrix(row)
+    if isinstance(gaussian, LowRank):
+        return gaussian.factor[row] @ gaussian.factor[row].T + gaussian.variance[row].diag()
+    if isinstance(gaussian, Separable):
+        channels = unpack_symmetric(gaussian.channels[row], gaussian.num_channels)
+        factor = gaussian.factor[row]
+        return torch.kron(channels, factor @ factor.T + gaussian.variance[row].diag())
+    assert isinstance(gaussian, Diagonal)
+    return gaussian.variance[row].diag()
+
+
+def check_gaussian(reader, header, tensors, weights, index, label, statistic, ours):
+    """That the reader finds the Gaussian ``ours`` of a statistic."""
+    row = label if statistic.scope == "class" else 0
+    mean, covariance = reader["gaussian"](header, tensors, weights, index, label)
+    assert np.array_equal(mean, ours.mean[row].numpy())
+    np.testing.assert_allclose(covariance, dense(ours, row).numpy(), rtol=1e-5, atol=1e-7)
 
 
 def test_the_reader_reads_what_ours_reads(folder, reader):
@@ -69,10 +91,21 @@ def test_the_reader_reads_what_ours_reads(folder, reader):
         assert np.array_equal(weights[name], value.numpy())
     metadata = release.metadata()
     assert [layer["name"] for layer in header["layers"]] == metadata.layer_names
-    for index, statistics in enumerate(metadata.statistics):
-        mean, covariance = reader["gaussian"](header, tensors, index, 3)
-        assert np.array_equal(mean, statistics.mean[3].numpy())
-        np.testing.assert_allclose(covariance, dense(statistics, 3).numpy(), rtol=1e-5, atol=1e-7)
+    for index, statistic in enumerate(metadata.statistics):
+        check_gaussian(reader, header, tensors, weights, index, 3, statistic, statistic.summary)
+
+
+def test_the_reader_reads_the_statistics_that_a_release_s_teacher_carries(reader, tmp_path):
+    teacher = normalised_teacher()
+    metadata = BatchNormStatistics().collect(teacher, [], INPUTS)
+    architecture = {"kind": "mine", "name": "normalised", "kwargs": {}}
+    folder = write_release(tmp_path / "r", teacher, metadata, architecture, ["a", "b", "c"], 0.5).folder
+    _, weights, header, tensors = reader["read_release"](folder)
+    assert (header["counts"], tensors) == (None, {})
+    for index, module in enumerate((teacher[1], teacher[4])):
+        mean, covariance = reader["gaussian"](header, tensors, weights, index, 2)
+        assert np.array_equal(mean, module.running_mean.numpy())
+        assert np.array_equal(covariance, np.diag(module.running_var.numpy()))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "metadata.safetensors"])
@@ -86,7 +119,13 @@ def test_the_reader_refuses_what_is_damaged(folder, reader, tmp_path, name):
 
 KINDS = {
     "spatial": lambda storage: Spatial(rank=3, storage=storage),
+    "full": lambda storage: AllLayers(storage=storage),
     "low rank": lambda storage: AllLayers(covariance="low_rank", rank=2, storage=storage),
+    "top": lambda storage: TopLayer(storage=storage),
+    "dropout": lambda storage: AllLayersDropout(covariance="top_only", signal="after_relu", storage=storage),
+    "channels": lambda storage: Channels(storage=storage),
+    "full channels of all": lambda storage: Channels(covariance="full", scope="all", storage=storage),
+    "batch norm": lambda storage: BatchNormStatistics(storage=storage),
     "records": lambda storage: SpectralAllLayers(records_per_class=5, storage=storage),
     "pairs": lambda storage: SpectralLayerPairs(
         records_per_class=5, storage=storage, graph="coactivation", graph_rank=2
@@ -94,17 +133,17 @@ KINDS = {
     "gaussian pairs": lambda storage: Composed(basis="layer_pairs", covariance="diagonal", storage=storage),
     "records of units": lambda storage: Composed(summary="records", records_per_class=5, storage=storage),
 }
+BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 
-@pytest.fixture(
-    params=[(kind, storage) for kind in KINDS for storage in ("fp32", "fp16", "bf16", "int8")], ids="-".join
-)
-def path(request, tmp_path):
-    """A file of every summary, in every type of numbers."""
+@pytest.fixture(scope="module", params=[(kind, storage) for kind in KINDS for storage in BYTES], ids="-".join)
+def path(request, tmp_path_factory):
+    """A file of every kind of metadata, in every type of numbers."""
     kind, storage = request.param
-    metadata = KINDS[kind](storage).collect(toy_teacher(), [toy_images()], INPUTS)
-    metadata.save(tmp_path / "m.safetensors")
-    return tmp_path / "m.safetensors"
+    metadata = KINDS[kind](storage).collect(normalised_teacher(), [toy_images()], INPUTS)
+    path = tmp_path_factory.mktemp("m") / "m.safetensors"
+    metadata.save(path)
+    return path
 
 
 def header_of(path):
@@ -112,31 +151,110 @@ def header_of(path):
         return json.loads(file.metadata()["dfkd"])
 
 
+def test_no_kind_and_no_summary_is_left_out():
+    assert set(kinds("metadata").values()) == {type(kind("fp32")) for kind in KINDS.values()}
+    ours = {form for form, summary in forms().items() if summary.__module__.startswith("dfkd_exp.")}
+    assert ours == set(FORMULAS)
+    schema = json.loads((PACKAGE / "schemas" / "metadata-v3.schema.json").read_text())
+    fields = schema["properties"]["statistics"]["items"]["properties"]
+    assert ours == set(fields["summary"]["enum"])
+    assert (set(fields["basis"]["enum"]), set(fields["scope"]["enum"])) == (set(BASES), set(SCOPES))
+
+
 def test_the_reader_reads_every_summary(path, reader):
     ours = Metadata.load(path)
     if ours.storage == "bf16":
         return  # numpy has no bfloat16, as the text says
+    teacher = normalised_teacher()
+    weights = {name: value.numpy() for name, value in teacher.state_dict().items()}
     header, tensors = reader["read_metadata"](path)
-    for index, block in enumerate(ours.blocks):
-        if isinstance(block.summary, Records):
-            assert np.array_equal(reader["records"](header, tensors, index, 1), block.summary.dense()[1].numpy())
+    for index, statistic in enumerate(ours.statistics):
+        summary = statistic.summary
+        if isinstance(summary, Records):
+            assert np.array_equal(reader["records"](header, tensors, index, 1), summary.dense()[1].numpy())
         else:
-            mean, covariance = reader["gaussian"](header, tensors, index, 1)
-            assert np.array_equal(mean, block.summary.mean[1].numpy())
-            np.testing.assert_allclose(covariance, dense(block.summary, 1).numpy(), rtol=1e-5, atol=1e-7)
+            found = statistic.matchable(teacher, ours.layers).distribution if statistic.origin == "teacher" else summary
+            check_gaussian(reader, header, tensors, weights, index, 1, statistic, found)
     for index, mean in enumerate(ours.graph.means if ours.graph else []):
         assert np.array_equal(reader["numbers"](tensors, f"graph.{index}.mean"), mean.numpy())
 
 
+@pytest.mark.parametrize("scope", ["class", "all"])
+def test_statistics_of_channels_are_of_what_the_reader_takes_for_a_channel(reader, tmp_path, scope):
+    teacher, (images, labels) = normalised_teacher(), toy_images()
+    kind = Channels(covariance="full", scope=scope)
+    kind.collect(teacher, [(images, labels)], INPUTS).save(tmp_path / "m.safetensors")
+    header, tensors = reader["read_metadata"](tmp_path / "m.safetensors")
+    with torch.no_grad():
+        outputs = teacher[0](images if scope == "all" else images[labels == 1]).numpy()
+    assert header["statistics"][0]["basis"] == "channels"
+    values = reader["by_channel"](header["layers"][0], outputs).reshape(-1, 4)
+    mean, covariance = reader["gaussian"](header, tensors, {}, 0, 1)
+    np.testing.assert_allclose(mean, values.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(covariance, np.cov(values.T), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((5,), ("unit",)), ((3, 2, 4), ("channel", "height", "width")), ((6, 3), ("token", "feature"))],
+)
+def test_the_reader_finds_the_axis_of_channels(reader, shape, axes):
+    values = torch.rand(2, *shape)
+    layer = Layer("0", shape, axes)
+    found = torch.from_numpy(reader["by_channel"]({"axes": list(axes)}, values.numpy()))
+    assert found.shape == (2, layer.num_units // layer.num_channels, layer.num_channels)
+    assert torch.equal(layer.in_units(found), values.flatten(1))
+
+
 def test_headers_follow_the_schema(path):
-    schema = json.loads((PACKAGE / "schemas" / "metadata-v2.schema.json").read_text())
+    schema = json.loads((PACKAGE / "schemas" / "metadata-v3.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     header = header_of(path)
     validator.validate(header)
-    if any(block["summary"] == "records" for block in header["blocks"]):
-        del header["blocks"][0]["num_coefficients"]
-    else:
-        header["blocks"][0]["num_coefficients"] = 3
+    first = header["statistics"][0]
+    extra = {"records": "coefficients", "carried": "channels"}.get(first["summary"])
+    for name in ("coefficients", "channels"):
+        other = {key: value for key, value in first.items() if key != name}
+        if name != extra:
+            other[name] = 3
+        assert not validator.is_valid({**header, "statistics": [other]}), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("channels", lambda h, layer, entry: h.update(version=2)),
+        ("channels", lambda h, layer, entry: h.update(blocks=h.pop("statistics"))),
+        ("channels", lambda h, layer, entry: h.update(more=1)),
+        ("channels", lambda h, layer, entry: h.pop("num_classes")),
+        ("channels", lambda h, layer, entry: h.update(counts=[])),
+        ("channels", lambda h, layer, entry: h.update(counts=[40, 0, 40])),
+        ("channels", lambda h, layer, entry: layer.update(side="left")),
+        ("channels", lambda h, layer, entry: layer.update(axes=["row", "height", "width"])),
+        ("channels", lambda h, layer, entry: layer.pop("axes")),
+        ("channels", lambda h, layer, entry: entry.update(scope="some")),
+        ("channels", lambda h, layer, entry: entry.update(origin="teacher")),
+        ("channels", lambda h, layer, entry: entry.update(layers=[0, 1])),
+        ("channels", lambda h, layer, entry: entry.update(summary="separable")),
+        ("channels", lambda h, layer, entry: entry.update(summary="spherical")),
+        ("channels", lambda h, layer, entry: entry.update(basis="graph")),
+        ("batch norm", lambda h, layer, entry: entry.update(origin="data")),
+        ("batch norm", lambda h, layer, entry: entry.update(scope="class")),
+        ("batch norm", lambda h, layer, entry: entry.update(basis="units")),
+        ("batch norm", lambda h, layer, entry: entry.update(layers=[0, 1])),
+        ("records", lambda h, layer, entry: entry.update(basis="channels")),
+        ("records", lambda h, layer, entry: h["graph"].update(more=1)),
+        ("spatial", lambda h, layer, entry: entry.update(layers=[0, 1])),
+    ],
+)
+def test_the_schema_refuses_what_the_text_does(tmp_path, kind, change):
+    schema = json.loads((PACKAGE / "schemas" / "metadata-v3.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    path = tmp_path / "m.safetensors"
+    KINDS[kind]("fp32").collect(normalised_teacher(), [toy_images()], INPUTS).save(path)
+    header = header_of(path)
+    validator.validate(header)
+    change(header, header["layers"][0], header["statistics"][0])
     assert not validator.is_valid(header)
 
 
@@ -148,7 +266,7 @@ FORMULAS = {
 
 def stated_bytes(form, storage, **values):
     numbers, rows = (eval(formula, values) for formula in FORMULAS[form])
-    each = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}[storage]
+    each = BYTES[storage]
     if form == "records":
         each += 2 if values["F"] <= 2**16 else 4
     return each * numbers + (4 * rows if storage == "int8" else 0)
@@ -157,37 +275,42 @@ def stated_bytes(form, storage, **values):
 def test_sizes_follow_the_formulas(path):
     metadata = Metadata.load(path)
     total = 0
-    for block in metadata.blocks:
-        tensors = block.summary.tensors()
-        values = {"K": CLASSES_OF_TOY, "F": metadata.units_of(block)}
+    for statistic in metadata.statistics:
+        tensors = statistic.tensors()
+        values = {"R": CLASSES_OF_TOY if statistic.scope == "class" else 1, "F": statistic.summary.num_coefficients}
         if "factor" in tensors:
-            values["R"] = tensors["factor"].shape[2]
+            values["r"] = tensors["factor"].shape[2]
         if "channels" in tensors:
-            values |= {"C": 4, "L": 16}
+            channels, *locations = metadata.layers[statistic.layers[0]].shape
+            values |= {"C": channels, "L": math.prod(locations)}
         if "values" in tensors:
             values |= {"N": tensors["values"].shape[1], "k": tensors["values"].shape[2]}
-        total += stated_bytes(block.summary.form, metadata.storage, **values)
+        stated = stated_bytes(statistic.summary.form, metadata.storage, **values)
+        assert metadata.bytes_of(statistic) == stated
+        total += stated
     if metadata.graph and metadata.graph.means:
-        each = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}[metadata.storage]
-        total += CLASSES_OF_TOY * (64 + 8 + 3) * each + (4 * CLASSES_OF_TOY * 3 if metadata.storage == "int8" else 0)
+        units = sum(layer.num_units for layer in metadata.layers)
+        total += CLASSES_OF_TOY * units * BYTES[metadata.storage]
+        total += 4 * CLASSES_OF_TOY * len(metadata.layers) if metadata.storage == "int8" else 0
     assert metadata.num_bytes == total
 
 
 def test_the_sizes_it_states_are_those_of_the_formulas():
-    assert FORMULAS.keys() == {"diagonal", "full", "low_rank", "separable", "records"}
-    maps, records = {"C": 6, "L": 784, "R": 32}, {"F": 6518, "N": 100, "k": 652}
+    assert FORMULAS.keys() == {"diagonal", "full", "low_rank", "separable", "records", "carried"}
+    maps, records = {"C": 6, "L": 784, "r": 32}, {"F": 6518, "N": 100, "k": 652}
     for form, values, stated in [
-        ("diagonal", {"F": 128}, "10,240"), ("full", {"F": 128}, "335,360"), ("diagonal", {"F": 4704}, "376,320"),
-        ("low_rank", {"F": 4704, "R": 32}, "6,397,440"), ("full", {"F": 4704}, "442,834,560"),
+        ("diagonal", {"F": 128}, "10,240"), ("diagonal", {"F": 128, "R": 1}, "1,024"), ("full", {"F": 128}, "335,360"),
+        ("diagonal", {"F": 4704}, "376,320"), ("low_rank", {"F": 4704, "r": 32}, "6,397,440"), ("full", {"F": 4704}, "442,834,560"),
         ("separable", {"F": 4704, **maps}, "1,223,880"), ("records", records, "3,912,000"),
     ]:  # fmt: skip
-        assert f"{stated_bytes(form, 'fp32', K=10, **values):,}" == stated
-        assert stated in TEXT
-    assert f"{stated_bytes('records', 'int8', K=10, **records):,}" == "1,960,000"
+        assert f"{stated_bytes(form, 'fp32', **({'R': 10} | values)):,}" == stated
+        assert re.search(rf"(?<![\d,]){stated}(?![\d,]*\d)", TEXT)
+    assert f"{stated_bytes('records', 'int8', R=10, **records):,}" == "1,960,000"
     assert "1,960,000" in TEXT
+    assert stated_bytes("carried", "fp32", R=1, F=64) == 0
 
 
-SCHEMAS = ["release-config-v2", "metadata-v2", "manifest-v1", "result-v1"]
+SCHEMAS = ["release-config-v2", "metadata-v3", "manifest-v1", "result-v1"]
 
 
 @pytest.mark.parametrize("name", SCHEMAS[:2])
@@ -196,7 +319,7 @@ def test_every_field_of_the_schemas_is_described(name):
     for field, rule in schema["properties"].items():
         inner = (
             rule.get("items", rule).get("properties", {})
-            if field in ("layers", "blocks", "graph", "architecture")
+            if field in ("layers", "statistics", "graph", "architecture")
             else {}
         )
         for path in (field, *inner):
@@ -235,29 +358,58 @@ def rewritten(folder, target, change_header=None, change_tensors=None):
     return read_release(copy)
 
 
+def renumbered(tensors):
+    """The last statistic's tensors as those of the first, and so on."""
+    last = max(int(name.split(".")[1]) for name in tensors)
+    for name in [*tensors]:
+        _, index, own = name.split(".")
+        tensors[f"{last - int(index)}.{own}"] = tensors.pop(name)
+    for name in [*tensors]:
+        tensors[f"statistics.{name}"] = tensors.pop(name)
+
+
 @pytest.mark.parametrize(
     ("change_header", "change_tensors", "message"),
     [
-        (lambda h: h.update(version=1), None, "schema version 1, this program reads 2"),
+        (lambda h: h.update(version=1), None, "schema version 1, this program reads 3"),
+        (lambda h: h.update(version=2), None, "schema version 2, this program reads 3"),
         (lambda h: h.update(format="other"), None, "not a dfkd-metadata file"),
         (lambda h: h.pop("temperature"), None, "does not hold what"),
         (lambda h: h["inputs"].update(shape=[1, 16]), None, "does not hold what"),
         (lambda h: h["inputs"].update(low=[-1.0]), None, "differ in classes or inputs"),
-        (lambda h: h.update(counts=h["counts"][:-1]), None, "not the logits of 9 classes"),
+        (lambda h: h.update(counts=h["counts"][:-1]), None, "not of 10 classes"),
+        (lambda h: h.update(counts=h["counts"][:-1], num_classes=9), None, "not the logits of 9 classes"),
         (lambda h: h["layers"].pop(0), None, "does not hold what"),
-        (lambda h: h["blocks"][0].update(summary="spherical"), None, "does not hold what"),
-        (lambda h: h["layers"][0].update(shape=[5]), None, "not torch.float32"),
-        (None, lambda t: t.pop("blocks.0.mean"), "does not hold what"),
-        (None, lambda t: t.update({"blocks.9.mean": torch.zeros(1)}), "unknown tensor blocks.9.mean"),
+        (lambda h: h["layers"][0].update(side="left"), None, "of its left"),
+        (lambda h: h["layers"][0].update(shape=[5]), None, "with the axes"),
+        (lambda h: h["layers"][0].update(shape=[5], axes=["unit"]), None, "which have 5 units"),
+        (lambda h: h["statistics"].pop(), None, "do not cover the layers"),
+        (lambda h: h["statistics"].reverse(), renumbered, "does not end with the last layer"),
+        (lambda h: h["statistics"][0].update(layers=[0, 2]), None, "not consecutive"),
+        (lambda h: h["statistics"][0].update(basis="graph"), None, "without its graph"),
+        (lambda h: h["statistics"][0].update(origin="teacher"), None, "with other fields"),
+        (lambda h: h["statistics"][0].update(scope="all"), None, "not torch.float32"),
+        (lambda h: h["statistics"][0].update(summary="spherical"), None, "does not hold what"),
+        (lambda h: h.update(graph={"edges": "weights", "rank": None}), None, "a graph without a statistic"),
+        (None, lambda t: t.pop("statistics.0.mean"), "does not hold what"),
+        (None, lambda t: t.update({"statistics.9.mean": torch.zeros(1)}), "unknown tensor statistics.9.mean"),
         (None, lambda t: t.update({"other": torch.zeros(1)}), "unknown tensor other"),
-        (None, lambda t: t.update({"blocks.0.mean": t["blocks.0.mean"].double()}), "torch.float64"),
-        (None, lambda t: t["blocks.0.mean"].fill_(float("nan")), "NaN or infinite"),
-        (None, lambda t: t["blocks.0.variance"].fill_(-1), "negative"),
+        (None, lambda t: t.update({"statistics.0.mean": t["statistics.0.mean"].double()}), "torch.float64"),
+        (None, lambda t: t["statistics.0.mean"].fill_(float("nan")), "NaN or infinite"),
+        (None, lambda t: t["statistics.0.variance"].fill_(-1), "negative"),
     ],
 )
 def test_our_reader_checks_what_a_reader_must(folder, tmp_path, change_header, change_tensors, message):
-    with pytest.raises(DfkdError, match=re.escape(message)):
+    with pytest.raises(DfkdError, match=re.escape(message)) as error:
         rewritten(folder, tmp_path / "copy", change_header, change_tensors).metadata()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"format": "other"}])
+def test_the_reader_refuses_another_version_or_format(folder, reader, tmp_path, change):
+    rewritten(folder, tmp_path / "copy", lambda header: header.update(change))
+    with pytest.raises(ValueError, match="unknown version"):
+        reader["read_release"](tmp_path / "copy")
 
 
 def test_rewriting_alone_is_not_what_is_refused(folder, tmp_path):
