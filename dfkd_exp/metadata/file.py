@@ -106,7 +106,7 @@ def _layer(entry: dict[str, Any]) -> Layer:
     layer = Layer(entry["name"], tuple(entry["shape"]), tuple(entry["axes"]), entry["side"])
     if layer.side not in ("output", "input") or len(layer.axes) != len(layer.shape):
         raise ValueError(f"layer {layer.name} with the axes {entry['axes']} of its {entry['side']}")
-    layer.channel_axis  # noqa: B018  # StopIteration would end more than this
+    layer.channel_axis  # noqa: B018  # raises if there is none
     return layer
 
 

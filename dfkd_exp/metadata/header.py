@@ -33,7 +33,7 @@ def read_header(path: Path) -> Header:
     if not isinstance(said, dict) or said.get("format") != FORMAT:
         raise DfkdError(f"{path} is not a {FORMAT} file")
     if said.get("version") != VERSION:
-        raise DfkdError(
-            f"{path} has schema version {said.get('version')}, this program reads {VERSION}; update dfkd_exp"
-        )
+        older = isinstance(said.get("version"), int) and said["version"] < VERSION
+        way_out = "have it collected again" if older else "update dfkd_exp"
+        raise DfkdError(f"{path} has schema version {said.get('version')}, this program reads {VERSION}; {way_out}")
     return Header(said, num_bytes)

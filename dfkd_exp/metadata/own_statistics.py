@@ -22,6 +22,8 @@ class Carried(Summary):
     form: ClassVar[str] = "carried"
     origin: ClassVar[str] = "teacher"
     holds: ClassVar[str] = "nothing: the running mean and variance that the network's BatchNorm carries stand for it"
+    bases: ClassVar[tuple[str, ...]] = ("channels",)
+    scopes: ClassVar[tuple[str, ...]] = ("all",)
     header_fields: ClassVar[tuple[str, ...]] = ("channels",)
     channels: int
 

@@ -35,6 +35,8 @@ class Records(Summary):
         "  image, and whoever has it can tell that it was recorded, from two per cent of the coefficients too."
     )
     of_images: ClassVar[bool] = True
+    bases: ClassVar[tuple[str, ...]] = ("units", "graph")
+    scopes: ClassVar[tuple[str, ...]] = ("class",)
     header_fields: ClassVar[tuple[str, ...]] = ("coefficients",)
     values: Tensor
     indices: Tensor

@@ -26,6 +26,7 @@ class Separable(GaussianSummary):
     """
 
     form: ClassVar[str] = "separable"
+    bases: ClassVar[tuple[str, ...]] = ("units",)
     channels: Tensor
     factor: Tensor
     variance: Tensor
@@ -78,7 +79,7 @@ class Separable(GaussianSummary):
         }
 
     def check(self, layers: Sequence[Layer]) -> None:
-        if len(layers) > 1 or len(layers[0].shape) != 3:
-            raise ValueError("a separable covariance of what is not one layer of maps")
+        if len(layers) > 1 or len(layers[0].shape) != 3 or layers[0].channel_axis != 0:
+            raise ValueError("a separable covariance of what is not one layer of maps, channels first")
         if self.num_channels != layers[0].shape[0]:
             raise ValueError(f"{self.num_channels} channels of layer {layers[0].name}, which has {layers[0].shape[0]}")

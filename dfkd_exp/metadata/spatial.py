@@ -34,6 +34,7 @@ class Spatial(Gaussian):
 
 
 def is_map(place: Place) -> bool:
-    """Whether it is one layer of feature maps with more than one location."""
+    """Whether it is one layer of feature maps, channels first, with more than one location."""
     [*_, layer] = place.recorded
-    return len(place.recorded) == 1 and len(layer.shape) == 3 and layer.num_units > layer.num_channels
+    several = layer.num_units > layer.num_channels
+    return len(place.recorded) == 1 and len(layer.shape) == 3 and layer.channel_axis == 0 and several

@@ -139,6 +139,10 @@ class Summary(ABC):
     """What it may reveal beyond what any statistic does, for the same place; empty: nothing."""
     of_images: ClassVar[bool] = False
     """Whether it is of single images, and not of all that were seen."""
+    bases: ClassVar[tuple[str, ...]] = BASES
+    """In which bases it can be."""
+    scopes: ClassVar[tuple[str, ...]] = SCOPES
+    """Of which images it can be."""
 
     header_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the whole numbers that a reader must know beside the tensors."""
@@ -192,8 +196,8 @@ class Statistic:
     graph: Graph | None = None
 
     def __post_init__(self) -> None:
-        if self.scope not in SCOPES or self.basis not in BASES:
-            raise ValueError(f"a statistic of scope {self.scope!r} in basis {self.basis!r}")
+        if self.scope not in self.summary.scopes or self.basis not in self.summary.bases:
+            raise ValueError(f"{self.summary.form} of scope {self.scope!r} in basis {self.basis!r}")
 
     @property
     def origin(self) -> str:

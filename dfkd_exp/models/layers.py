@@ -46,7 +46,12 @@ class Layer:
     @property
     def channel_axis(self) -> int:
         """The dimension of ``shape`` that is the channels', features' or, of a vector, the units'."""
-        return next(index for index, axis in enumerate(self.axes) if axis in CHANNEL_AXES)
+        found = next((index for index, axis in enumerate(self.axes) if axis in CHANNEL_AXES), None)
+        if found is None:
+            raise ValueError(
+                f"layer {self.name} with the axes {list(self.axes)}, none of which is of channels or units"
+            )
+        return found
 
     @property
     def num_channels(self) -> int:
@@ -59,7 +64,8 @@ class Layer:
 
     def by_channel(self, values: Tensor) -> Tensor:
         """``[N, *shape]`` as ``[N, locations, channels]``."""
-        return values.movedim(1 + self.channel_axis, -1).flatten(1, -2).reshape(len(values), -1, self.num_channels)
+        locations = self.num_units // self.num_channels
+        return values.movedim(1 + self.channel_axis, -1).reshape(len(values), locations, self.num_channels)
 
     def in_units(self, values: Tensor) -> Tensor:
         """The inverse: ``[N, locations, channels]`` as ``[N, units]``, in the order of ``shape``."""

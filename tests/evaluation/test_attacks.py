@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score, roc_curve
+from torch import nn
 
 from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
 from dfkd_exp.metadata import AllLayers, SpectralAllLayers
-from tests.toy import INPUTS, toy_images, toy_teacher
+from dfkd_exp.metadata.batch_norm import BatchNormStatistics
+from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 
 def random(*shape, seed=0):
@@ -63,6 +65,18 @@ def test_records_of_members_give_them_away_and_statistics_of_many_hardly_do():
         )
     assert scores["records"].auc > 0.99
     assert scores["gaussian"].auc < 0.8
+
+
+def test_statistics_that_the_teacher_carries_are_asked_like_others():
+    """BatchNorm of maps and of vectors, whose values have a single location."""
+    images, labels = toy_images(10)
+    teacher = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(5), nn.BatchNorm1d(5), nn.Linear(5, CLASSES)
+    )
+    teacher(images)
+    metadata = BatchNormStatistics().collect(teacher.eval(), [(images, labels)], INPUTS).resolved(teacher)
+    near, far = (metadata_scores(metadata, teacher, some, labels) for some in (images, 3 + images))
+    assert (near > far).all()
 
 
 def test_a_network_is_surer_of_what_it_was_right_about():

@@ -34,11 +34,17 @@ def without(name):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (lambda h: h | {"version": 2}, "schema version 2, this program reads 3; update"),
+        (lambda h: h | {"version": 2}, "schema version 2, this program reads 3; have it collected again"),
         (lambda h: h | {"version": 99}, "schema version 99, this program reads 3; update"),
         (lambda h: h | {"format": "pictures"}, "is not a dfkd-metadata file"),
         (lambda h: [h], "is not a dfkd-metadata file"),
         (without("layers"), "does not hold what"),
+        (
+            lambda h: (
+                h | {"layers": [{**h["layers"][0], "axes": ["row"] * len(h["layers"][0]["shape"])}, *h["layers"][1:]]}
+            ),
+            "none of which is of channels or units",
+        ),
         (without("temperature"), "does not hold what"),
         (lambda h: h | {"inputs": {**h["inputs"], "shape": [6, 6]}}, "does not hold what"),
         (
@@ -137,7 +143,7 @@ def same(content):
         ("spatial", same, changed("statistics.0.factor", lambda t: t[0].contiguous()), "does not hold what"),
         ("spatial", same, changed("statistics.0.variance", lambda t: t - 9), "the variance of layer 0 is negative"),
         ("spatial", same, changed("statistics.0.mean", lambda t: t[0]), "the mean of layer 0 is"),
-        ("spatial", in_block(0, basis="graph"), same, "without its graph"),
+        ("spatial", in_block(0, basis="graph"), same, "in basis .graph."),
         ("spatial", lambda h: h | {"graph": {"edges": "weights", "rank": None}}, same, "a graph without a statistic"),
     ],
 )  # fmt: skip

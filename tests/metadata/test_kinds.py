@@ -19,9 +19,14 @@ from dfkd_exp.metadata import (
     TopLayer,
 )
 from dfkd_exp.metadata.covariance import unpack_symmetric
-from dfkd_exp.metadata.records import Signals
+from dfkd_exp.metadata.gaussian_sums import Place
+from dfkd_exp.metadata.own_statistics import Carried
+from dfkd_exp.metadata.records import Records, Signals
 from dfkd_exp.metadata.reservoir import image_hash
+from dfkd_exp.metadata.spatial import is_map
+from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import decode, encode, rounded
+from dfkd_exp.models.layers import Layer
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 UNITS = (64, 8, 3)
@@ -291,6 +296,28 @@ def test_spatial_is_all_layers_without_maps():
         assert one.tensors().keys() == two.tensors().keys()
         for name, tensor in one.tensors().items():
             assert torch.equal(tensor, two.tensors()[name]), name
+
+
+def test_spatial_is_of_maps_whose_channels_come_first():
+    def taken(*axes):
+        return is_map(Place((0,), (Layer("maps", (4, 4, 6), axes),), num_classes=3))
+
+    assert taken("channel", "row", "column")
+    assert not taken("row", "column", "feature")
+
+
+@pytest.mark.parametrize(
+    ("summary", "basis", "scope"),
+    [
+        (Carried(4), "channels", "class"),
+        (Carried(4), "units", "all"),
+        (Records(torch.zeros(3, 2, 1), torch.zeros(3, 2, 1, dtype=torch.int32), 4), "channels", "class"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_summary_is_of_nothing_that_it_cannot_be_of(summary, basis, scope):
+    with pytest.raises(ValueError, match=f"{summary.form} of scope '{scope}' in basis '{basis}'"):
+        Statistic((0,), summary, basis, scope)
 
 
 def test_spatial_stores_no_more_columns_than_locations():
