@@ -22,11 +22,17 @@ def test_what_it_names_is_there(name):
 
 
 def test_the_defaults_it_states_are_the_codes():
-    from dfkd_exp.distillation.settings import Distillation, FromNoise
-    from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
-    from dfkd_exp.metadata.collection import OVERSAMPLING
+    from dfkd_exp.distillation.settings import Distillation
+    from dfkd_exp.distillation.source import FromNoise
+    from dfkd_exp.metadata import AllLayers, Channels, SpectralLayerPairs
+    from dfkd_exp.metadata.gaussian_sums import OVERSAMPLING
     from dfkd_exp.reconstruction.optimizers import Adam
-    from dfkd_exp.reconstruction.settings import Moments
+    from dfkd_exp.reconstruction.moments import Moments
+    from dfkd_exp.reconstruction.parametrisation.latents import Latents
+    from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+    from dfkd_exp.reconstruction.terms.l2 import L2
+    from dfkd_exp.reconstruction.terms.label import Label
+    from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
     from dfkd_exp.training import augmentation, optimizers, schedules
     from dfkd_exp.training.settings import Training
 
@@ -35,10 +41,13 @@ def test_the_defaults_it_states_are_the_codes():
     assert (records.records_per_class, records.fraction) == (100, 0.1)
     teacher = Training()
     assert (kind.temperature, kind.full_up_to, kind.low_rank_up_to, OVERSAMPLING) == (8, 2048, 16384, 16)
-    assert (images.group_size, images.steps, images.schedule, images.clamp) == (100, 200, "cosine", True)
-    assert (images.init_mean, images.init_std) == (0.15, 0.1)
+    assert (images.group_size, images.steps, images.schedule) == (100, 200, "cosine")
+    pixels = Pixels()
+    assert (pixels.start, pixels.init_mean, pixels.init_std, pixels.clamp) == ("noise", 0.15, 0.1, True)
+    assert (pixels.blur_sigma, Latents().directions) == (0, 24)
     assert (images.logits_weight, images.shrinkage) == (1, 0.01)
-    assert (images.total_variation, images.l2, images.blur_sigma) == (0, 0, 0)
+    assert (TotalVariation().weight, L2().weight, Label().weight) == (0.1, 0.1, 1)
+    assert (Channels().scope, Channels().full_up_to) == ("class", 128)
     assert (Adam().lr, Adam().betas) == (0.07, [0.9, 0.999])
     assert (teacher.batch_size, teacher.epochs, teacher.label_smoothing) == (64, 10, 0)
     assert (teacher.optimizer, teacher.schedule) == (optimizers.Adam(lr=1e-3), schedules.Constant())
