@@ -1,4 +1,4 @@
-"""The typed config tree, and Hydra's errors in one line. With app.py the only file that knows Hydra; it imports no torch."""
+"""The typed config tree, and Hydra's errors in one line. It imports no torch."""
 
 from __future__ import annotations
 
