@@ -23,10 +23,10 @@ from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
+from dfkd_exp.rows import ROW, chosen, naming_row, with_row
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
 from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
-from dfkd_exp.sweeps.rows import ROW, chosen, naming_row, with_row
 from dfkd_exp.words import words_of
 
 WITHOUT_EFFECT = {

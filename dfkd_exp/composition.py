@@ -7,24 +7,41 @@ from typing import Any
 from hydra._internal import defaults_list
 from hydra._internal.hydra import Hydra
 
-_SAYS_THE_MODE = ("hydra", "experiment", "+", "~")
-"""How overrides begin that could decide whether a command is a sweep."""
+from dfkd_exp.config import home
 
-_get_mode = Hydra.get_mode
-_create_interpolation_map = defaults_list._create_interpolation_map
+_hydra: Any = Hydra
+_defaults_list: Any = defaults_list
+_get_mode = _hydra.get_mode
+_create_interpolation_map = _defaults_list._create_interpolation_map
+
+_MAY_SAY_THE_MODE = ("hydra", "experiment", "sweep", "+", "~")
+"""How overrides begin that may decide whether a command is a sweep."""
 
 
 def shorten() -> None:
     """Take the detours out, for this process."""
-    Hydra.get_mode = _mode  # type: ignore[method-assign]
-    defaults_list._create_interpolation_map = _map_where_needed
+    _hydra.get_mode = _mode
+    _defaults_list._create_interpolation_map = _map_where_needed
 
 
 def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
     """`hydra.mode`, for which Hydra composes everything once more; it is none unless an override could set it."""
-    if config_name == "config" and not any(text.startswith(_SAYS_THE_MODE) for text in overrides):
+    if config_name == "config" and not any(map(_may_say_the_mode, overrides)) and not _brings_configs(hydra):
         return None
     return _get_mode(hydra, config_name, overrides)
+
+
+def _may_say_the_mode(override: str) -> bool:
+    """Values do not, nor do our own choices but experiments and sweeps; somebody else's file may set anything."""
+    flag, _, choice = override.partition("=")
+    if flag.startswith(_MAY_SAY_THE_MODE) or "@" in flag:
+        return True
+    return home(flag).is_dir() and not (home(flag) / f"{choice}.yaml").is_file()
+
+
+def _brings_configs(hydra: Hydra) -> bool:
+    """Whether ``--config-dir`` was said, whose files come before ours."""
+    return any(place.provider == "command-line" for place in hydra.config_loader.get_search_path().get_path())
 
 
 def _map_where_needed(overrides: Any, defaults: list[Any], self_added: bool) -> Any:

@@ -1,4 +1,4 @@
-"""The typed config tree, and Hydra's errors in one line. With app.py the only file that knows Hydra; it imports no torch."""
+"""The typed config tree, and Hydra's errors in one line. It imports no torch."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.terms.term import Term
+from dfkd_exp.rows import Row
 from dfkd_exp.settings import Settings, did_you_mean, import_by_path, under_flag
-from dfkd_exp.sweeps.rows import Row
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.settings import Training
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -86,8 +87,10 @@ class TrainerSettings(Settings):
         """The device that the phases run on."""
         return self.build().strategy.root_device
 
-    def build(self, logger: Any = False, callbacks: list[Any] | None = None, **options: Any) -> pl.Trainer:
-        """A quiet Trainer: no bars of its own, no checkpoints but ours, gradients allowed in ``predict``."""
+    def build(
+        self, logger: Any = False, callbacks: list[Any] | None = None, plugins: Iterable[Any] = (), **options: Any
+    ) -> pl.Trainer:
+        """A quiet Trainer: no bars and no checkpoints of its own, gradients allowed in ``predict``."""
         import logging
         import warnings
 
@@ -95,9 +98,7 @@ class TrainerSettings(Settings):
         import torch
         from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-        from dfkd_exp.training.checkpoint import AtomicCheckpointIO
-
-        plugins: list[Any] = [AtomicCheckpointIO()]
+        plugins = list(plugins)
         several = ranks_of_process().world > 1
         if several:
             from pytorch_lightning.plugins.environments import TorchElasticEnvironment

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, kinds, sharing, typed
+from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, home, kinds, sharing, typed
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.settings import Settings, import_by_path
 from dfkd_exp.training.augmentation import Affine, NoAugmentation
@@ -53,17 +53,25 @@ def default() -> DictConfig:
 
 
 def chosen(default: DictConfig, choice: str) -> Config:
-    """The tree with one choice. One of a single group is composed alone and put into its place."""
+    """The tree with one choice. One that says nothing of other groups is composed alone and put into its place."""
     group, _, name = choice.partition("=")
-    needs = NEEDS.get(choice, [])
-    if not SCHEMA.search((CONF / group / f"{name}.yaml").read_text()) or not all(n.startswith(group) for n in needs):
-        return composed(choice, *needs)
+    needs, text = NEEDS.get(choice, []), (home(group) / f"{name}.yaml").read_text()
+    flag = flag_of(choice)
+    reaches_others = "override /" in text or not all(need.startswith(flag) for need in needs)
+    if not SCHEMA.search(text) or reaches_others or not (CONF / group / f"{name}.yaml").is_file():
+        return composed(f"terms=[{name}]" if group == "terms" else choice, *needs)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         alone = compose(f"{group}/{name}", overrides=["hydra.searchpath=[import://]", *needs])
     tree = default.copy()
     with flag_override(tree, "struct", False):
-        tree[group] = alone[group]
+        OmegaConf.update(tree, flag, OmegaConf.select(alone, flag), merge=False)
     return typed(tree)
+
+
+def flag_of(choice: str) -> str:
+    """Where a choice stands in the tree: a term under its own name, as there may be several."""
+    group, _, name = choice.partition("=")
+    return f"terms.{name}" if group == "terms" else group.replace("/", ".")
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -71,9 +79,11 @@ def test_every_choice_composes_into_objects(choice, default):
     config = chosen(default, choice)
     group, _, name = choice.partition("=")
     if schema := kinds(group).get(name):
-        flag = group.replace("/", ".")
-        assert type(attrgetter(flag)(config)) is schema
-        assert attrgetter(flag)(config).flag == flag
+        *path, last = flag_of(choice).split(".")
+        parent = attrgetter(".".join(path))(config) if path else config
+        made = parent[last] if isinstance(parent, dict) else getattr(parent, last)
+        assert type(made) is schema
+        assert made.flag == flag_of(choice)
     if group == "pipeline":
         assert config.pipeline == name
     if group == "experiment":
@@ -123,7 +133,7 @@ def test_networks_are_trained_as_their_classes_say():
 def test_the_papers_recipe_trains_at_a_constant_rate_on_images_as_they_are():
     paper = {"optimizer": Adam(lr=0.001), "schedule": Constant(), "augmentation": NoAugmentation()}
     assert composed("recipe=paper").distillation == Distillation(**paper)
-    assert composed("recipe=paper", "row=labels").distillation == Distillation(targets="labels", **paper)
+    assert composed("recipe=paper", "distillation=labels").distillation == Distillation(targets="labels", **paper)
     moved = composed("recipe=paper", "distillation/augmentation=affine").distillation
     assert moved == Distillation(**paper | {"augmentation": Affine()})
 

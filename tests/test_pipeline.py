@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -59,6 +61,45 @@ def test_the_same_again_computes_nothing_and_finds_the_same(dfkd):
     assert not any(phase["reused"] for phase in first["phases"].values())
     assert again.out.count("reused from the store") == 6
     assert second["seconds"] == first["seconds"], "the seconds of making it, not of finding it"
+
+
+HEAVY = {
+    "torch",
+    "pytorch_lightning",
+    "lightning_fabric",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "safetensors",
+    "wandb",
+}
+LOADED = f"""
+import sys
+from dfkd_exp.app import main
+try:
+    main()
+finally:
+    print("loaded", *{HEAVY} & set(sys.modules))
+"""
+
+
+@pytest.mark.parametrize("kind", ["full", "release", "from_release"])
+def test_a_run_that_is_wholly_reused_loads_nothing_heavy(kind, dfkd, release_folder, tmp_path):
+    release = release_folder if kind == "from_release" else None
+    told = [] if kind == "full" else [f"pipeline={kind}", f"release={release or tmp_path / 'release'}"]
+    first = dfkd(*told)
+    assert first.code == 0, first.err
+
+    def loaded(*more: str) -> set[str]:
+        command = [sys.executable, "-c", LOADED, *told, *SMALL, f"outputs={first.outputs}", *more]
+        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert ran.returncode == 0, ran.stderr
+        return set(ran.stdout.splitlines()[-1].split()) - {"loaded"}
+
+    assert loaded() == set()
+    if kind == "full":
+        assert loaded("distillation.epochs=2") >= {"torch", "pytorch_lightning"}, "the test would see it"
 
 
 def test_a_graphs_basis_is_computed_once_and_its_seconds_are_counted(dfkd, monkeypatch):

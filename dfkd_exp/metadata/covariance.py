@@ -12,7 +12,8 @@ from torch import Tensor
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
 from dfkd_exp.metadata.in_basis import InBasis
-from dfkd_exp.metadata.statistic import Distribution, Summary, TeacherSide
+from dfkd_exp.metadata.matchable import Distribution
+from dfkd_exp.metadata.statistic import Summary, TeacherSide
 
 
 @dataclass

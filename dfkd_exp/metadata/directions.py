@@ -10,7 +10,7 @@ from torch import Tensor
 from dfkd_exp.metadata.fourier import leading_triplets
 
 if TYPE_CHECKING:
-    from dfkd_exp.metadata.statistic import Distribution
+    from dfkd_exp.metadata.matchable import Distribution
 
 SMALL_MATRIX = 512
 """Units up to which all eigenvectors are computed at once, which is quicker then."""

@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dfkd_exp.metadata.statistic import Basis, Distribution
+from dfkd_exp.metadata.matchable import Distribution
+from dfkd_exp.metadata.statistic import Basis
 
 
 class Rooted(Protocol):

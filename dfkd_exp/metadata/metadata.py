@@ -14,7 +14,8 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import file
 from dfkd_exp.metadata.bases import Graph, graph_bases
-from dfkd_exp.metadata.statistic import Matchable, Statistic
+from dfkd_exp.metadata.matchable import Matchable
+from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import encode
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.recording import weights_digest

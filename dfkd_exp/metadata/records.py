@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from dfkd_exp.metadata.directions import leading_of_signals
-from dfkd_exp.metadata.statistic import Distribution, Summary, TeacherSide
+from dfkd_exp.metadata.matchable import Distribution
+from dfkd_exp.metadata.statistic import Summary, TeacherSide
 from dfkd_exp.models.layers import Layer
 
 FEW_INDICES = 2**16

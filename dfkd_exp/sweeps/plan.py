@@ -9,8 +9,8 @@ from typing import Any
 from dfkd_exp.config import experiment_of, explain, rows_of
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.ranks import ranks_of_process
+from dfkd_exp.rows import chosen, naming_row, with_row
 from dfkd_exp.run_folder import plan_sweep
-from dfkd_exp.sweeps.rows import chosen, naming_row, with_row
 from dfkd_exp.words import words_of
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.checkpoint import AtomicCheckpointIO
 from dfkd_exp.training.module import Loss, Prepare, ResumePoint, TrainingModule, Watch, as_they_are
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import TransferSet
@@ -47,7 +48,11 @@ def fit(
         callbacks: list[object] = [ResumePoint(resume)] if resume else []
         callbacks += [Watch(look)] if look else []
         runner = (trainer or TrainerSettings()).build(
-            logger=logger, callbacks=callbacks, max_epochs=settings.epochs, reload_dataloaders_every_n_epochs=1
+            logger=logger,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            max_epochs=settings.epochs,
+            reload_dataloaders_every_n_epochs=1,
         )
         continued = resume if resume and resume.is_file() else None
         runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)

@@ -1,4 +1,4 @@
-"""``hydra/sweeper=rows``, the default: a grid as Hydra's own, in which a row of the experiment (`dfkd_exp.sweeps.rows`) is one value.
+"""``hydra/sweeper=rows``, the default: a grid as Hydra's own, in which a row of the experiment (`dfkd_exp.rows`) is one value.
 
 It stands here because Hydra takes sweepers from the package ``hydra_plugins`` alone. Hydra imports it in a way of its own, in which
 a dataclass cannot have its annotations postponed.

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dfkd_exp.config import CONF, choices, rows_of, typed
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.sweeps.rows import Row, naming_row, with_row
+from dfkd_exp.rows import Row, naming_row, with_row
 
 ROWS = [
     Row("top", "top layer", ["metadata=top_layer"]),

@@ -1,0 +1,142 @@
+"""Shortened, Hydra composes the same, and knows as well whether a command is a sweep."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra._internal import defaults_list
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from dfkd_exp import composition
+from dfkd_exp.config import CONF, choices, groups
+
+
+@pytest.fixture
+def shortened(monkeypatch):
+    """As in a command; the other tests have Hydra as it is."""
+    monkeypatch.setattr(Hydra, "get_mode", composition._get_mode)
+    monkeypatch.setattr(defaults_list, "_create_interpolation_map", composition._create_interpolation_map)
+    composition.shorten()
+
+
+def mode(*overrides: str, before: Path | None = None):
+    """``hydra.mode`` as Hydra finds it for ``dfkd OVERRIDES``; a folder ``before`` ours is that of ``--config-dir``."""
+    path = create_config_search_path(str(CONF))
+    if before is not None:
+        path.prepend(provider="command-line", path=f"file://{before}")
+    try:
+        return Hydra.create_main_hydra2("dfkd", path).get_mode("config", list(overrides))
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def counted(monkeypatch) -> list:
+    """Every composition from now on."""
+    composed, real = [], Hydra.compose_config
+
+    def compose_config(self, *args, **kwargs):
+        composed.append(args)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(Hydra, "compose_config", compose_config)
+    return composed
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sweeps"),
+    [
+        (["hydra.mode=MULTIRUN"], True),
+        (["hydra.mode=RUN", "experiment=tradeoff"], False),
+        (["experiment=tradeoff", "seed=1"], True),
+        (["experiment=mnist_lenet_quick"], False),
+        (["sweep=seeds"], True),
+        (["scale=smoke", "+sweep=seeds"], False),  # it cannot be composed; the run says why
+    ],
+)
+def test_a_mode_that_is_said_is_honoured(shortened, overrides, sweeps):
+    assert (mode(*overrides) is RunMode.MULTIRUN) is sweeps
+
+
+def test_a_run_that_says_nothing_of_it_is_not_composed_for_its_mode(shortened, monkeypatch):
+    composed = counted(monkeypatch)
+    assert mode("metadata=top_layer", "scale=smoke", "distillation/optimizer=sgd", "metadata.rank=3", "seed=1") is None
+    assert not composed
+    mode("sweep=seeds")
+    assert composed
+
+
+def test_a_choice_of_somebody_elses_may_say_the_mode(shortened, monkeypatch):
+    composed = counted(monkeypatch)
+    assert mode("scale=theirs") is None  # there is no such file
+    assert composed
+
+
+def test_a_folder_of_configs_may_say_the_mode(shortened, tmp_path):
+    (tmp_path / "scale").mkdir()
+    (tmp_path / "scale" / "smoke.yaml").write_text("# @package _global_\nhydra:\n  mode: MULTIRUN\n")
+    assert mode("scale=smoke", before=tmp_path) is RunMode.MULTIRUN
+    assert mode("scale=smoke") is None
+
+
+def test_no_other_choice_of_ours_says_the_mode():
+    for group in groups():
+        if not group.startswith(("experiment", "sweep")):
+            for name in choices(group):
+                path = CONF / group / f"{name}.yaml"
+                text = path.read_text() if path.is_file() else ""
+                assert "mode:" not in text, f"{path}: composition.py looks for it in experiments and sweeps"
+                assert "/experiment" not in text
+                assert "/sweep:" not in text
+
+
+INTERPOLATED = {
+    "main.yaml": "defaults:\n- one: b\n- two: ${one}_small\n- three@other: plain\n- _self_\nmain: 1\n",
+    "one/a.yaml": "name: a\n",
+    "one/b.yaml": "defaults:\n- inner: y\n- _self_\nname: b\n",
+    "one/inner/x.yaml": "inner: x\n",
+    "one/inner/y.yaml": "inner: y\n",
+    "two/a_small.yaml": "size: 1\n",
+    "two/b_small.yaml": "size: 2\n",
+    "three/plain.yaml": "plain: true\n",
+}
+
+
+@pytest.mark.parametrize("overrides", [[], ["one=a"], ["two=a_small"], ["one/inner=x"], ["~three@other"]])
+def test_choices_that_follow_from_others_are_composed_the_same(tmp_path, overrides, request):
+    for name, text in INTERPOLATED.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def composed() -> dict:
+        with initialize_config_dir(str(tmp_path), version_base="1.3"):
+            return OmegaConf.to_container(compose("main", overrides=overrides))
+
+    plain = composed()
+    request.getfixturevalue("shortened")
+    assert composed() == plain
+    assert plain["two"]["size"] == (1 if overrides in (["one=a"], ["two=a_small"]) else 2)
+
+
+@pytest.mark.parametrize(
+    "overrides", [["experiment=paper/table1"], ["recipe=paper", "terms=[l2,label]", "teacher=cnn"]]
+)
+def test_our_own_config_is_composed_the_same(overrides, request):
+    def composed() -> dict:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return OmegaConf.to_container(compose("config", overrides=overrides), resolve=False)
+
+    plain = composed()
+    request.getfixturevalue("shortened")
+    assert composed() == plain
+
+
+def test_what_is_replaced_is_as_hydra_has_it():
+    """A Hydra of another shape would be shortened into something else."""
+    assert list(inspect.signature(composition._get_mode).parameters) == ["self", "config_name", "overrides"]
+    replaced = list(inspect.signature(composition._create_interpolation_map).parameters)
+    assert replaced == ["overrides", "defaults_list", "self_added"]
