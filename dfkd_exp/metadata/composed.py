@@ -49,7 +49,7 @@ class Composed(Gaussian, Recorded):
             raise ConfigError("metadata.dp.epsilon is for Gaussians of units or channels: set metadata.basis=units")
 
     @property
-    def dropout_masks(self) -> bool:  # type: ignore[override]
+    def dropout_masks(self) -> bool:
         return self.masks
 
     def accumulators(

@@ -148,4 +148,6 @@ class AllLayersDropout(Gaussian):
     """The paper's ``all_layers_dropout``: as ``all_layers``; images are then made through a teacher whose units are dropped out by one
     frozen mask per image, at the teacher's own rates."""
 
-    dropout_masks: ClassVar[bool] = True
+    @property
+    def dropout_masks(self) -> bool:
+        return True

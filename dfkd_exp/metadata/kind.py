@@ -24,7 +24,6 @@ class MetadataKind(Settings):
     """A kind of metadata: what a teacher leaves behind."""
 
     flag: ClassVar[str] = "metadata"
-    dropout_masks: ClassVar[bool] = False
     needs_images: ClassVar[bool] = True
     """Whether it is collected from the training images, and not read off the teacher."""
 
@@ -52,6 +51,11 @@ class MetadataKind(Settings):
             self.layers in ("all", "dense", "top") or named,
             "all, dense, top or a list of module paths, with quotes where a path looks like a decimal number",
         )
+
+    @property
+    def dropout_masks(self) -> bool:
+        """Whether images are to be made through a teacher that is masked by its own dropout."""
+        return False
 
     def described(self) -> dict[str, Any]:
         """The settings as plain values, for the file."""

@@ -59,12 +59,13 @@ class Metadata:
     @property
     def of_images(self) -> bool:
         """Whether it holds the activations of single images."""
-        return any(statistic.summary.of_images for statistic in self.statistics)
+        return self.num_recorded is not None
 
     @property
     def num_recorded(self) -> int | None:
         """How many images of each class it holds the activations of; None if of none."""
-        return next((s.summary.num_images for s in self.statistics if s.summary.of_images), None)  # type: ignore[attr-defined]
+        counts = (statistic.summary.num_images for statistic in self.statistics)
+        return next((count for count in counts if count is not None), None)
 
     def resolved(self, teacher: nn.Module, kept: Mapping[str, Tensor] | None = None) -> ResolvedMetadata:
         """Every statistic in values of its layers, from which targets can be drawn. The bases of graphs follow from the teacher, and may

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
@@ -35,7 +34,6 @@ class Records(Summary):
         "Records are of single training images. An image's outputs, even some of them, often suffice to reconstruct that very\n"
         "  image, and whoever has it can tell that it was recorded, from two per cent of the coefficients too."
     )
-    of_images: ClassVar[bool] = True
     bases: ClassVar[tuple[str, ...]] = ("units", "graph")
     scopes: ClassVar[tuple[str, ...]] = ("class",)
     header_fields: ClassVar[tuple[str, ...]] = ("coefficients",)
@@ -94,11 +92,10 @@ class Signals(Distribution):
     rectified: ClassVar[bool] = False
     summed: ClassVar[bool] = True
     signals: Tensor
+    mean: Tensor = field(init=False)
 
-    @cached_property
-    def mean(self) -> Tensor:  # type: ignore[override]
-        """``[R, U]``."""
-        return self.signals.mean(1)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", self.signals.mean(1))
 
     def std(self) -> Tensor:
         """``[R, U]``; zero with a single record."""

@@ -94,8 +94,6 @@ class Summary(ABC):
     """What is kept, in a sentence for the release's card."""
     reveals: ClassVar[str] = ""
     """What it may reveal beyond what any statistic does, for the same place; empty: nothing."""
-    of_images: ClassVar[bool] = False
-    """Whether it is of single images, and not of all that were seen."""
     bases: ClassVar[tuple[str, ...]] = BASES
     """In which bases it can be."""
     scopes: ClassVar[tuple[str, ...]] = SCOPES
@@ -116,6 +114,11 @@ class Summary(ABC):
     @abstractmethod
     def num_coefficients(self) -> int:
         """How many coefficients it is of."""
+
+    @property
+    def num_images(self) -> int | None:
+        """Of how many single images of each class it is; None if it is of all that were seen."""
+        return None
 
     def restored(self, kept: Tensor) -> Distribution | None:
         """The distribution from what `Distribution.kept` gave, without what it takes to compute it; None where nothing is kept."""
