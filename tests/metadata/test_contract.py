@@ -23,6 +23,8 @@ OPTIONS = {
     "graph": ("coactivation",),
     "scope": ("all",),
 }
+STORED = ("all_layers", "spatial", "spectral_layer_pairs", "channels", "batch_norm", "composed")
+"""Kinds of every form of summary, which storage is tried with; others have the same forms."""
 FEW = {"rank": 4, "records_per_class": 7}
 SCHEMAS = kinds("metadata")
 KINDS = {name: schema() for name, schema in SCHEMAS.items()}
@@ -33,6 +35,7 @@ for name, schema in SCHEMAS.items():
         for option, values in OPTIONS.items()
         for value in values
         if option in schema.__dataclass_fields__
+        and not (option == "storage" and name not in STORED)
         and not (schema is Composed and option == "graph")
         and not (schema is BatchNormStatistics and option != "storage")
     }
