@@ -56,9 +56,7 @@ def resources(folder, seed=0, of=0, num_bytes=36 * 15):
         tensors = {"pixels": pixels[part].half(), "labels": labels[part].contiguous()}
         save_file(tensors, folder / f"groups-{first:06d}-{first + 1:06d}.safetensors")
     artifact = SimpleNamespace(path=folder, digest=f"digest {of}", info={"images": len(labels)})
-    release = SimpleNamespace(
-        inputs=INPUTS, classes=["a", "b", "c"], metadata=lambda: SimpleNamespace(num_bytes=num_bytes)
-    )
+    release = SimpleNamespace(inputs=INPUTS, classes=["a", "b", "c"], metadata_bytes=num_bytes)
     return Resources(release, Data(of), toy_teacher, lambda: artifact, 30, seed)
 
 
