@@ -26,8 +26,8 @@ def test_the_defaults_it_states_are_the_codes():
     from dfkd_exp.distillation.source import FromNoise
     from dfkd_exp.metadata import AllLayers, Channels, SpectralLayerPairs
     from dfkd_exp.metadata.gaussian_sums import OVERSAMPLING
-    from dfkd_exp.reconstruction.optimizers import Adam
     from dfkd_exp.reconstruction.moments import Moments
+    from dfkd_exp.reconstruction.optimizers import Adam
     from dfkd_exp.reconstruction.parametrisation.latents import Latents
     from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
     from dfkd_exp.reconstruction.terms.l2 import L2
