@@ -73,12 +73,14 @@ class Store:
         version: int,
         make: Callable[[Path], dict[str, Any] | None],
         together: Ranks = ALONE,
+        prepare: Callable[[], object] = lambda: None,
     ) -> Artifact:
         """The artifact of ``phase`` for ``identity`` (JSON-able), made by ``make(folder)`` if it is not there.
 
         ``make`` writes files into the folder, which may hold what an interrupted earlier call left, and may return facts
         for the manifest. ``version``: of the code that makes it. ``together``: the processes that all call this at once, and
-        make it with one another; the first holds the lock, and its facts are kept.
+        make it with one another; the first holds the lock, and its facts are kept. ``prepare()`` is called before `make`, for what is no
+        part of its seconds, such as imports.
         """
         key = _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
         place = self.root / phase / key
@@ -91,6 +93,7 @@ class Store:
             if together.agreed(lambda: _is_whole(place)):
                 return Artifact(place, key, _manifest(place), reused=True)
             resumed = together.agreed(lambda: _prepared(partial))
+            prepare()
             started = time.perf_counter()
             info = make(partial) or {}
             together.barrier()

@@ -26,6 +26,19 @@ def write(content: str = "made", calls: list | None = None):
     return make
 
 
+def test_what_is_prepared_is_no_part_of_the_seconds_and_only_for_what_is_made(tmp_path):
+    calls: list = []
+
+    def prepare():
+        calls.append("prepared")
+        time.sleep(0.3)
+
+    made = Store(tmp_path).get_or_make("phase", {"a": 1}, 1, write(), prepare=prepare)
+    assert made.seconds < 0.3
+    Store(tmp_path).get_or_make("phase", {"a": 1}, 1, write(), prepare=prepare)
+    assert calls == ["prepared"]
+
+
 def test_made_once_then_reused(tmp_path):
     calls: list = []
     store = Store(tmp_path)

@@ -88,7 +88,9 @@ class RunContext:
 
         def get() -> Artifact:
             together = self.ranks if by == "all" else ALONE
-            return self.store.get_or_make(name, identity, VERSIONS[name], measured, together)
+            return self.store.get_or_make(
+                name, identity, VERSIONS[name], measured, together, prepare=lambda: self.device
+            )
 
         artifact = self.ranks.in_turn(get) if by == "first" else get()
         console.note(f"reused from the store: {artifact.path}" if artifact.reused else f"{artifact.seconds:,.1f} s")
