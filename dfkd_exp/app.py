@@ -137,8 +137,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
         if row is not None:
             console.note(f"row: {row['title']}")
         if ranks.first:
-            text = OmegaConf.to_yaml(OmegaConf.structured(config), resolve=True)
-            (folder / "config.yaml").write_text(text)
+            (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()))
 
         from dfkd_exp.pipeline import run
         from dfkd_exp.report.tables import run_table

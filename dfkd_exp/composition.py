@@ -1,11 +1,17 @@
-"""Hydra's composition without two detours that took more than half of a small command's time. What is composed stays the same."""
+"""Hydra's composition without detours that took more than half of a small command's time. What is composed stays the same."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig
 
 from dfkd_exp.config import home
 
@@ -36,11 +42,11 @@ def _may_say_the_mode(override: str) -> bool:
     flag, _, choice = override.partition("=")
     if flag.startswith(_MAY_SAY_THE_MODE) or "@" in flag:
         return True
-    return home(flag).is_dir() and not (home(flag) / f"{choice}.yaml").is_file()
+    return home(flag).is_dir() and not all((home(flag) / f"{name}.yaml").is_file() for name in choice.split(","))
 
 
-def _brings_configs(hydra: Hydra) -> bool:
-    """Whether ``--config-dir`` was said, whose files come before ours."""
+def _brings_configs(hydra: Any) -> bool:
+    """Whether ``--config-dir`` was said, whose files come before ours. ``hydra`` has a config loader."""
     return any(place.provider == "command-line" for place in hydra.config_loader.get_search_path().get_path())
 
 
@@ -49,3 +55,53 @@ def _map_where_needed(overrides: Any, defaults: list[Any], self_added: bool) -> 
     if any(not default.is_self() and default.is_interpolation() for default in defaults):
         return _create_interpolation_map(overrides, defaults, self_added)
     return None
+
+
+class JobConfigs:
+    """The configs of a sweep's jobs. Those of the same choices, which differ in values such as the seed, are composed once."""
+
+    def __init__(self, hydra_context: Any) -> None:
+        self.compose = hydra_context.config_loader.load_sweep_config
+        self.own_choices_alone = not _brings_configs(hydra_context)
+        self.of_choices: dict[tuple[str, ...], DictConfig] = {}
+        self.checked: dict[tuple[str, ...], DictConfig] = {}
+
+    def load(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """As `ConfigLoader.load_sweep_config`. Hydra asks twice for each job: to check it, and to run it."""
+        key = tuple(sweep_overrides)
+        if key in self.checked:
+            return self.checked.pop(key)
+        self.checked[key] = self._load(master_config, sweep_overrides)
+        return self.checked[key]
+
+    def _load(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        overrides = OverridesParser.create().parse_overrides(sweep_overrides)
+        choices = tuple(text for text, o in zip(sweep_overrides, overrides, strict=True) if _is_choice(o))
+        values = [override for override in overrides if _is_value(override)]
+        if not self.own_choices_alone or len(choices) + len(values) != len(overrides):
+            return self.compose(master_config, sweep_overrides)
+        if choices not in self.of_choices:
+            self.of_choices[choices] = self.compose(master_config, list(choices))
+        return _with_values(self.of_choices[choices], overrides, values)
+
+
+def _is_choice(override: Override) -> bool:
+    return override.type is OverrideType.CHANGE and override.package is None and home(override.key_or_group).is_dir()
+
+
+def _is_value(override: Override) -> bool:
+    """Hydra sets these last, in their order, so that they may be set in what is composed. It sets its own on the way."""
+    flag = override.key_or_group
+    plain = override.type is OverrideType.CHANGE and override.package is None and not override.is_hydra_override()
+    return plain and "/" not in flag and not home(flag).is_dir()
+
+
+def _with_values(composed: DictConfig, overrides: Sequence[Override], values: list[Override]) -> DictConfig:
+    config = copy.deepcopy(composed)
+    ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    config.hydra.overrides.task = [override.input_line for override in overrides]
+    said = config.hydra.job.config.override_dirname
+    config.hydra.job.override_dirname = get_overrides_dirname(
+        list(overrides), kv_sep=said.kv_sep, item_sep=said.item_sep, exclude_keys=said.exclude_keys
+    )
+    return config

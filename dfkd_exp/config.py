@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class Config(Settings):
 
     def plain(self) -> dict[str, Any]:
         """The whole config as JSON-able values."""
-        return OmegaConf.to_container(OmegaConf.structured(self), resolve=True)  # type: ignore[return-value]
+        return asdict(self)
 
     def hash(self) -> str:
         """Of everything that decides the figures; where they are kept and how they are logged does not."""

@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -9,6 +10,7 @@ from hydra._internal import defaults_list
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -64,7 +66,10 @@ def test_a_mode_that_is_said_is_honoured(shortened, overrides, sweeps):
 
 def test_a_run_that_says_nothing_of_it_is_not_composed_for_its_mode(shortened, monkeypatch):
     composed = counted(monkeypatch)
-    assert mode("metadata=top_layer", "scale=smoke", "distillation/optimizer=sgd", "metadata.rank=3", "seed=1") is None
+    assert (
+        mode("metadata=top_layer,all_layers", "scale=smoke", "distillation/optimizer=sgd", "metadata.rank=3", "seed=1")
+        is None
+    )
     assert not composed
     mode("sweep=seeds")
     assert composed
@@ -133,6 +138,34 @@ def test_our_own_config_is_composed_the_same(overrides, request):
     plain = composed()
     request.getfixturevalue("shortened")
     assert composed() == plain
+
+
+JOBS = [
+    ["student=mlp", "seed=0"],
+    ["student=mlp", "seed=1", "distillation.optimizer.lr=0.1"],
+    ["seed=2", "student=cnn", "name=${oc.env:HOME}"],
+    ["student=mlp", "seed=0", "+student.kwargs.depth=2"],
+    ["student=mlp", "scale=smoke", "distillation.epochs=3", "distillation.epochs=4", "terms=[l2]"],
+    ["student=mlp", "scale=smoke", "distillation.epochs=3", "terms=[l2]", "hydra.job.name=mine"],
+    ["~scale", "training/optimizer=sgd", "training.optimizer.lr=0.5"],
+]
+
+
+def test_a_sweeps_jobs_are_composed_the_same(monkeypatch):
+    loader = Hydra.create_main_hydra2("dfkd", create_config_search_path(str(CONF))).config_loader
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
+    master = loader.load_configuration("config", ["seed=0,1", "hydra.job.name=master"], RunMode.MULTIRUN)
+    plain = [OmegaConf.to_container(loader.load_sweep_config(master, job)) for job in JOBS]
+    composed, real = [], loader.load_sweep_config
+    monkeypatch.setattr(loader, "load_sweep_config", lambda *given: composed.append(given) or real(*given))
+    jobs = composition.JobConfigs(SimpleNamespace(config_loader=loader))
+    checked = [jobs.load(master, job) for job in JOBS]
+    assert [OmegaConf.to_container(config) for config in checked] == plain
+    assert all(jobs.load(master, job) is config for job, config in zip(JOBS, checked, strict=True)), "checked, then run"
+    assert len(composed) == len(JOBS) - 1, "one more has the choices of the first"
+    assert jobs.load(master, JOBS[0]) is not checked[0], "a run changes its config"
+    with pytest.raises(ConfigCompositionException, match="Could not override 'sed'"):
+        jobs.load(master, ["student=mlp", "sed=3"])
 
 
 def test_what_is_replaced_is_as_hydra_has_it():

@@ -139,8 +139,8 @@ def _ink(axes: Any) -> None:
         spine.set_color(INK)
 
 
-def svg(figure: Any, for_page: bool) -> str:
-    """The figure as SVG, the same bytes each time: in the page's own colours and without a size, or black for papers."""
+def svg(figure: Any) -> str:
+    """The figure as SVG without a size, the same bytes each time, in the colours of the page that it stands in."""
     from matplotlib import rc_context
 
     text = io.StringIO()
@@ -148,7 +148,12 @@ def svg(figure: Any, for_page: bool) -> str:
         figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     drawn = text.getvalue()
     drawn = re.sub(r"<metadata>.*?</metadata>\s*", "", drawn[drawn.index("<svg") :], flags=re.S)
-    return drawn.replace(INK, "currentColor" if for_page else "#000000")
+    return drawn.replace(INK, "currentColor")
+
+
+def for_papers(svg: str) -> str:
+    """The same drawing in black."""
+    return svg.replace("currentColor", "#000000")
 
 
 def png(figure: Any) -> bytes:

@@ -11,7 +11,7 @@ from string import Template
 
 from dfkd_exp.files import write_atomically
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
-from dfkd_exp.report.figures import accuracy_against, curves, png, svg
+from dfkd_exp.report.figures import accuracy_against, curves, for_papers, png, svg
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
@@ -33,8 +33,9 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
         drawings["accuracy-attack"] = accuracy_against(attacked, "attack", numbered=sweep.settings)
     if series := _student_curves(sweep):
         drawings["student-loss"] = curves(series, "the student's loss")
+    on_page = {name: svg(drawing) for name, drawing in drawings.items()}
     for name, drawing in drawings.items():
-        write_atomically(folder / f"{name}.svg", svg(drawing, for_page=False).encode())
+        write_atomically(folder / f"{name}.svg", for_papers(on_page[name]).encode())
         write_atomically(folder / f"{name}.png", png(drawing))
     columns = [*columns_of(sweep.settings), *(PRIVACY if attacked else ())]
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
@@ -43,8 +44,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     write_atomically(folder / "report.md", ("\n".join(words) + markdown(headings, rows, align)).encode())
     write_atomically(folder / "report.csv", comma_separated(headings, rows).encode())
     write_atomically(folder / "report.tex", latex(headings, rows, align).encode())
-    page = _page(sweep, {name: svg(drawing, for_page=True) for name, drawing in drawings.items()})
-    write_atomically(folder / "report.html", page.encode())
+    write_atomically(folder / "report.html", _page(sweep, on_page).encode())
     return folder / "report.html"
 
 

@@ -25,17 +25,10 @@ class RowSweeper(BasicSweeper):
     """Hydra's grid; where no row is said, over every row of the experiment; with each row's overrides in the place of its name alone."""
 
     def setup(self, *, hydra_context: Any, **others: Any) -> None:
-        """As Hydra does, but that a job which was composed to be checked is not composed again to be run."""
-        load, composed = hydra_context.config_loader.load_sweep_config, {}
+        """As Hydra does, but that a job is not composed where a copy of another's config will do."""
+        from dfkd_exp.composition import JobConfigs
 
-        def load_once(master_config: Any, sweep_overrides: list[str]) -> Any:
-            key = tuple(sweep_overrides)
-            if key in composed:
-                return composed.pop(key)
-            composed[key] = load(master_config, sweep_overrides)
-            return composed[key]
-
-        hydra_context.config_loader.load_sweep_config = load_once
+        hydra_context.config_loader.load_sweep_config = JobConfigs(hydra_context).load
         super().setup(hydra_context=hydra_context, **others)
 
     def _parse_config(self) -> list[str]:

@@ -153,7 +153,7 @@ def test_the_same_table_and_drawings_for_papers(folder):
 
 def test_a_drawing_is_the_same_bytes_each_time_and_in_the_pages_colours(folder):
     settings = read(folder).settings
-    first, again = (svg(accuracy_against(settings, "bytes"), for_page=True) for _ in range(2))
+    first, again = (svg(accuracy_against(settings, "bytes")) for _ in range(2))
     assert first == again
     assert "currentColor" in first
     assert "#123456" not in first
