@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import with_parent
+from dfkd_exp.processes import environment, with_parent
 
 T = TypeVar("T")
 
@@ -150,19 +150,14 @@ def launch(count: int, arguments: Sequence[str]) -> None:
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         run_id=f"dfkd-{os.getpid()}-{time.time_ns()}",
     )  # fmt: skip
-    environment = with_parent({LAUNCHED: "1", "OMP_NUM_THREADS": str(threads)})
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
     try:
-        elastic_launch(config, sys.executable)("-m", "dfkd_exp", *arguments)
+        with environment(with_parent({LAUNCHED: "1", "OMP_NUM_THREADS": str(threads)})):
+            elastic_launch(config, sys.executable)("-m", "dfkd_exp", *arguments)
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: _order(item[1]))
         ended = f"killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
         said = failure.message if SAID_AT in failure.error_file_data else ended
         raise DfkdError(f"process {rank} of {count} failed: {said}") from None
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _order(failure: Any) -> tuple[bool, float]:

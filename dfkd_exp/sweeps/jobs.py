@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from dfkd_exp import console
-from dfkd_exp.processes import with_parent
+from dfkd_exp.processes import start
 from dfkd_exp.run_folder import ERROR, STDERR
 
 PARENTS_OWN = (
@@ -74,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
     is killed, leaves ``error.txt`` in its folder. An interrupt stops them all.
     """
     codes: dict[int, int] = {}
-    running: dict[int, tuple[subprocess.Popen[bytes], int]] = {}
+    running: dict[int, tuple[BaseProcess, int]] = {}
     free, waiting, started = list(range(at_once)), list(range(len(jobs))), time.monotonic()
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // at_once)
     if len(jobs) > 1:
@@ -84,14 +83,14 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
             while waiting and free:
                 index, slot = waiting.pop(0), free.pop(0)
                 try:
-                    running[index] = (_start(jobs[index], _environment(slot, threads, gpus)), slot)
+                    running[index] = (_start(jobs[index], gpus[slot % len(gpus)] if gpus else None, threads), slot)
                 except OSError as error:  # a full disk, no more processes: the next one may be luckier
                     free.append(slot)
                     codes[index] = 1
                     console.error(f"{jobs[index].title} could not be started: {error}")
             time.sleep(POLL_SECONDS)
             for index, (process, slot) in list(running.items()):
-                code = process.poll()
+                code = process.exitcode
                 if code is not None:
                     del running[index]
                     free.append(slot)
@@ -99,27 +98,24 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
                     _report(jobs[index], code, len(codes), len(jobs), time.monotonic() - started)
     finally:
         for process, _ in running.values():
-            process.send_signal(signal.SIGINT)  # as Ctrl-C would: what they have finished stays
+            if process.is_alive() and process.pid:
+                os.kill(process.pid, signal.SIGINT)  # as Ctrl-C would: what they have finished stays
         for process, _ in running.values():
-            process.wait()
+            process.join()
     return [codes[index] for index in range(len(jobs))]
 
 
-def _environment(slot: int, threads: int, gpus: Sequence[str]) -> dict[str, str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    return environment
-
-
-def _start(job: Job, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(job: Job, gpus: str | None, threads: int) -> BaseProcess:
     job.folder.mkdir(parents=True, exist_ok=True)
-    with open(job.folder / STDERR, "wb") as errors:  # what it shows is in its log.txt
-        command = [sys.executable, "-m", "dfkd_exp", *job.arguments]
-        # A session of its own: Ctrl-C in a terminal reaches the sweep alone, which then interrupts its jobs, once.
-        return subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=errors, env=with_parent(environment), start_new_session=True
-        )
+    variables = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
+    return start(command, job.arguments, variables, errors=job.folder / STDERR, threads=threads)
+
+
+def command() -> None:
+    """``dfkd``, in a job's process."""
+    from dfkd_exp.app import main
+
+    main()
 
 
 def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:

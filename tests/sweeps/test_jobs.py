@@ -90,15 +90,14 @@ def test_a_number_of_jobs_that_is_none_is_refused(dfkd):
     assert "hydra.launcher.jobs must be at least 1" in ran.err
 
 
+def run_script():
+    exec(sys.argv[1], {})
+
+
 @pytest.fixture
 def script(tmp_path, monkeypatch):
     """Jobs that run a line of Python in the place of the command."""
-    real = subprocess.Popen
-
-    def popen(command, **options):
-        return real([sys.executable, "-c", command[-1]], **options)
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr("dfkd_exp.sweeps.jobs.command", run_script)
     return lambda index, code: Job(f"job {index}", tmp_path / str(index), (code,))
 
 
@@ -111,6 +110,25 @@ def test_threads_and_gpus_are_divided(script, tmp_path, monkeypatch):
     said = {path.name: path.read_text() for path in tmp_path.glob("gpu*")}
     assert set(said) == {"gpu4", "gpu7"}
     assert sorted(said.values()) == ["4", "44"]
+
+
+def test_a_job_says_what_is_wrong_in_a_file_and_nothing_on_the_terminal(script, tmp_path, capfd):
+    code = "import os, sys; print('aloud'); os.system('echo aloud'); sys.exit('it is wrong')"
+    assert run_jobs([script(0, code)], at_once=1) == [1]
+    assert (tmp_path / "0" / "stderr.txt").read_text() == "it is wrong\n"
+    assert "it is wrong" in (tmp_path / "0" / "error.txt").read_text()
+    said = capfd.readouterr()
+    assert "aloud" not in said.out + said.err
+    assert "FAILED (exit code 1) job 0 it is wrong" in said.out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each job imports for itself")
+def test_jobs_find_what_takes_long_imported_and_as_many_threads_as_they_are_given(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    monkeypatch.setenv("HERE", str(tmp_path / "torch"))
+    say = "print('torch' in sys.modules, __import__('torch').get_num_threads(), file=open(os.environ['HERE'], 'w'))"
+    assert run_jobs([script(0, f"import os, sys; {say}")], at_once=2) == [0]
+    assert (tmp_path / "torch").read_text() == "True 3\n"
 
 
 def test_where_nothing_can_be_written_a_job_fails_and_the_next_is_run(script, tmp_path, capsys):

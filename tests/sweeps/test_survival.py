@@ -82,9 +82,14 @@ def check_store(outputs: Path) -> int:
     return len(folders)
 
 
-def children(process: subprocess.Popen) -> list[int]:
-    listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+def children(*parents: int) -> list[int]:
+    listed = subprocess.run(["pgrep", "-P", ",".join(map(str, parents))], capture_output=True, text=True)
     return [int(line) for line in listed.stdout.split()]
+
+
+def jobs_of(process: subprocess.Popen) -> list[int]:
+    """The processes of a sweep's jobs: copies that a child of the sweep's makes."""
+    return children(*children(process.pid))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +134,7 @@ def test_kills_and_a_full_disk_leave_a_sweep_that_ends_as_if_undisturbed(undistu
     killed = 0
     while killed < 3 and process.poll() is None:
         time.sleep(chance.uniform(4, 9))
-        for job in children(process)[:1]:
+        for job in jobs_of(process)[:1]:
             os.kill(job, signal.SIGKILL)
             killed += 1
     code, out = finish(process)
@@ -141,7 +146,7 @@ def test_kills_and_a_full_disk_leave_a_sweep_that_ends_as_if_undisturbed(undistu
     attempts += 1
     process = start(outputs, *SWEEP)
     time.sleep(chance.uniform(8, 12))
-    orphans = children(process)
+    orphans = jobs_of(process)
     process.kill()
     process.communicate()
     until = time.monotonic() + 90
