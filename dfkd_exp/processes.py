@@ -14,8 +14,6 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-PARENT = "DFKD_PARENT"
-"""Set for processes that a sweep, or a run of several processes, starts: the one that is to outlive them."""
 SECONDS_TO_STOP = 60.0
 IMPORTED_ONCE = ("torch", "pytorch_lightning", "hydra.main", "safetensors.torch")
 """What each process of a command needs and takes seconds to import. None of it looks for devices, or starts threads, when imported."""
@@ -33,20 +31,25 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
+def start_method() -> str:
+    """How Python is to start processes: on Linux as copies of one that has imported what takes long; elsewhere each imports for itself."""
+    if sys.platform != "linux":
+        return "spawn"
+    multiprocessing.set_forkserver_preload(list(IMPORTED_ONCE))
+    return "forkserver"
+
+
 def start(
     main: Callable[[], Any], arguments: Sequence[str], variables: Mapping[str, str], errors: Path, threads: int
 ) -> BaseProcess:
     """A process of its own that calls ``main`` with ``arguments`` as its command line, and is interrupted when this one is gone.
 
-    It finds ``variables`` in its environment, says nothing, and writes errors to ``errors``. On Linux it is a copy of a process that has
-    imported what takes long, once for all that are started; elsewhere it imports for itself. OSError if it cannot be started.
+    It finds ``variables`` in its environment, and nothing else; it says nothing, and writes errors to ``errors``. OSError if it cannot
+    be started.
     """
-    copies = sys.platform == "linux"
-    context: Any = multiprocessing.get_context("forkserver" if copies else "spawn")
-    if copies:
-        context.set_forkserver_preload(list(IMPORTED_ONCE))
+    context: Any = multiprocessing.get_context(start_method())
     errors.touch()
-    process = context.Process(target=_become, args=(main, list(arguments), dict(variables), errors, threads))
+    process = context.Process(target=_alone, args=(main, list(arguments), dict(variables), threads, errors))
     try:
         with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
             process.start()
@@ -55,36 +58,36 @@ def start(
     return process
 
 
-def _become(
-    main: Callable[[], Any], arguments: list[str], variables: dict[str, str], errors: Path, threads: int
+def _alone(
+    main: Callable[[], Any], arguments: Sequence[str], variables: Mapping[str, str], threads: int, errors: Path
 ) -> None:
     os.setsid()  # Ctrl-C in a terminal reaches the sweep alone, which then interrupts its jobs, once
     os.environ.clear()
-    os.environ.update({**variables, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
-    os.environ[PARENT] = str(os.getppid())
     with open(os.devnull, "wb") as nowhere, open(errors, "wb") as said:
         os.dup2(nowhere.fileno(), 1)
         os.dup2(said.fileno(), 2)
+    call(main, arguments, variables, threads)
+
+
+def call(main: Callable[[], Any], arguments: Sequence[str], variables: Mapping[str, str], threads: int) -> None:
+    """In a process that has been started: ``main`` with ``arguments`` as its command line, ``variables`` in its environment, and so many
+    threads; interrupted when the process that it was started from is gone."""
+    os.environ.update(variables)
+    os.environ.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     sys.argv = ["dfkd", *arguments]
     main()
 
 
-def with_parent(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that is to stop when this one is gone."""
-    return {**environment, PARENT: str(os.getpid())}
-
-
 def stop_without_parent() -> None:
-    """Interrupt this process, as Ctrl-C would, when the one that started it has died, so that nobody works for a sweep that is gone."""
-    parent = os.environ.get(PARENT)
-    if parent is None or not hasattr(os, "getppid"):
+    """Interrupt this process, as Ctrl-C would, when the sweep or run that started it has died, so that nobody works for what is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
         return
 
     def watch() -> None:
-        while os.getppid() == int(parent):
-            time.sleep(1)
+        parent.join()
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(SECONDS_TO_STOP)  # unless it hangs in a call that cannot be interrupted
         os.kill(os.getpid(), signal.SIGTERM)

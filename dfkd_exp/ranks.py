@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import environment, with_parent
+from dfkd_exp.processes import call, environment, start_method
 
 T = TypeVar("T")
 
@@ -148,16 +148,23 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // count)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        run_id=f"dfkd-{os.getpid()}-{time.time_ns()}",
+        run_id=f"dfkd-{os.getpid()}-{time.time_ns()}", start_method=start_method(),
     )  # fmt: skip
+    variables = {**os.environ, LAUNCHED: "1"}
     try:
-        with environment(with_parent({LAUNCHED: "1", "OMP_NUM_THREADS": str(threads)})):
-            elastic_launch(config, sys.executable)("-m", "dfkd_exp", *arguments)
+        with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
+            elastic_launch(config, _launched)(list(arguments), variables, threads)
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: _order(item[1]))
         ended = f"killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
         said = failure.message if SAID_AT in failure.error_file_data else ended
         raise DfkdError(f"process {rank} of {count} failed: {said}") from None
+
+
+def _launched(arguments: list[str], variables: dict[str, str], threads: int) -> None:
+    from dfkd_exp.app import main
+
+    call(main, arguments, variables, threads)
 
 
 def _order(failure: Any) -> tuple[bool, float]:

@@ -184,7 +184,7 @@ CHILD = """
 import pathlib, sys, time
 from dfkd_exp.processes import stop_without_parent
 stop_without_parent()
-place = pathlib.Path(sys.argv[1])
+place = pathlib.Path(sys.argv[2])
 (place / "begun").touch()
 try:
     time.sleep(60)
@@ -192,10 +192,13 @@ except KeyboardInterrupt:
     (place / "stopped").touch()
 """
 PARENT = """
-import os, subprocess, sys, time
-from dfkd_exp.processes import with_parent
-subprocess.Popen([sys.executable, "-c", sys.argv[2], sys.argv[1]], env=with_parent(os.environ), start_new_session=True)
-time.sleep(60)
+import sys
+from pathlib import Path
+from dfkd_exp import processes
+from dfkd_exp.sweeps import jobs
+from tests.sweeps.test_jobs import run_script
+processes.IMPORTED_ONCE, jobs.command = (), run_script
+jobs.run_jobs([jobs.Job("job", Path(sys.argv[1]) / "job", (sys.argv[2], sys.argv[1]))], at_once=1)
 """
 
 
