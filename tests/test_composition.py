@@ -18,11 +18,16 @@ from dfkd_exp import composition
 from dfkd_exp.config import CONF, choices, groups
 
 
-@pytest.fixture
-def shortened(monkeypatch):
-    """As in a command; the other tests have Hydra as it is."""
+@pytest.fixture(autouse=True)
+def as_hydra_is(monkeypatch):
+    """Whatever ran in this process before."""
     monkeypatch.setattr(Hydra, "get_mode", composition._get_mode)
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", composition._create_interpolation_map)
+
+
+@pytest.fixture
+def shortened(as_hydra_is):
+    """As in a command."""
     composition.shorten()
 
 
@@ -153,7 +158,7 @@ JOBS = [
 
 def test_a_sweeps_jobs_are_composed_the_same(monkeypatch):
     loader = Hydra.create_main_hydra2("dfkd", create_config_search_path(str(CONF))).config_loader
-    monkeypatch.setattr(GlobalHydra.instance(), "hydra", None)
+    GlobalHydra.instance().clear()
     master = loader.load_configuration("config", ["seed=0,1", "hydra.job.name=master"], RunMode.MULTIRUN)
     plain = [OmegaConf.to_container(loader.load_sweep_config(master, job)) for job in JOBS]
     composed, real = [], loader.load_sweep_config

@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, flag_override
 
+from dfkd_exp import composition
 from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, home, kinds, sharing, typed
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.settings import Settings, import_by_path
@@ -38,6 +39,9 @@ class Darkened(Affine):
 
     most: float = 0.5
     """Largest share of the light that is taken away."""
+
+
+composition.shorten()  # tests/test_composition.py: what is composed stays the same
 
 
 def composed(*overrides: str) -> Config:

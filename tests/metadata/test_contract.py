@@ -63,9 +63,17 @@ def teacher_for(kind, seed=0):
     return toy_teacher(seed) if kind.needs_images else normalised_teacher(seed)
 
 
+WHOLE = {}
+"""What `collect` has made of the toy's images and teacher: the basis of a graph takes a while."""
+
+
 def collect(kind, *parts, teacher=None):
     """Metadata from batches, in one pass."""
-    return kind.collect(teacher or teacher_for(kind), parts or [toy_images()], INPUTS)
+    if parts or teacher:
+        return kind.collect(teacher or teacher_for(kind), parts or [toy_images()], INPUTS)
+    if repr(kind) not in WHOLE:
+        WHOLE[repr(kind)] = kind.collect(teacher_for(kind), [toy_images()], INPUTS)
+    return WHOLE[repr(kind)]
 
 
 def written(metadata, path):
