@@ -53,12 +53,10 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
             console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
             return None
         transfer_set = transfer_set_of(config, context, release, data)
-        student = make_student(
-            context, release, config.teacher, transfer_set, config.student, config.distillation, config.seed
-        )
-        evaluate(context, release, config.teacher, student, config.student, data)
+        student = make_student(context, release, transfer_set, config.student, config.distillation, config.seed)
+        evaluate(context, release, student, config.student, data)
         if config.privacy:
-            measure_privacy(context, release, config.teacher, transfer_set, student, config.student, data, config.seed)
+            measure_privacy(context, release, transfer_set, student, config.student, data, config.seed)
         if not ranks.first:
             return None
         result = build_result(config, overrides, release, transfer_set, context.artifacts)
@@ -82,7 +80,7 @@ def _tags(config: Config) -> list[str]:
 def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
     """Left of the wall: the release, made from the data or given."""
     if config.pipeline == "from_release":
-        release = read_release(config.release or "")
+        release = read_release(config.release or "", config.teacher)
         console.heading(f"release: {release.folder}")
         console.note(f"{release.metadata_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release
@@ -96,10 +94,9 @@ def transfer_set_of(config: Config, context: RunContext, release: Release, data:
     asked = Asked(
         config.reconstruction, config.parametrisation, list(config.terms.values()), config.optimizer, config.engine, config.seed
     )  # fmt: skip
-    reconstruct = partial(make_reconstruction, context, release, config.teacher, asked)
+    reconstruct = partial(make_reconstruction, context, release, asked)
     num_images = config.reconstruction.images_per_class * len(release.classes)
-    teacher = partial(release.teacher, config.teacher)
-    return config.source.transfer_set(Resources(release, data, teacher, reconstruct, num_images, config.seed))
+    return config.source.transfer_set(Resources(release, data, release.teacher, reconstruct, num_images, config.seed))
 
 
 def make_picture(

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import call, environment, start_method
+from dfkd_exp.processes import COMMAND, call, environment, start_method
 
 T = TypeVar("T")
 
@@ -153,18 +153,12 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     variables = {**os.environ, LAUNCHED: "1"}
     try:
         with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
-            elastic_launch(config, _launched)(list(arguments), variables, threads)
+            elastic_launch(config, call)(COMMAND, list(arguments), variables, threads)
     except ChildFailedError as error:
         rank, failure = min(error.failures.items(), key=lambda item: _order(item[1]))
         ended = f"killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
         said = failure.message if SAID_AT in failure.error_file_data else ended
         raise DfkdError(f"process {rank} of {count} failed: {said}") from None
-
-
-def _launched(arguments: list[str], variables: dict[str, str], threads: int) -> None:
-    from dfkd_exp.app import main
-
-    call(main, arguments, variables, threads)
 
 
 def _order(failure: Any) -> tuple[bool, float]:

@@ -34,11 +34,13 @@ CONFIG, MODEL, METADATA, CARD = "config.json", "model.safetensors", "metadata.sa
 
 @dataclass(frozen=True)
 class Release:
-    """A release folder, verified. ``digest``: of what it says, whoever wrote it and whatever its card says."""
+    """A release folder, verified. ``digest``: of what it says, whoever wrote it and whatever its card says. ``teacher_settings``: what the
+    receiver says of the teacher, whose code does not travel."""
 
     folder: Path
     config: dict[str, Any]
     digest: str
+    teacher_settings: Network | None = None
 
     @property
     def inputs(self) -> InputSpec:
@@ -80,20 +82,30 @@ class Release:
             )
         return metadata
 
-    def teacher(self, teacher_settings: Network | None = None) -> nn.Module:
-        """The teacher with its weights, frozen. One of the project's networks is known; any other is for ``teacher_settings`` to name."""
-        from dfkd_exp.models.checkpoint import read_state_dict
-        from dfkd_exp.models.recording import frozen, weights_digest
-
-        architecture = self.config["architecture"]
-        network = Ours().completed(architecture) or (teacher_settings and teacher_settings.completed(architecture))
+    @property
+    def network(self) -> Network:
+        """What the teacher is. One of the project's networks is known; any other is what the receiver says."""
+        architecture, said = self.config["architecture"], self.teacher_settings
+        network = Ours().completed(architecture) or (said and said.completed(architecture))
         if network is None:
             raise DfkdError(
                 f"the teacher in {self.folder} is none of the project's networks but {architecture['name']} ({architecture['kind']}), "
                 "whose code does not travel; name it: teacher=custom teacher.target=package.module.Name, or its owner's kind of network"
             )
+        return network
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the key of everything that is made with the teacher begins with: its weights and statistics, and what it computes."""
+        return {"release": self.digest, "teacher": self.network.function()}
+
+    def teacher(self) -> nn.Module:
+        """The teacher with its weights, frozen."""
+        from dfkd_exp.models.checkpoint import read_state_dict
+        from dfkd_exp.models.recording import frozen, weights_digest
+
         path = self.folder / MODEL
-        teacher = network.rebuilt(read_state_dict(path, MODEL), str(path), self.inputs, len(self.classes))
+        teacher = self.network.rebuilt(read_state_dict(path, MODEL), str(path), self.inputs, len(self.classes))
         if weights_digest(teacher) != self.config["teacher_sha256"]:
             raise DfkdError(f"{path} does not hold the weights that {CONFIG} names; fetch the release again")
         return frozen(teacher)
@@ -137,8 +149,11 @@ def write_release(
     return read_release(folder)
 
 
-def read_release(folder: str | Path) -> Release:
-    """A release folder, checked against its manifest. Raises DfkdError for anything missing, altered or of another version."""
+def read_release(folder: str | Path, teacher_settings: Network | None = None) -> Release:
+    """A release folder, checked against its manifest. ``teacher_settings`` name a teacher that is none of the project's networks.
+
+    Raises DfkdError for anything missing, altered or of another version.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DfkdError(f"release={folder} is not a folder; give the one that pipeline=release wrote")
@@ -159,9 +174,8 @@ def read_release(folder: str | Path) -> Release:
     if missing := [key for key in wanted if key not in config]:
         raise DfkdError(f"{folder / CONFIG} lacks {', '.join(missing)}; fetch the release again")
     _check_architecture(config["architecture"], folder / CONFIG)
-    return Release(
-        folder, config, canonical_json({name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)})
-    )
+    digest = canonical_json({name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)})
+    return Release(folder, config, digest, teacher_settings)
 
 
 def _check_architecture(said: Any, path: Path) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.source_code import is_ours, source_digest
 
 UNSET: Any = "???"
 """Default of a field whose class a config group chooses: what OmegaConf calls a value that is yet to come."""
@@ -69,10 +70,18 @@ class Settings:
                     setattr(self, field, kind())
 
     def identity(self) -> dict[str, Any]:
-        """The JSON-able fields that decide the result, with the class's name: what an artifact's key is made of."""
+        """The JSON-able fields that decide the result, with the class's name and the source of code that is not ours: what an artifact's
+        key is made of."""
         nested = {name: value.identity() for name, value in vars(self).items() if isinstance(value, Settings)}
         fields = {name: value for name, value in {**asdict(self), **nested}.items() if name not in self.ephemeral}
-        return {"kind": type(self).__name__, **fields}
+        look_here_too()
+        code = {"code": source_digest(paths)} if (paths := self.foreign_code()) else {}
+        return {"kind": type(self).__name__, **fields, **code}
+
+    def foreign_code(self) -> list[str]:
+        """Import paths of the code that does what these settings say, where it is not ours: the class's own, and what its fields name."""
+        module = type(self).__module__
+        return [] if is_ours(module) else [f"{module}.{type(self).__qualname__}"]
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
@@ -80,13 +89,18 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
+def look_here_too() -> None:
+    """From now on modules are looked for in the working directory too."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def import_by_path(path: str, flag: str) -> Any:
     """The object at ``package.module.Name``, looked for in the working directory too; DfkdError if it is not there."""
     module_name, _, name = path.rpartition(".")
     if not module_name:
         raise DfkdError(f"{flag} must be an import path like my_package.my_module.MyNet, got {path!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    look_here_too()
     try:
         return getattr(importlib.import_module(module_name), name)
     except ModuleNotFoundError as error:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = read(ROOT, "dfkd_exp", "hydra_plugins")
 
 RINGS = {
-    "foundation": "errors.py files.py seeding.py settings.py processes.py console.py ranks.py run_folder.py",
+    "foundation": "errors.py files.py seeding.py settings.py source_code.py processes.py console.py ranks.py run_folder.py",
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",
     "shells": (
         "trainer.py logger.py training/checkpoint.py training/module.py training/fit.py training/supervised.py "
@@ -56,6 +56,7 @@ LIBRARIES = {
     "omegaconf": {
         "app.py": "resolvers, and config.yaml of a run",
         "config.py": "the tree as typed objects",
+        "composition.py": "the tree of a sweep's job",
         "sweeps/callback.py": "Hydra hands it such a tree",
         "/hydra_plugins/": "Hydra hands them such trees",
     },

@@ -150,9 +150,9 @@ def test_a_name_in_a_release_is_never_looked_up(copy, tmp_path, monkeypatch):
         edit_config(copy, architecture=architecture)
         for said in (None, Ours()):
             with pytest.raises(DfkdError, match="whose code does not travel; name it: teacher=custom"):
-                read_release(copy).teacher(said)
+                read_release(copy, said).teacher()
         with pytest.raises(DfkdError, match=r"does not fit toy_teacher"):
-            read_release(copy).teacher(ByImportPath(target="tests.toy.toy_teacher"))
+            read_release(copy, ByImportPath(target="tests.toy.toy_teacher")).teacher()
     assert "evil" not in sys.modules
 
 

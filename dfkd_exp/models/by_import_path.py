@@ -32,6 +32,9 @@ class ByImportPath(Network):
     def title(self) -> str:
         return self.target.rpartition(".")[2]
 
+    def foreign_code(self) -> list[str]:
+        return [*super().foreign_code(), self.target]
+
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
         return import_by_path(self.target, self.named("target"))(**self.kwargs)
 

@@ -75,6 +75,10 @@ class Network(Settings):
         sha256 = _sha256(Path(self.checkpoint)) if self.checkpoint else None
         return {**super().identity(), "kind": self.kind, "checkpoint": sha256}
 
+    def function(self) -> dict[str, Any]:
+        """Of its `identity` what does not decide its weights: for the keys of what is made with a network whose weights are known."""
+        return {name: value for name, value in self.identity().items() if name not in self.of_weights}
+
     def architecture(self) -> dict[str, Any]:
         """What a release says of it, JSON-able: the kind, a name for people, and what somebody with the kind's code builds it from."""
         kwargs = {name: value for name, value in asdict(self).items() if name not in self.of_weights}

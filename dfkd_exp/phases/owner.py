@@ -73,6 +73,7 @@ def make_metadata(
     identity = {
         "metadata": kind.identity(),
         "teacher": teacher.digest,
+        "network": settings.function(),
         "inputs": teacher.info["inputs"],
         "data": data.fingerprint,
     }
@@ -116,6 +117,7 @@ def make_release(
     architecture = settings.architecture()
     identity = {
         "architecture": architecture,
+        "network": settings.function(),
         "teacher": teacher.digest,
         "metadata": metadata.digest,
         "data": data.fingerprint,
@@ -133,4 +135,4 @@ def make_release(
         return {}
 
     artifact = context.phase("release", "release: writing the folder that is published", identity, make)
-    return read_release(artifact.path / "release")
+    return read_release(artifact.path / "release", settings)

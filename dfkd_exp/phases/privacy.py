@@ -26,7 +26,6 @@ NEIGHBOURS = 10_000
 def measure_privacy(
     context: RunContext,
     release: Release,
-    teacher_settings: Network,
     transfer_set: TransferSet,
     student: Artifact,
     settings: Network,
@@ -39,7 +38,8 @@ def measure_privacy(
     Members are the images that what is attacked was made from: all training images, or those that were recorded or shown.
     """
     identity = {
-        "release": release.digest, "student": student.digest, "data": data.fingerprint, "transfer_set": transfer_set.identity, "seed": seed,
+        **release.identity, "student": student.digest, "network": settings.function(), "data": data.fingerprint,
+        "transfer_set": transfer_set.identity, "seed": seed,
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def measure_privacy(
 
         images, inputs = data.images, release.inputs
         generator = torch.Generator().manual_seed(derive_seed(seed, "privacy"))
-        teacher = release.teacher(teacher_settings)
+        teacher = release.teacher()
         metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         count = max(1, SHOWN_BYTES // (4 * math.prod(inputs.shape)))

@@ -27,7 +27,6 @@ TRAINING_IMAGES = 10_000
 def make_student(
     context: RunContext,
     release: Release,
-    teacher_settings: Network,
     transfer_set: TransferSet,
     settings: Network,
     distillation: Distillation,
@@ -36,7 +35,7 @@ def make_student(
     """Distil the student on the transfer set, which is then as it was at the end; ``model.safetensors``."""
     # The release stands for the teacher, whose weights are in it.
     identity = {
-        "student": settings.identity(), "distillation": distillation.identity(), "release": release.digest,
+        "student": settings.identity(), "distillation": distillation.identity(), **release.identity,
         "transfer_set": transfer_set.identity, "seed": seed, **context.trainer.identity(),
     }  # fmt: skip
 
@@ -55,7 +54,7 @@ def make_student(
             "logger": context.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
         }  # fmt: skip
         fit_seed = derive_seed(seed, "student")
-        teacher = release.teacher(teacher_settings)
+        teacher = release.teacher()
 
         def agreement_on(spared: FixedImages) -> float:
             return teacher_agreement(network.to(context.device), teacher.to(context.device), spared, inputs)
@@ -101,14 +100,15 @@ def make_student(
 def evaluate(
     context: RunContext,
     release: Release,
-    teacher_settings: Network,
     student: Artifact,
     settings: Network,
     data: LazyData,
 ) -> Artifact:
     """True accuracy of student and teacher on the test set, and their agreement there and on training images; ``null`` where there is
     no data."""
-    identity = {"release": release.digest, "student": student.digest, "data": data.fingerprint}
+    identity = {
+        **release.identity, "student": student.digest, "network": settings.function(), "data": data.fingerprint,
+    }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
         if not data.settings.available:
@@ -128,7 +128,7 @@ def evaluate(
             )
         networks = (
             load_network(settings, student, release.inputs, len(release.classes)),
-            release.teacher(teacher_settings),
+            release.teacher(),
         )
         training = data.images.train.images[-TRAINING_IMAGES:]
         (student_logits, teacher_logits), on_training = (

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.files import write_atomically
-from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import RunContext
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
 from dfkd_exp.reconstruction.optimizers import Optimizer
@@ -65,11 +64,11 @@ def resolved_metadata(context: RunContext, release: Release, teacher: nn.Module)
         return {}
 
     title = "signals: the statistics as activations, through the graph's basis"
-    artifact = context.phase("signals", title, {"release": release.digest}, make)
+    artifact = context.phase("signals", title, release.identity, make)
     return metadata.resolved(teacher, load_file(artifact.file(KEPT)))
 
 
-def make_reconstruction(context: RunContext, release: Release, teacher_settings: Network, asked: Asked) -> Artifact:
+def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     settings, ranks = asked.settings, context.ranks
 
@@ -82,7 +81,7 @@ def make_reconstruction(context: RunContext, release: Release, teacher_settings:
         from dfkd_exp.reconstruction.problem import Problem
         from dfkd_exp.reconstruction.shards import read_losses, shard_name
 
-        teacher = release.teacher(teacher_settings)
+        teacher = release.teacher()
         metadata = resolved_metadata(context, release, teacher)
         here = teacher.to(context.device), metadata.to(context.device)
         problem = Problem(*here, settings, asked.parametrisation, asked.terms)
@@ -130,5 +129,5 @@ def make_reconstruction(context: RunContext, release: Release, teacher_settings:
 
     count = settings.images_per_class * len(release.classes)
     title = f"reconstruction: {count:,} images, {asked.title}"
-    identity = {"release": release.digest, **asked.identity()}
+    identity = {**release.identity, **asked.identity()}
     return context.phase("reconstruction", title, identity, make, by="all")

@@ -115,6 +115,9 @@ class CustomOptimizer(Optimizer):
         super().__post_init__()
         self.require("_target_", bool(self._target_), "an import path such as torch.optim.RMSprop")
 
+    def foreign_code(self) -> list[str]:
+        return [*super().foreign_code(), self._target_]
+
     def build(self, pixels: Tensor) -> torch.optim.Optimizer:
         import torch
 

@@ -108,14 +108,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
 def _start(job: Job, gpus: str | None, threads: int) -> BaseProcess:
     job.folder.mkdir(parents=True, exist_ok=True)
     variables = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
-    return start(command, job.arguments, variables, errors=job.folder / STDERR, threads=threads)
-
-
-def command() -> None:
-    """``dfkd``, in a job's process."""
-    from dfkd_exp.app import main
-
-    main()
+    return start(job.arguments, variables, errors=job.folder / STDERR, threads=threads)
 
 
 def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:

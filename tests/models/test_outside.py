@@ -48,7 +48,7 @@ def test_a_release_of_it_says_what_it_is_and_its_receiver_names_it(dfkd, tmp_pat
     assert ran.result["teacher_parameters"] == 65 * 5 + 6 * 10, "the width is the release's"
     assert downloads == [], "and so are the weights"
     with pytest.raises(DfkdError, match="does not fit Tiny: it has other shapes for"):
-        read_release(folder).teacher(Tiny(width=4))
+        read_release(folder, Tiny(width=4)).teacher()
 
 
 def test_pretrained_is_not_having_a_checkpoint(dfkd, downloads):

@@ -43,13 +43,13 @@ def release(tmp_path_factory):
 def run(release, root, settings=SETTINGS, optimizer=None, engine=ENGINE, seed=0, made_of=None):
     context = RunContext(Store(root), TrainerSettings(accelerator="cpu"), LoggerSettings())
     asked = Asked(settings, made_of or Pixels(), [], optimizer or Adam(), engine, seed)
-    return make_reconstruction(context, release, NETWORK, asked)
+    return make_reconstruction(context, release, asked)
 
 
 def test_the_phase_makes_what_the_function_makes(release, tmp_path):
     artifact = run(release, tmp_path)
     rows, labels = open_shards(artifact.path)
-    alone = reconstruct(release.teacher(NETWORK), release.metadata(), 8, group_size=4, steps=5, engine=ENGINE)
+    alone = reconstruct(release.teacher(), release.metadata(), 8, group_size=4, steps=5, engine=ENGINE)
     pixels = rows.take(torch.arange(24))
     assert pixels.dtype == STORED
     torch.testing.assert_close(pixels, alone.pixels.to(STORED))

@@ -90,14 +90,10 @@ def test_a_number_of_jobs_that_is_none_is_refused(dfkd):
     assert "hydra.launcher.jobs must be at least 1" in ran.err
 
 
-def run_script():
-    exec(sys.argv[1], {})
-
-
 @pytest.fixture
 def script(tmp_path, monkeypatch):
     """Jobs that run a line of Python in the place of the command."""
-    monkeypatch.setattr("dfkd_exp.sweeps.jobs.command", run_script)
+    monkeypatch.setattr("dfkd_exp.processes.COMMAND", "tests.sweeps.script")
     return lambda index, code: Job(f"job {index}", tmp_path / str(index), (code,))
 
 
@@ -196,8 +192,7 @@ import sys
 from pathlib import Path
 from dfkd_exp import processes
 from dfkd_exp.sweeps import jobs
-from tests.sweeps.test_jobs import run_script
-processes.IMPORTED_ONCE, jobs.command = (), run_script
+processes.IMPORTED_ONCE, processes.COMMAND = (), "tests.sweeps.script"
 jobs.run_jobs([jobs.Job("job", Path(sys.argv[1]) / "job", (sys.argv[2], sys.argv[1]))], at_once=1)
 """
 
