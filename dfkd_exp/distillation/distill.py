@@ -11,7 +11,7 @@ from dfkd_exp.distillation.losses import soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import agreement, predict_logits
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.models.recording import find_layers, frozen
+from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import batches_per_chunk, fit
@@ -30,26 +30,24 @@ def train_on_teacher(
 ) -> nn.Module:
     """Soft cross-entropy with the teacher. Without augmentation it answers once for each image that stays the same."""
     device = (options.get("trainer") or TrainerSettings()).device()
-    frozen(teacher).to(device)
-    if not settings.augmentation.changes:
-        images = images.with_logits(lambda pixels: predict_logits(teacher, pixels, inputs))
 
     def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
         shown = shown_to_network(batch.pixels, inputs, settings, uniform)
         kept = batch.logits is not None and not settings.augmentation.changes
-        return shown, batch.logits if kept else teacher(shown)  # type: ignore[return-value]
+        return shown, batch.logits if kept else teacher(shown.clone())  # type: ignore[return-value]
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch
         return soft_cross_entropy(net(shown), wanted, settings.temperature)
 
-    units = math.prod(inputs.shape)
-    if images.logits is None:
-        units += sum(layer.num_units for layer in find_layers(teacher, inputs.example().to(device)))
-    size = batches_per_chunk(settings, units, device)
-    fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
-    teacher.cpu()
-    return network
+    with borrowed(teacher, device):
+        if not settings.augmentation.changes:
+            images = images.with_logits(lambda pixels: predict_logits(teacher, pixels, inputs))
+        units = math.prod(inputs.shape)
+        if images.logits is None:
+            units += sum(layer.num_units for layer in find_layers(teacher, inputs.example().to(device)))
+        size = batches_per_chunk(settings, units, device)
+        return fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
 
 
 def distill(

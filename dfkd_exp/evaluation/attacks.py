@@ -14,7 +14,7 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 from dfkd_exp.metadata.metadata import ResolvedMetadata
-from dfkd_exp.models.recording import recording
+from dfkd_exp.models.recording import borrowed, recording
 
 FALSE_POSITIVES = (0.001, 0.01)
 """Rates of false accusations at which the rate of true ones is given. Source: Carlini et al. (2022), "Membership inference attacks
@@ -92,7 +92,7 @@ def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tens
     alternatives are the same in all of them, of the image that fits best.
     """
     scores = labels.new_empty(len(labels), dtype=torch.float64)
-    with recording(teacher, metadata.layers) as recorder:
+    with borrowed(teacher), recording(teacher, metadata.layers) as recorder:
         for start in range(0, len(labels), AT_ONCE):
             wanted, part = labels[start : start + AT_ONCE], inputs[start : start + AT_ONCE]
             activations = metadata.activations([values.double() for values in recorder(part)])

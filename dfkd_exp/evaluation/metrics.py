@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.recording import borrowed
 
 
 @torch.no_grad()
@@ -15,10 +16,11 @@ def predict_logits(network: nn.Module, pixels: Tensor, inputs: InputSpec, batch_
     The images go to the network's device a batch at a time (left out: as many as `InputSpec.images_at_once` says); the logits
     come back to the CPU.
     """
-    network.eval()
     like = next(network.parameters(), torch.empty(0, device=pixels.device))
     parts = pixels.split(batch_size or inputs.images_at_once)
-    return torch.cat([network(inputs.from_pixels(part.to(like.device)).to(like.dtype)).float().cpu() for part in parts])
+    with borrowed(network):
+        logits = [network(inputs.from_pixels(part.to(like.device)).to(like.dtype)).float().cpu() for part in parts]
+    return torch.cat(logits)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

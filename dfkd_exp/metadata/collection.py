@@ -13,7 +13,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata, as_signals
 from dfkd_exp.metadata.statistic import Accumulator, Observed
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.recording import frozen, recording, weights_digest
+from dfkd_exp.models.recording import borrowed, recording, weights_digest
 
 
 class Kind(Protocol):
@@ -45,15 +45,16 @@ class Collector:
 
     def __init__(self, kind: Kind, teacher: nn.Module, inputs: InputSpec):
         self.kind, self.inputs, self.teacher_sha256 = kind, inputs, weights_digest(teacher)
-        self.teacher = frozen(teacher)
+        self.teacher = teacher
         device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
         example = inputs.example().to(device)
-        self.layers = kind.recorded(teacher, example)
-        with torch.no_grad():
-            self.num_classes = teacher(example).shape[1]
+        with borrowed(teacher):
+            self.layers = kind.recorded(teacher, example)
+            with torch.no_grad():
+                self.num_classes = teacher(example).shape[1]
+            self.accumulators = kind.accumulators(teacher, self.layers, inputs, self.num_classes)
         self.counts = torch.zeros(self.num_classes, dtype=torch.long)
         """Images of each class that were seen."""
-        self.accumulators = kind.accumulators(teacher, self.layers, inputs, self.num_classes)
 
     @torch.no_grad()
     def update(self, images: Tensor, labels: Tensor) -> None:
@@ -62,7 +63,7 @@ class Collector:
         unknown = labels[(labels < 0) | (labels >= self.num_classes)]
         if len(unknown):
             raise DfkdError(f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(unknown[0])}")
-        with recording(self.teacher, self.layers) as recorder:
+        with borrowed(self.teacher), recording(self.teacher, self.layers) as recorder:
             recorded = [output.float() for output in recorder(images)]
         batch = Observed(
             as_signals(recorded, self.layers, self.num_classes, self.kind.signal, self.kind.temperature), labels, images

@@ -145,19 +145,16 @@ def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: 
     """Raise DfkdError unless ``network`` answers two blank images with logits ``[2, num_classes]``; it is left as it was."""
     import torch
 
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    from dfkd_exp.models.recording import borrowed
+
     try:
-        with torch.no_grad():
+        with borrowed(network), torch.no_grad():
             logits = network(torch.zeros(2, *inputs.shape))
     except RuntimeError as error:
         raise DfkdError(
             f"{name} cannot take images of shape {list(inputs.shape)}: {str(error).splitlines()[0]}; "
             "change data.pad or data.size, or the network's arguments"
         ) from error
-    finally:
-        for module, training in modes:
-            module.training = training
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_classes):
         got = list(logits.shape[1:]) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise DfkdError(

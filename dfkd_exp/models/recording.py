@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ class Recorder:
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         self._seen.clear()
-        self.output = self._seen[OUTPUT, "output"] = self.network(images)
+        self.output = self._seen[OUTPUT, "output"] = self.network(images.clone())
         activations = [self._seen[site] for site in self.sites]
         self._seen.clear()
         return activations
@@ -42,8 +42,8 @@ class Recorder:
 def recording(network: nn.Module, layers: Sequence[Layer | str]) -> Iterator[Recorder]:
     """Record ``layers``, or the outputs of the modules at paths (or `OUTPUT`), for as long as the context lasts.
 
-    A layer that an in-place operation follows (``nn.ReLU(inplace=True)``) is copied as it comes out. A layer that is
-    applied several times is recorded the last time. Raises DfkdError for a path that is not in the network.
+    Values are copied as they come out, since what follows may work in place (``out += shortcut``), which no module need say; so are the
+    images. A layer that is applied several times is recorded the last time. Raises DfkdError for a path that is not in the network.
     """
     modules = dict(network.named_modules())
     recorder = Recorder(network, [_site(layer) for layer in layers])
@@ -51,10 +51,9 @@ def recording(network: nn.Module, layers: Sequence[Layer | str]) -> Iterator[Rec
     for name, _ in wanted:
         if name not in modules:
             raise DfkdError(f"the teacher has no layer {name!r}; its layers are: {', '.join(n for n in modules if n)}")
-    may_overwrite = any(getattr(module, "inplace", False) for module in modules.values())
 
     def keep(site: Site, values: Tensor) -> None:
-        recorder._seen[site] = values.clone() if may_overwrite else values
+        recorder._seen[site] = values.clone()
 
     def attached(site: Site) -> RemovableHandle:
         if site[1] == "input":
@@ -148,24 +147,35 @@ def _forward_values(
 
         return hook
 
-    with _evaluating(network, {name: hook_for(name) for name in names}):
-        return values, network(example)
+    modules = dict(network.named_modules())
+    handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
+    try:
+        with borrowed(network), torch.no_grad():
+            logits = network(example.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    overwritten = [site for site, value in values.items() if value._version != versions[site]]
+    for site in overwritten:  # what the network puts out is another value than the layer did
+        values[site] = values[site].clone()
+    return values, logits
 
 
 @contextmanager
-def _evaluating(network: nn.Module, hooks: Mapping[str, Callable[..., None]]) -> Iterator[None]:
-    """The network in evaluation mode, without gradients, with forward ``hooks`` on modules by path; all as it was afterwards."""
-    modules = dict(network.named_modules())
-    handles = [modules[name].register_forward_hook(hook) for name, hook in hooks.items()]
-    was_training = network.training
-    network.eval()
+def borrowed(network: nn.Module, device: torch.device | None = None) -> Iterator[nn.Module]:
+    """The network, `frozen` and on ``device``, for as long as the context lasts; modes, what asks for gradients and device are then as they
+    were."""
+    modes = [(module, module.training) for module in network.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    home = next((parameter.device for parameter, _ in gradients), None)
     try:
-        with torch.no_grad():
-            yield
+        yield frozen(network).to(device)
     finally:
-        network.train(was_training)
-        for handle in handles:
-            handle.remove()
+        network.to(home)
+        for module, training in modes:
+            module.training = training
+        for parameter, wanted in gradients:
+            parameter.requires_grad_(wanted)
 
 
 def weights_digest(network: nn.Module) -> str:

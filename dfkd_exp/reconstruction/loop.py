@@ -13,7 +13,7 @@ from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata
-from dfkd_exp.models.recording import frozen
+from dfkd_exp.models.recording import borrowed
 from dfkd_exp.reconstruction.engine.choose import resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.moments import Moments
@@ -139,14 +139,14 @@ def reconstruct(
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = MATCHES[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
-    resolved, optimizer = metadata.resolved(teacher), optimizer or Adam()
-    problem = Problem(frozen(teacher), resolved, chosen, parametrisation or Pixels(), terms)
-    used = resolve_engine(engine or Engine(), problem)
-    objective = Objective(problem, used)
-    batches = batches_of_groups(chosen, optimizer, metadata.num_classes, used.images_per_batch)
-
-    with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
-        parts = [reconstruct_groups(objective, groups, optimizer, seed, progress.advance) for groups in batches]
+    optimizer = optimizer or Adam()
+    with borrowed(teacher):
+        problem = Problem(teacher, metadata.resolved(teacher), chosen, parametrisation or Pixels(), terms)
+        used = resolve_engine(engine or Engine(), problem)
+        objective = Objective(problem, used)
+        batches = batches_of_groups(chosen, optimizer, metadata.num_classes, used.images_per_batch)
+        with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
+            parts = [reconstruct_groups(objective, groups, optimizer, seed, progress.advance) for groups in batches]
     return concatenate(parts)
 
 

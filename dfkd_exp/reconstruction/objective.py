@@ -46,7 +46,7 @@ class Objective:
         orders: dict[str, Tensor] = {}
         if engine.convolutions == "blocks" and not self.masks:  # masks lie as the teacher's own outputs do
             teacher, orders = with_blocks(teacher, example)
-        elif self.dtype != torch.float32:
+        elif any(parameter.dtype != self.dtype for parameter in teacher.parameters()):
             teacher = copy.deepcopy(teacher)
         self.teacher = teacher.to(self.dtype)
         with torch.no_grad(), recording(self.teacher, metadata.layers) as recorder:

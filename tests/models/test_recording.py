@@ -3,11 +3,16 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from dfkd_exp import AllLayers, distill, reconstruct
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.attacks import metadata_scores
+from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.models.networks import HintonNet, LeNet5
 from dfkd_exp.models.recording import OUTPUT, Layer, find_layers, frozen, recording, weights_digest
-from tests.toy import INPUTS, toy_teacher
+from dfkd_exp.reconstruction.engine.settings import PLAIN
+from tests.toy import INPUTS, normalised_teacher, toy_images, toy_teacher
 
 EXAMPLE = torch.rand(2, *INPUTS.shape, generator=torch.Generator().manual_seed(0))
 
@@ -117,6 +122,105 @@ def test_an_activation_in_place_does_not_overwrite_what_is_recorded():
         [before] = recorder(EXAMPLE)
     torch.testing.assert_close(before, network[1](EXAMPLE.flatten(1)))
     assert (before < 0).any()
+
+
+class InPlace(nn.Module):
+    """What residual networks do, and no module says: each of ``ways`` once, or the same function without."""
+
+    def __init__(self, in_place: bool):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv2, self.norm2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.head, self.in_place = nn.Linear(4, 3), in_place
+
+    def forward(self, x):
+        if self.in_place:
+            x -= 0.25
+            x.mul_(2)
+        else:
+            x = (x - 0.25) * 2
+        shortcut = F.relu(self.norm1(self.conv1(x)), inplace=self.in_place)
+        out = self.norm2(self.conv2(shortcut))
+        if self.in_place:
+            out += shortcut
+            out[:, 0] *= -2
+            torch.relu_(out)
+        else:
+            out = F.relu((out + shortcut) * torch.tensor([-2.0, 1, 1, 1])[:, None, None])
+        logits = self.head(out.mean((2, 3)))
+        return logits.mul_(3) if self.in_place else logits * 3
+
+
+@pytest.fixture
+def both_spellings():
+    networks = [frozen(InPlace(in_place)) for in_place in (True, False)]
+    networks[1].load_state_dict(networks[0].state_dict())
+    return networks
+
+
+def test_nothing_in_place_overwrites_what_is_recorded(both_spellings):
+    layers, recorded, images = [], [], EXAMPLE.clone()
+    for network in both_spellings:
+        layers.append(find_layers(network, images))
+        with recording(network, layers[-1]) as recorder:
+            recorded.append(recorder(images))
+            torch.testing.assert_close(recorder.output, network(images.clone()))
+    assert layers[0] == layers[1]
+    assert layers[0][-1].name == OUTPUT, "the last layer's own output is not what the network puts out"
+    assert torch.equal(images, EXAMPLE)
+    for one, other in zip(*recorded, strict=True):
+        torch.testing.assert_close(one, other)
+    assert all((values < 0).any() for values in recorded[0])
+
+
+def test_metadata_and_images_do_not_depend_on_the_spelling(both_spellings):
+    shown = torch.rand(30, *INPUTS.shape, generator=torch.Generator().manual_seed(0))
+    labels, found = torch.arange(30) % 3, []
+    for network in both_spellings:
+        metadata = AllLayers(covariance="top_only").collect(network, [(shown, labels)], INPUTS)
+        made = reconstruct(network, metadata, 4, steps=3, engine=PLAIN)
+        student = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+        nn.init.zeros_(student[1].weight)
+        nn.init.zeros_(student[1].bias)
+        distill(student, network, made, epochs=1)
+        found.append(
+            [*(block.summary.tensors()["mean"] for block in metadata.statistics), made.pixels, student[1].weight]
+        )
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_teacher_that_is_given_is_as_it_was(fails):
+    """Mode, gradients, hooks and weights, also when something fails."""
+
+    def state(network):
+        modules = [(m.training, len(m._forward_hooks), len(m._forward_pre_hooks)) for m in network.modules()]
+        return modules, [(p.requires_grad, p.device, p.grad) for p in network.parameters()], weights_digest(network)
+
+    teacher = normalised_teacher().train()
+    teacher[1].eval()
+    teacher[0].weight.requires_grad_(False)
+    before, (images, labels) = state(teacher), toy_images()
+    metadata = AllLayers(covariance="top_only").collect(teacher, [(images, labels)], INPUTS)
+    assert state(teacher) == before
+    wrong, student = images[:, :, :4], nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    uses = {
+        "collect": lambda: AllLayers().collect(teacher, [(wrong if fails else images, labels)], INPUTS),
+        "reconstruct": lambda: reconstruct(
+            teacher, metadata, 4, steps=1, engine=PLAIN, terms=[None] if fails else (), group_size=2
+        ),
+        "distill": lambda: distill(student, teacher, wrong if fails else images, epochs=1),
+        "predict": lambda: predict_logits(teacher, wrong if fails else images, INPUTS),
+        "score": lambda: metadata_scores(metadata.resolved(teacher), teacher, wrong if fails else images, labels),
+    }
+    for name, use in uses.items():
+        if fails:
+            with pytest.raises((RuntimeError, AttributeError, DfkdError)):
+                use()
+        else:
+            use()
+        assert state(teacher) == before, name
 
 
 def test_gradients_reach_the_images_through_what_is_recorded():

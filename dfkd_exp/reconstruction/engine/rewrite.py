@@ -87,7 +87,7 @@ def runs(network: nn.Module, example: Tensor) -> list[Run]:
 
     handles = [module.register_forward_hook(note_size) for module in network.modules()]
     with torch.no_grad():
-        network(example)
+        network(example.clone())
     for handle in handles:
         handle.remove()
 
@@ -182,9 +182,9 @@ def _same(changed: nn.Module, network: nn.Module, example: Tensor) -> bool:
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(example.shape, generator=generator).to(example)
     with torch.no_grad():
-        expected = network(images)
+        expected = network(images.clone())
         try:
-            found = changed(images)
+            found = changed(images.clone())
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError):
             return False
     return found.shape == expected.shape and bool((found - expected).norm() <= 1e-3 * expected.norm())
