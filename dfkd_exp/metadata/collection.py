@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata, as_signals
+from dfkd_exp.metadata.reservoir import image_hash
 from dfkd_exp.metadata.statistic import Accumulator, Observed
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.recording import borrowed, recording, weights_digest
@@ -57,8 +58,12 @@ class Collector:
         """Images of each class that were seen."""
 
     @torch.no_grad()
-    def update(self, images: Tensor, labels: Tensor) -> None:
-        """Add a batch: ``images[N, C, H, W]`` as the teacher takes them, ``labels[N]``."""
+    def update(self, images: Tensor, labels: Tensor, pixels: Tensor | None = None) -> None:
+        """Add a batch: ``images[N, C, H, W]`` as the teacher takes them, ``labels[N]``.
+
+        ``pixels``: of the images, on the CPU. By them those are chosen whose activations are recorded; a GPU's inputs may differ from a
+        CPU's in the last bit, and then nobody could say later which images were chosen. Left out, the ``images`` have to do.
+        """
         labels = labels.cpu()
         unknown = labels[(labels < 0) | (labels >= self.num_classes)]
         if len(unknown):
@@ -66,7 +71,9 @@ class Collector:
         with borrowed(self.teacher), recording(self.teacher, self.layers) as recorder:
             recorded = [output.float() for output in recorder(images)]
         batch = Observed(
-            as_signals(recorded, self.layers, self.num_classes, self.kind.signal, self.kind.temperature), labels, images
+            as_signals(recorded, self.layers, self.num_classes, self.kind.signal, self.kind.temperature),
+            labels,
+            hashes=lambda: image_hash(images.cpu() if pixels is None else self.inputs.from_pixels(pixels)),
         )
         self.counts += labels.bincount(minlength=self.num_classes)
         for accumulator in self.accumulators:

@@ -14,7 +14,7 @@ from dfkd_exp.metadata.bases import Graph
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.moments import ClassMoments
 from dfkd_exp.metadata.records import Records
-from dfkd_exp.metadata.reservoir import Reservoir, image_hash
+from dfkd_exp.metadata.reservoir import Reservoir
 from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic
 from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
@@ -54,7 +54,7 @@ class RecordedSignals(Accumulator):
         everything = torch.cat([values.flatten(1) for values in batch.signals], 1)
         if not everything.isfinite().all():  # it would lie unseen in an image that is not chosen
             raise DfkdError("the teacher's outputs hold NaN or infinite values; check the teacher and the images")
-        priorities = image_hash(batch.images)
+        priorities = batch.hashes().to(everything.device)
         for label, rows, signals in batch.by_class:
             self.reservoir.update(label, priorities[rows], everything[rows])
             for moments, values in zip(self.means, signals, strict=False):

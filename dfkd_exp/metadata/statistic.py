@@ -8,7 +8,7 @@ with activations, and only a `Statistic` can be saved.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
@@ -23,19 +23,19 @@ from dfkd_exp.models.layers import Layer
 
 @dataclass(frozen=True)
 class Observed:
-    """A batch: the ``signals`` of the recorded layers, ``[N, *shape]`` each, the ``labels[N]`` and the ``images`` as the teacher took
-    them."""
+    """A batch: the ``signals`` of the recorded layers, ``[N, *shape]`` each, and the ``labels[N]``; ``hashes()`` are `image_hash` of the
+    images, the same on every device."""
 
     signals: Sequence[Tensor]
     labels: Tensor
-    images: Tensor
+    hashes: Callable[[], Tensor]
 
     @cached_property
     def by_class(self) -> list[tuple[int, Tensor, list[Tensor]]]:
         """Of each class in the batch its label, its rows, and the signals of these."""
         found = []
         for label in self.labels.unique().tolist():
-            rows = (self.labels == label).nonzero().squeeze(1).to(self.images.device)
+            rows = (self.labels == label).nonzero().squeeze(1).to(self.signals[0].device)
             whole = len(rows) == len(self.labels)
             found.append((label, rows, list(self.signals) if whole else [values[rows] for values in self.signals]))
         return found

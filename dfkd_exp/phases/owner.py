@@ -85,7 +85,8 @@ def make_metadata(
         if kind.needs_images:
             with console.Progress("collecting metadata", len(images.train) // context.ranks.world) as progress:
                 for batch in images.train.by_class(inputs.images_at_once, context.ranks):
-                    collector.update(inputs.from_pixels(batch.images.to(context.device)), batch.labels)
+                    shown = inputs.from_pixels(batch.images.to(context.device))
+                    collector.update(shown, batch.labels, batch.images)
                     progress.advance(len(batch))
         if not merged(collector, context.ranks, folder / WORK):
             return {}

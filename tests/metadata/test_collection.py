@@ -5,8 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata import AllLayers, Gaussian, TopLayer
+from dfkd_exp.evaluation.attacks import attack, metadata_scores
+from dfkd_exp.evaluation.members import recorded
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata import AllLayers, Gaussian, SpectralLayerPairs, TopLayer
 from dfkd_exp.metadata.collection import observed_inputs
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
@@ -165,3 +169,24 @@ def test_a_teacher_whose_last_module_is_not_a_layer_with_weights_keeps_its_outpu
     metadata = TopLayer(temperature=1.0).collect(teacher, [toy_images()], INPUTS)
     assert metadata.layer_names == ["output"]
     assert (metadata.statistics[0].summary.mean < 0).all()
+
+
+def test_whose_activations_are_recorded_is_known_wherever_the_teacher_computes():
+    """A GPU divides by 255 by a multiplication, so that inputs differ in the last bit from a processor's."""
+    inputs = InputSpec.normalised(INPUTS.shape, [0.3], [0.4])
+    pixels = torch.randint(256, (90, *INPUTS.shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    labels, teacher = torch.arange(90) % CLASSES, toy_teacher()
+    exact = inputs.from_pixels(pixels)
+    as_on_gpu = (pixels.float() * (1 / 255)) * (1 / 0.4) - 0.3 / 0.4
+    assert not torch.equal(as_on_gpu, exact)
+    kind = SpectralLayerPairs(fraction=1.0, records_per_class=7)
+    collector = kind.collector(teacher, inputs)
+    for rows in torch.arange(90).split(40):
+        collector.update(as_on_gpu[rows], labels[rows], pixels[rows])
+    found = collector.finish().resolved(teacher)
+    members = recorded(LabelledImages(pixels, labels), inputs, CLASSES, 7)
+    assert members.shape == (CLASSES * 7,)
+    scores = metadata_scores(found, teacher, exact, labels)
+    others = torch.ones(90, dtype=torch.bool)
+    others[members] = False
+    assert attack(scores[members], scores[others]).auc == 1
