@@ -17,8 +17,8 @@ from dfkd_exp.metadata.bases import Graph, graph_bases
 from dfkd_exp.metadata.matchable import Matchable
 from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import encode
-from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.models.layers import Layer, axes_of
+from dfkd_exp.models.recording import borrowed, recording, weights_digest
 
 
 @dataclass
@@ -69,7 +69,8 @@ class Metadata:
 
     def resolved(self, teacher: nn.Module, kept: Mapping[str, Tensor] | None = None) -> ResolvedMetadata:
         """Every statistic in values of its layers, from which targets can be drawn. The bases of graphs follow from the teacher, and may
-        take minutes, unless ``kept``: what `ResolvedMetadata.kept` gave the last time."""
+        take minutes, unless ``kept``: what `ResolvedMetadata.kept` gave the last time. DfkdError if the layers are not the teacher's."""
+        self.check_layers(teacher)
         kept = kept or {}
         chains = [s.layers for index, s in enumerate(self.statistics) if s.graph and str(index) not in kept]
         bases = graph_bases(self.graph, teacher, self.layers, self.inputs, chains) if self.graph and chains else {}
@@ -87,6 +88,29 @@ class Metadata:
             raise DfkdError(
                 f"this metadata belongs to another teacher (weights {self.teacher_sha256[:12]}…, not "
                 f"{weights_digest(teacher)[:12]}…); use the two files of one release, or collect it again"
+            )
+
+    @torch.no_grad()
+    def check_layers(self, teacher: nn.Module) -> None:
+        """Raise DfkdError unless the layers are the teacher's: by name, order, shape and axes, the logits last."""
+        device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
+        with borrowed(teacher), recording(teacher, self.layers) as recorder:
+            values = recorder(self.inputs.example().to(device))
+        modules = dict(teacher.named_modules())
+        for layer, value in zip(self.layers, values, strict=True):
+            shape = tuple(value.shape[1:])
+            if (layer.shape, layer.axes) != (shape, axes_of(modules.get(layer.name), shape)):
+                raise DfkdError(
+                    f"this metadata's layer {layer.name!r} has the shape {list(layer.shape)}, the teacher's has {list(shape)}; use the two "
+                    "files of one release, or collect it again"
+                )
+        with_logits = are_logits(self.layers[-1], self.num_classes)
+        hidden = recorder.sites[:-1] if with_logits else recorder.sites
+        in_order = [site for site in recorder.applied if site in hidden] == hidden
+        if not in_order or (with_logits and not values[-1].equal(recorder.output)):
+            raise DfkdError(
+                f"this metadata's layers are {', '.join(layer.name for layer in self.layers)}, which is not the order in which the teacher "
+                "has them, the logits last; use the two files of one release, or collect it again"
             )
 
     def save(self, path: str | Path) -> None:

@@ -20,7 +20,7 @@ Site = tuple[str, str]
 
 class Recorder:
     """``recorder(images)`` runs the network and returns the values of its layers, each ``[N, *shape]``, in their order; ``output`` is then
-    what the network put out.
+    what the network put out, and ``applied`` the layers in the order in which they were (last) applied.
 
     Made by `recording`, which removes the hooks again.
     """
@@ -28,12 +28,16 @@ class Recorder:
     def __init__(self, network: nn.Module, sites: Sequence[Site]):
         self.network, self.sites = network, list(sites)
         self.output: Any = None
+        self.applied: list[Site] = []
         self._seen: dict[Site, Tensor] = {}
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         self._seen.clear()
         self.output = self._seen[OUTPUT, "output"] = self.network(images.clone())
-        activations = [self._seen[site] for site in self.sites]
+        for name, side in self.sites:
+            if (name, side) not in self._seen:
+                raise DfkdError(f"the teacher has a layer {name!r}, but does not use it")
+        activations, self.applied = [self._seen[site] for site in self.sites], [*self._seen]
         self._seen.clear()
         return activations
 
@@ -53,6 +57,7 @@ def recording(network: nn.Module, layers: Sequence[Layer | str]) -> Iterator[Rec
             raise DfkdError(f"the teacher has no layer {name!r}; its layers are: {', '.join(n for n in modules if n)}")
 
     def keep(site: Site, values: Tensor) -> None:
+        recorder._seen.pop(site, None)
         recorder._seen[site] = values.clone()
 
     def attached(site: Site) -> RemovableHandle:

@@ -1,6 +1,7 @@
 """What every kind of metadata must do; a kind is tested from the moment it is registered."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -238,6 +239,20 @@ def test_it_belongs_to_one_teacher(kind):
         other[-1].bias[0] += 1e-6
     with pytest.raises(DfkdError, match="belongs to another teacher"):
         metadata.check_teacher(other)
+
+
+def test_layers_that_are_not_the_teachers_are_refused(kind):
+    metadata, teacher = collect(kind), teacher_for(kind)
+    metadata.check_layers(teacher)
+    *hidden, last = metadata.layers
+    wrong = [[*hidden, replace(last, shape=(2,))]]
+    if hidden:
+        first, *others = hidden
+        wrong += [[replace(first, name=last.name), *others, last], [first, last, *others], [*others, first, last]]
+    for layers in wrong:
+        if layers != metadata.layers:
+            with pytest.raises(DfkdError, match=r"this metadata's layer"):
+                replace(metadata, layers=layers).resolved(teacher)
 
 
 def test_a_truncated_file_is_refused(kind, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -218,9 +219,11 @@ def test_damaged_statistics_of_channels_are_refused_in_one_line(tmp_path, kind, 
 
 
 def test_a_teacher_without_the_named_batch_norm_is_refused_in_one_line():
-    metadata = BatchNormStatistics().collect(normalised_teacher(), [], INPUTS)
+    teacher = normalised_teacher()
+    metadata = BatchNormStatistics().collect(teacher, [], INPUTS)
+    teacher[1] = nn.Identity()
     with pytest.raises(DfkdError, match=r"has no BatchNorm layer '1' of 4 channels.*same release"):
-        metadata.resolved(toy_teacher())
+        metadata.resolved(teacher)
 
 
 def test_a_teacher_without_any_batch_norm_is_refused_with_the_way_out():
