@@ -4,9 +4,9 @@ import json
 
 import pytest
 import torch
-from torch import nn
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Spatial, SpectralAllLayers, SpectralLayerPairs
