@@ -104,8 +104,11 @@ class TrainerSettings(Settings):
             from pytorch_lightning.plugins.environments import TorchElasticEnvironment
             from pytorch_lightning.strategies import DDPStrategy
 
+            from dfkd_exp.batch_norm import BatchNormOverProcesses
+
             plugins.append(TorchElasticEnvironment())  # what `join` has put into the environment, whoever started us
             on_gpu = self.accelerator != "cpu" and torch.cuda.is_available()
+            plugins += [] if on_gpu else [BatchNormOverProcesses()]
             options |= {
                 "strategy": DDPStrategy(timeout=PATIENCE), "num_nodes": self.nodes, "sync_batchnorm": on_gpu,
             }  # fmt: skip

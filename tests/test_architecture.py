@@ -18,7 +18,7 @@ RINGS = {
     "foundation": "errors.py files.py seeding.py settings.py source_code.py processes.py console.py ranks.py run_folder.py",
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",
     "shells": (
-        "trainer.py logger.py training/checkpoint.py training/module.py training/fit.py training/supervised.py "
+        "trainer.py logger.py batch_norm.py training/checkpoint.py training/module.py training/fit.py training/supervised.py "
         "reconstruction/module.py distillation/distill.py"
     ),
     "command": (
@@ -42,6 +42,7 @@ LIBRARIES = {
         "trainer.py": "settings of its Trainer",
         "logger.py": "chooses among its loggers",
         "ranks.py": "asks SLURM who is who as Lightning does",
+        "batch_norm.py": "a plugin of its Trainer",
         "training/module.py": "the shell around training",
         "reconstruction/module.py": "the shell around reconstruction",
     },

@@ -60,11 +60,11 @@ class Share:
 
     @classmethod
     def of(cls, num_rows: int, batch_size: int, ranks: Ranks) -> Share:
-        """Every ``world``-th row of each batch. A batch with fewer than two rows for each process is seen whole by all: all must take
-        part in every step, and BatchNorm needs more than one image."""
+        """Every ``world``-th row of each batch. A batch with fewer rows than processes is seen whole by all: all must take part in every
+        step."""
         rows, sizes, weights = [], [], []
         for batch in batches(torch.arange(num_rows), batch_size):
-            whole = len(batch) < 2 * ranks.world
+            whole = len(batch) < ranks.world
             rows.append(batch if whole else batch[ranks.rank :: ranks.world])
             sizes.append(len(rows[-1]))
             weights.append(1.0 if whole else sizes[-1] * ranks.world / len(batch))
