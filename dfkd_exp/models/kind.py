@@ -142,14 +142,17 @@ class Network(Settings):
 
 
 def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: str) -> None:
-    """Raise DfkdError unless ``network`` answers two blank images with logits ``[2, num_classes]``; it is left as it was."""
+    """Raise DfkdError unless ``network`` answers two images, a blank one and noise, with logits ``[2, num_classes]``; it is left as it
+    was."""
     import torch
 
     from dfkd_exp.models.recording import borrowed
 
     try:
         with borrowed(network), torch.no_grad():
-            logits = network(torch.zeros(2, *inputs.shape))
+            images = torch.zeros(2, *inputs.shape)
+            images[1].uniform_(generator=torch.Generator().manual_seed(0))
+            logits = network(images)
     except RuntimeError as error:
         raise DfkdError(
             f"{name} cannot take images of shape {list(inputs.shape)}: {str(error).splitlines()[0]}; "
@@ -160,6 +163,11 @@ def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: 
         raise DfkdError(
             f"{name} must return logits of shape [N, {num_classes}], one per class of the data, but returns {got} for each image; "
             "change the network's arguments"
+        )
+    if num_classes > 1 and bool((logits >= 0).all()) and bool(((logits.double().sum(1) - 1).abs() < 1e-2).all()):
+        raise DfkdError(
+            f"{name} puts out probabilities (never negative, and each image's sum to 1), not logits: a student would be taught on their "
+            "softmax, in which all classes are nearly alike. Take the softmax off its end, or return its logarithm (log_softmax)"
         )
 
 

@@ -89,6 +89,23 @@ def test_a_checkpoint_that_is_not_there_is_refused_at_once(tmp_path):
         Ours(checkpoint=str(tmp_path / "missing.pt"))
 
 
+@pytest.mark.parametrize("logits", [nn.Identity(), nn.LogSoftmax(1), nn.Sigmoid(), nn.ReLU()])
+def test_what_is_no_probability_is_no_cause_for_alarm(logits):
+    check_output(nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES), logits), INPUTS, CLASSES, "teacher Net")
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_probabilities_in_the_place_of_logits_are_refused(scale, dtype):
+    class Net(nn.Sequential):
+        def forward(self, images):
+            return (super().forward(images) * scale).softmax(1).to(dtype)
+
+    network = Net(nn.Flatten(), nn.Linear(36, CLASSES))
+    with pytest.raises(DfkdError, match=r"teacher Net puts out probabilities .*Take the softmax off"):
+        check_output(network, INPUTS, CLASSES, "teacher Net")
+
+
 def test_a_network_is_checked_in_evaluation_mode_and_left_as_it_was():
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.Sequential(nn.Linear(36, CLASSES), nn.Dropout()))
     network[1].eval()
