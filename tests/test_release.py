@@ -157,21 +157,45 @@ def test_a_name_in_a_release_is_never_looked_up(copy, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "architecture",
+    ("architecture", "message"),
     [
-        None,
-        {"name": "mlp", "kwargs": {}},
-        {"kind": "ours", "kwargs": {}},
-        {"kind": "ours", "name": "mlp"},
-        {"kind": "ours", "name": "mlp", "kwargs": []},
-        {"kind": "ours", "name": ["mlp"], "kwargs": {}},
-        {"kind": "custom", "name": "Net", "target": "\x1b[2Jmy.Net", "kwargs": {}},
+        (None, "architecture: None is not of type 'object'"),
+        ({"name": "mlp", "kwargs": {}}, "architecture: 'kind' is a required property"),
+        ({"kind": "ours", "kwargs": {}}, "architecture: 'name' is a required property"),
+        ({"kind": "ours", "name": "mlp"}, "architecture: 'kwargs' is a required property"),
+        ({"kind": "ours", "name": "mlp", "kwargs": []}, r"architecture.kwargs: \[\] is not of type 'object'"),
+        ({"kind": "ours", "name": ["mlp"], "kwargs": {}}, r"architecture.name: \['mlp'\] is not of type 'string'"),
+        ({"kind": "custom", "name": "Net", "target": "\x1b[2Jmy.Net", "kwargs": {}}, r"architecture.target: '\\x1b\[2Jmy.Net' does not match"),
+    ],
+)  # fmt: skip
+def test_an_architecture_that_is_none_is_refused(copy, architecture, message):
+    edit_config(copy, architecture=architecture)
+    with pytest.raises(DfkdError, match=message):
+        read_release(copy)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"architecture": {"name": "mlp", "kwargs": {}}}, "architecture: 'kind' is a required property"),
+        (
+            {"architecture": {"kind": "ours", "name": "mlp", "kwargs": {"width": torch.float32}}},
+            "not JSON serializable",
+        ),
+        ({"architecture": {"kind": "ours", "name": "mlp", "kwargs": {"slope": float("nan")}}}, "not JSON compliant"),
+        ({"test_accuracy": 97.5}, "test_accuracy: 97.5 is greater than the maximum of 1"),
+        ({"test_accuracy": float("nan")}, "not JSON compliant"),
+        ({"classes": ["a"]}, "1 names for the metadata's 10 classes"),
+        ({"classes": list(range(10))}, r"classes\[0\]: 0 is not of type 'string'"),
     ],
 )
-def test_an_architecture_that_is_none_is_refused(copy, architecture):
-    edit_config(copy, architecture=architecture)
-    with pytest.raises(DfkdError, match="the architecture must have a kind, a name and kwargs"):
-        read_release(copy)
+def test_what_cannot_be_written_is_said_in_one_line_and_leaves_nothing(release_folder, tmp_path, given, message):
+    release = read_release(release_folder)
+    whole = {"architecture": release.config["architecture"], "classes": release.classes, "test_accuracy": None}
+    with pytest.raises(DfkdError, match=message) as error:
+        write_release(tmp_path / "new", release.teacher(), release.metadata(), **(whole | given))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
