@@ -14,6 +14,7 @@ from typing import Any
 
 MOST_JSON = 2**22
 """Bytes of a JSON text that is read: enough for the names of 100,000 classes or tensors."""
+TENSOR_FIELDS = {"dtype", "shape", "data_offsets"}
 MOST_NESTED = 32
 """So many lists and objects may lie within one another in a JSON text."""
 
@@ -116,8 +117,11 @@ def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
         if length > min(size - 8, MOST_JSON):
             raise ValueError(f"its header is said to have {length:,} bytes, of a file of {size:,}")
         header = strict_json(file.read(length))
-    if not isinstance(header, dict):
-        raise ValueError("its header is not an object")
+    entries = (
+        {name: entry for name, entry in header.items() if name != "__metadata__"} if isinstance(header, dict) else None
+    )
+    if entries is None or not all(isinstance(e, dict) and e.keys() == TENSOR_FIELDS for e in entries.values()):
+        raise ValueError("its header does not say of each tensor dtype, shape and data_offsets, and nothing else")
     return header, 8 + length
 
 

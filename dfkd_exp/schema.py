@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dfkd_exp.harmless import brief
+
 SCHEMAS = Path(__file__).with_name("schemas")
-MOST_SHOWN = 120
-"""Letters of what is wrong that are shown; a value may be as long as its file."""
 
 
 def require_schema(value: Any, name: str) -> None:
@@ -20,12 +20,6 @@ def require_schema(value: Any, name: str) -> None:
             "."
         )
         raise ValueError(brief(f"{place}: {error.message}" if place else error.message))
-
-
-def brief(text: str) -> str:
-    """``text`` in one line; its beginning and end if it is long."""
-    text, half = " ".join(text.split()), MOST_SHOWN // 2
-    return text if len(text) <= MOST_SHOWN else f"{text[:half]} … {text[-half:]}"
 
 
 @cache

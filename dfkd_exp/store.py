@@ -23,8 +23,9 @@ from filelock import FileLock, Timeout
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import canonical_json, read_json, regular_size, remove_leftovers, sync_folder, write_atomically
+from dfkd_exp.harmless import brief
 from dfkd_exp.ranks import ALONE, Ranks
-from dfkd_exp.schema import brief, require_schema
+from dfkd_exp.schema import require_schema
 
 MANIFEST = "manifest.json"
 WORK = "work"

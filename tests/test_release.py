@@ -165,7 +165,7 @@ def test_a_name_in_a_release_is_never_looked_up(copy, tmp_path, monkeypatch):
         ({"kind": "ours", "name": "mlp"}, "architecture: 'kwargs' is a required property"),
         ({"kind": "ours", "name": "mlp", "kwargs": []}, r"architecture.kwargs: \[\] is not of type 'object'"),
         ({"kind": "ours", "name": ["mlp"], "kwargs": {}}, r"architecture.name: \['mlp'\] is not of type 'string'"),
-        ({"kind": "custom", "name": "Net", "target": "\x1b[2Jmy.Net", "kwargs": {}}, r"architecture.target: '\\x1b\[2Jmy.Net' does not match"),
+        ({"kind": "custom", "name": "Net", "target": "\x1bmy.Net", "kwargs": {}}, r"architecture.target: '\\x1bmy.Net' does not match"),
     ],
 )  # fmt: skip
 def test_an_architecture_that_is_none_is_refused(copy, architecture, message):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import write_atomically
+from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Graph
 from dfkd_exp.metadata.forms import form
@@ -95,7 +96,9 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(str(path), framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DfkdError(f"{path} cannot be read as metadata ({error}); fetch or collect it again") from error
+        raise DfkdError(
+            f"{path} cannot be read as metadata ({brief(str(error))}); fetch or collect it again"
+        ) from error
     return header, stored
 
 

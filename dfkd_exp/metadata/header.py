@@ -10,9 +10,10 @@ from typing import Any
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import safetensors_header, strict_json
+from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.choices import SUMMARIES
-from dfkd_exp.schema import brief, require_schema
+from dfkd_exp.schema import require_schema
 
 FORMAT, VERSION = "dfkd-metadata", 3
 
@@ -43,6 +44,8 @@ def read_header(path: Path) -> Header:
         way_out = "have it collected again" if type(version) is int and version < VERSION else "update dfkd_exp"
         raise DfkdError(f"{path} has schema version {brief(str(version))}, this program reads {VERSION}; {way_out}")
     try:
+        if more := header["__metadata__"].keys() - {"dfkd"}:
+            raise ValueError(f"its own header has {min(more)!r} beside 'dfkd'")
         _check(said)
     except ValueError as error:
         raise broken_promise(path, error) from error

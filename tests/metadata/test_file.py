@@ -199,7 +199,7 @@ CHANNELS = {"channels": Channels(), "all": Channels(scope="all"), "carried": Bat
         ("channels", lambda h: h | {"counts": [40, 40]}, same, "not of 3 classes"),
         ("channels", lambda h: h | {"num_classes": 0}, same, "num_classes: 0 is less than the minimum"),
         ("channels", lambda h: h | {"layers": [{**h["layers"][0], "axes": ["channel"]}, *h["layers"][1:]]}, same, "with the axes"),
-        ("channels", lambda h: h | {"layers": [{**h["layers"][0], "side": "left"}, *h["layers"][1:]]}, same, r"layers\[0\].side: 'left' is not one of"),
+        ("channels", lambda h: h["layers"][0].update(side="left") or h, same, r"layers\[0\].side: 'left' is not one of"),
         ("all", in_block(0, scope="class"), same, r"is torch.float32 \[1, 4\], not torch.float32 \[3, 4\]"),
         ("carried", in_block(0, channels=5), same, "5 coefficients of .*, which have 4 channels"),
         ("carried", same, lambda t: {"statistics.0.mean": torch.zeros(1, 4)}, "does not hold what"),
@@ -218,8 +218,13 @@ def test_damaged_statistics_of_channels_are_refused_in_one_line(tmp_path, kind, 
 
 
 def test_a_teacher_without_the_named_batch_norm_is_refused_in_one_line():
-    metadata = BatchNormStatistics().collect(normalised_teacher(), [], INPUTS)
+    metadata, without = BatchNormStatistics().collect(normalised_teacher(), [], INPUTS), normalised_teacher()
+    without[1] = torch.nn.Identity()
     with pytest.raises(DfkdError, match=r"has no BatchNorm layer '1' of 4 channels.*same release"):
+        metadata.resolved(without)
+    with pytest.raises(
+        DfkdError, match=r"the input of 4 has the shape \[6, 2, 2\] in the metadata and \[8\] in the teacher"
+    ):
         metadata.resolved(toy_teacher())
 
 
