@@ -218,7 +218,14 @@ def copy_release(release: Release, target: Path) -> Release:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / "copy"
     try:
-        shutil.copytree(release.folder, beside)
+        beside.mkdir()
+        # What the manifest lists, and the card. What lies beside these nobody vouches for: a link would publish the file that it leads to.
+        names = [*verify(release.folder)["files"], MANIFEST]
+        if (card := release.folder / CARD).is_file() and not card.is_symlink():
+            names.append(CARD)
+        for name in names:
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(release.folder / name, beside / name)
         copied = read_release(beside)
         if target.is_dir():
             target.rmdir()

@@ -1,6 +1,8 @@
 """The release folder: written, read back, and refused when it is not what it says."""
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -213,6 +215,105 @@ def test_arguments_in_a_release_that_do_not_fit_are_refused_before_they_take_mem
     edit_config(copy, architecture={"kind": "ours", "name": "mlp", "kwargs": kwargs})
     with pytest.raises(DfkdError, match=message):
         read_release(copy).teacher()
+
+
+def as_the_hub_caches(folder, place):
+    """The folder as huggingface_hub keeps it: every file a link to one that is named by its sum."""
+    snapshot, blobs = place / "models--owner--name" / "snapshots" / "0123abc", place / "models--owner--name" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in folder.iterdir():
+        shutil.copyfile(path, blobs / f"of-{path.name}")
+        (snapshot / path.name).symlink_to(f"../../blobs/of-{path.name}")
+    return snapshot
+
+
+def test_it_is_read_from_the_hubs_cache(release_folder, tmp_path):
+    cached = as_the_hub_caches(release_folder, tmp_path)
+    release = read_release(cached)
+    assert release.digest == read_release(release_folder).digest
+    release.metadata().check_teacher(release.teacher())
+    copied = copy_release(release, tmp_path / "copied").folder
+    assert not any(path.is_symlink() for path in copied.iterdir())
+
+
+def test_a_copy_has_nothing_that_the_release_does_not_vouch_for(copy, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("of this machine")
+    (copy / "README.md").unlink()
+    for name in ("README.md", "notes.txt"):
+        (copy / name).symlink_to(secret)
+    copied = copy_release(read_release(copy), tmp_path / "copied").folder
+    assert {path.name for path in copied.iterdir()} == {
+        "config.json", "model.safetensors", "metadata.safetensors", "manifest.json",
+    }  # fmt: skip
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+STRANGE = {
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a pipe": a_pipe,
+    "a link to a pipe": lambda path: (a_pipe(path.with_name("pipe")), path.symlink_to("pipe")),
+    "a folder": lambda path: path.mkdir(),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "an endless file of the system": lambda path: path.symlink_to("/proc/kmsg"),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize("name", ["manifest.json", "config.json", "model.safetensors", "metadata.safetensors"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(copy, name, strange):
+    (copy / name).unlink()
+    STRANGE[strange](copy / name)
+    with pytest.raises(DfkdError, match=rf"{name} is (missing|truncated|of an unknown format)"):
+        read_release(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "a/../../outside", "a\x00b", "a\nb", "x" * 300, "..", ""]
+)
+def test_names_in_a_manifest_that_lead_out_of_the_folder_or_nowhere_are_refused(copy, name):
+    (copy.parent / "outside").write_text("x")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DfkdError, match=r"is not a manifest|is missing or not a regular file") as error:
+        read_release(copy)
+    assert "\n" not in str(error.value)
+
+
+def large_or_small(width=4):
+    """Somebody's own network, which asks for memory as its arguments say."""
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, width), torch.nn.Linear(width, 10))
+
+
+@pytest.mark.parametrize("width", [10**9, 10**18, -1, "wide", None])
+def test_arguments_for_somebodys_own_network_take_no_memory_either(copy, width):
+    said = ByImportPath(target="tests.test_release.large_or_small")
+    weights = large_or_small().state_dict()
+    save_file(weights, copy / "model.safetensors")
+    edit_config(copy, architecture=said.architecture() | {"kwargs": {"width": width}}, num_parameters=310)
+    with pytest.raises(DfkdError, match=r"model\.safetensors.*(does not fit|cannot be made with|do not fit) ") as error:
+        read_release(copy).teacher(said)
+    assert "\n" not in str(error.value)
+
+
+def needs_values(width=4):
+    """Somebody's own network whose code looks at its weights, which those on the device meta have not."""
+    network = large_or_small(width)
+    network.scale = float(network[1].weight.abs().max().item())
+    return network
+
+
+def test_a_network_whose_code_needs_values_is_read_too(copy):
+    said = ByImportPath(target="tests.test_release.needs_values")
+    state = needs_values().state_dict()
+    network = said.rebuilt(state, "file", read_release(copy).inputs, 10)
+    assert torch.equal(network[1].weight, state["1.weight"])
 
 
 def test_it_overwrites_nothing(copy, release_folder, tmp_path):

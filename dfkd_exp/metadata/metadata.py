@@ -18,7 +18,7 @@ from dfkd_exp.metadata.matchable import Matchable
 from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import encode
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.recording import recorded_shapes, weights_digest
+from dfkd_exp.models.recording import weights_digest
 
 
 @dataclass
@@ -70,7 +70,6 @@ class Metadata:
     def resolved(self, teacher: nn.Module, kept: Mapping[str, Tensor] | None = None) -> ResolvedMetadata:
         """Every statistic in values of its layers, from which targets can be drawn. The bases of graphs follow from the teacher, and may
         take minutes, unless ``kept``: what `ResolvedMetadata.kept` gave the last time."""
-        self._check_layers(teacher)
         kept = kept or {}
         chains = [s.layers for index, s in enumerate(self.statistics) if s.graph and str(index) not in kept]
         bases = graph_bases(self.graph, teacher, self.layers, self.inputs, chains) if self.graph and chains else {}
@@ -81,17 +80,6 @@ class Metadata:
         return ResolvedMetadata(
             self.layers, ready, self.temperature, self.num_classes, self.inputs, self.signal, self.dropout_masks
         )
-
-    def _check_layers(self, teacher: nn.Module) -> None:
-        """Raise DfkdError unless the teacher's layers are as large as is said here: what is stored need not be, and would be made so."""
-        device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
-        shapes = recorded_shapes(teacher, self.layers, self.inputs.example().to(device))
-        for layer, shape in zip(self.layers, shapes, strict=True):
-            if shape != layer.shape:
-                raise DfkdError(
-                    f"{layer.title} has the shape {list(layer.shape)} in the metadata and {list(shape)} in the teacher; "
-                    "use the two files of one release"
-                )
 
     def check_teacher(self, teacher: nn.Module) -> None:
         """Raise DfkdError unless this is the metadata of exactly these weights."""

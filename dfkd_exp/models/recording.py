@@ -117,12 +117,6 @@ def inputs_of_batch_norm(network: nn.Module, example: Tensor) -> list[Layer]:
     return [Layer(name, shape, axes_of(modules[name], shape), "input") for name, shape in shapes.items()]
 
 
-def recorded_shapes(network: nn.Module, layers: Sequence[Layer], example: Tensor) -> list[tuple[int, ...]]:
-    """The shapes that the values of ``layers`` have for one image. The network is as it was."""
-    with _evaluating(network, {}), recording(network, layers) as recorder:
-        return [tuple(values.shape[1:]) for values in recorder(example)]
-
-
 def carries_statistics(module: nn.Module) -> bool:
     """Whether a module is a BatchNorm with running statistics."""
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
