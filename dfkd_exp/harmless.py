@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from html import escape
+
+FIGURE = re.compile(r"[+-]?[\d.,]+( ± [\d.,]+)?")
 MOST_SHOWN = 120
 """Letters of what is wrong that are shown in a message; a value may be as long as its file."""
 
@@ -18,3 +22,25 @@ def brief(text: str) -> str:
     """``text`` in one line; its beginning and end if it is long."""
     text, half = printable(" ".join(text.split())), MOST_SHOWN // 2
     return text if len(text) <= MOST_SHOWN else f"{text[:half]} … {text[-half:]}"
+
+
+def in_html(text: str) -> str:
+    """``text`` in a page's text or in an attribute between quotes."""
+    return escape(printable(text, keep="\n"))
+
+
+def in_markdown(text: str) -> str:
+    """``text`` in a line or a table's cell of Markdown: no HTML, no link or picture, no further cell."""
+    text = printable(text).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("|", r"\|").replace("](", r"]\(")
+
+
+def as_code(text: str) -> str:
+    """``text`` as code in a line or a table's cell of Markdown."""
+    return f"`{printable(text).replace('`', chr(39))}`".replace("|", r"\|")
+
+
+def in_csv(text: str) -> str:
+    """``text`` in a cell of a table that a spreadsheet opens: what begins as a formula does, and is no figure, gets a quote before it."""
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not FIGURE.fullmatch(text) else text

@@ -24,6 +24,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.header import Header, read_header
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.ours import Ours
+from dfkd_exp.release_card import model_card
 from dfkd_exp.schema import require_schema
 from dfkd_exp.store import MANIFEST, seal, verify
 
@@ -234,64 +235,3 @@ def copy_release(release: Release, target: Path) -> Release:
     finally:
         shutil.rmtree(beside.parent, ignore_errors=True)
     return Release(target, copied.config, copied.digest)
-
-
-def usage(config: dict[str, Any], folder: str | Path) -> str:
-    """The receiver's command, but for the choice of a student."""
-    return f"dfkd pipeline=from_release release={folder}{_naming(config['architecture'])}"
-
-
-def _naming(architecture: dict[str, Any]) -> str:
-    """What a receiver says to name the teacher: nothing, if it is one of the project's networks."""
-    if Ours().completed(architecture):
-        return ""
-    target = architecture.get("target")
-    return f" teacher={architecture['kind']}" + (f" teacher.target={target}" if target else "")
-
-
-def model_card(config: dict[str, Any], metadata: Metadata) -> str:
-    """The README.md of a release, with what the statistics hold and what they may reveal."""
-    from dfkd_exp.metadata import card
-
-    network, own = config["architecture"]["name"], ""
-    if naming := _naming(config["architecture"]):
-        own = f"`{network}` is not one of the project's networks: its code comes from its owner, and `{naming.strip()}` names it.\n\n"
-    measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
-    channels, height, width = config["inputs"]["shape"]
-    return f"""---
-library_name: dfkd_exp
-pipeline_tag: image-classification
-tags:
-- knowledge-distillation
-- data-free
----
-# {network}, with metadata for data-free distillation
-
-A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training images, from which
-somebody without those images can distil a smaller network.
-
-| | |
-|---|---|
-| inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
-| classes | {", ".join(config["classes"])} |
-| accuracy on its owner's test set | {measured} |
-| images behind the statistics | {card.images_behind(metadata, config["classes"])} |
-| kind of metadata | {metadata.kind["name"]}, {metadata.num_bytes:,} bytes |
-
-## Use
-
-```bash
-{usage(config, "THIS_FOLDER")} student=mlp
-```
-
-{own}`metadata.safetensors` and `config.json` are read with `safetensors` and `json` alone; the format is specified in the project's
-`docs/metadata-format.md`. `manifest.json` holds the sha256 of every file but this one.
-
-## What the statistics hold
-
-{card.what_it_holds(metadata)}
-
-## What they may reveal
-
-{card.what_it_may_reveal(metadata)}
-"""

@@ -23,7 +23,7 @@ RINGS = {
     ),
     "command": (
         "__init__.py __main__.py app.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py release.py "
-        "report/ sweeps/ /hydra_plugins/"
+        "release_card.py report/ sweeps/ /hydra_plugins/"
     ),
 }
 """From the inside out: a folder with all that lies in it, or a file, which goes before its folder; below dfkd_exp/ unless it says."""

@@ -372,9 +372,27 @@ def test_the_weights_are_the_teachers_own(release_folder):
         assert torch.equal(value, stored[name])
 
 
+def test_names_on_the_card_are_names_and_nothing_else():
+    from dfkd_exp.metadata import TopLayer
+    from dfkd_exp.release_card import model_card
+    from tests.toy import INPUTS, toy_images, toy_teacher
+
+    hostile = "<script>x</script>\n# a heading ![](http://a/b.png) | more"
+    config = {
+        "architecture": {"kind": "custom", "name": "a`<b>", "target": "a.B; rm x", "kwargs": {}}, "num_parameters": 1,
+        "inputs": INPUTS.to_json(), "classes": [hostile, "b", "c"], "test_accuracy": None,
+    }  # fmt: skip
+    metadata = TopLayer().collect(toy_teacher(), [toy_images()], INPUTS)
+    card = model_card(config, metadata)
+    assert "<script" not in card
+    assert "](" not in card.replace(r"]\(", "")
+    assert "\n# a heading" not in card
+    assert "teacher=custom 'teacher.target=a.B; rm x' student=mlp" in card
+
+
 def test_the_card_says_what_is_kept_and_that_records_are_of_single_images():
     from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
-    from dfkd_exp.release import model_card
+    from dfkd_exp.release_card import model_card
     from tests.toy import INPUTS, toy_images, toy_teacher
 
     config = {
