@@ -20,6 +20,7 @@ from rich.markup import escape
 from dfkd_exp import composition, console
 from dfkd_exp.config import CONF, CONFIG_ERRORS, Config, experiment_of, explain, rows_of, typed
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
+from dfkd_exp.harmless import printable
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
@@ -102,7 +103,7 @@ def _hydra_main(settings: DictConfig) -> None:
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
         if begun or not isinstance(error, DfkdError | OSError):
             with suppress(OSError):  # a full disk
-                (folder / ERROR).write_text(traceback.format_exc())
+                (folder / ERROR).write_text(printable(traceback.format_exc(), keep="\n"), "utf-8")
         message = _in_one_line(error, folder)
         if LAUNCHED in os.environ:
             report_failure(message)  # the process that started this one says it

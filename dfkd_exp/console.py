@@ -10,13 +10,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.segment import Segment
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-_errors = Console(stderr=True, highlight=False, soft_wrap=True)
+from dfkd_exp.harmless import printable
+
+
+class HarmlessConsole(Console):
+    """A console on which text moves no cursor and changes no colour, whoever wrote it: that is for styles and controls."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, keep="\n"))
+
+
+console = HarmlessConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+_errors = HarmlessConsole(stderr=True, highlight=False, soft_wrap=True)
 _logs: list[Console] = []
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -30,7 +42,7 @@ def be_quiet() -> None:
 def log_to(path: Path) -> Iterator[None]:
     """Write what is shown to a file as well, for as long as the context lasts."""
     with path.open("a", encoding="utf-8") as file:
-        _logs.append(Console(file=file, highlight=False, soft_wrap=True, width=140))
+        _logs.append(HarmlessConsole(file=file, highlight=False, soft_wrap=True, width=140))
         try:
             yield
         finally:
@@ -46,12 +58,12 @@ def show(thing: Any) -> None:
 
 def heading(text: str) -> None:
     """Announce a phase."""
-    show(f"[bold cyan]▸ {escape(text)}[/]")
+    show(f"[bold cyan]▸ {escape(printable(text))}[/]")
 
 
 def note(text: str) -> None:
     """A line under the heading."""
-    show(f"  [dim]{escape(text)}[/]")
+    show(f"  [dim]{escape(printable(text))}[/]")
 
 
 def warn(text: str) -> None:
@@ -67,7 +79,7 @@ def error(text: str) -> None:
 def _complain(label: str, text: str) -> None:
     for target in (_errors, *_logs):
         target.print(label, end="")
-        target.print(text, markup=False)
+        target.print(printable(text), markup=False)  # in one line: a second one would look like a message of its own
         target.file.flush()
 
 

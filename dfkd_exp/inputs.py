@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]
 """Of an image: channels, height, width."""
+LARGEST = 2**24
+"""Numbers that are held of images at once; an image of a release has no more: a convolution's memory is a hundred times that."""
 
 
 def require_size(network: str, image_shape: Shape, smallest: int) -> None:
@@ -47,7 +49,7 @@ class InputSpec:
     @property
     def images_at_once(self) -> int:
         """How many images go through a network at once where no gradient is needed: 500, or fewer large ones."""
-        return max(1, min(500, 2**24 // math.prod(self.shape)))
+        return max(1, min(500, LARGEST // math.prod(self.shape)))
 
     def example(self) -> Tensor:
         """Two grey images as the network takes them, ``[2, C, H, W]`` (float32): to find out what its layers put out."""
@@ -78,8 +80,16 @@ class InputSpec:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> InputSpec:
+        """That of a release, whose fields follow the schema. Raises ValueError for what no image can be."""
         channels, height, width = value["shape"]
-        return cls((channels, height, width), tuple(value["low"]), tuple(value["high"]))
+        low, high = value["low"], value["high"]
+        if not len(low) == len(high) == channels or not all(one < other for one, other in zip(low, high, strict=True)):
+            raise ValueError(
+                f"inputs of {channels} channels from {low} to {high}: low must be below high in each of them"
+            )
+        if math.prod(value["shape"]) > LARGEST:
+            raise ValueError(f"inputs of {channels} x {height} x {width}, more than {LARGEST:,} numbers")
+        return cls((channels, height, width), tuple(low), tuple(high))
 
 
 def unit_pixels(pixels: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from dfkd_exp.phases.privacy import measure_privacy
 from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.ranks import join, ranks_of_process
-from dfkd_exp.release import Release, copy_release, read_release, usage
+from dfkd_exp.release import Release, copy_release, read_release
+from dfkd_exp.release_card import usage
 from dfkd_exp.report.result import build_result
 from dfkd_exp.run_folder import NEAREST, PICTURE, RESULT
 from dfkd_exp.store import Artifact, Store, write_atomically

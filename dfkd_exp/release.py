@@ -8,7 +8,9 @@ Nothing in it is executed, and nobody's class is looked up by a name that stands
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import struct
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,19 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import canonical_json, sync_folder, write_atomically
+from dfkd_exp.files import canonical_json, read_json, safetensors_header, strict_json, sync_folder, write_atomically
+from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.header import Header, read_header
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.ours import Ours
-from dfkd_exp.store import seal, verify
+from dfkd_exp.release_card import model_card
+from dfkd_exp.schema import require_schema
+from dfkd_exp.store import MANIFEST, seal, verify
 
 if TYPE_CHECKING:
     from torch import nn
 
     from dfkd_exp.metadata.metadata import Metadata
 
-FORMAT, VERSION = "dfkd-release", 2
+FORMAT, VERSION, SCHEMA = "dfkd-release", 2, "release-config-v2"
 CONFIG, MODEL, METADATA, CARD = "config.json", "model.safetensors", "metadata.safetensors", "README.md"
 
 
@@ -70,17 +75,10 @@ class Release:
         return self._header.num_bytes
 
     def metadata(self) -> Metadata:
-        """The metadata; DfkdError if it is damaged, not finite, or not of the teacher, classes and inputs that the config names."""
+        """The metadata; DfkdError if its tensors are not those that its header asks for, not finite, or negative where they cannot be."""
         from dfkd_exp.metadata.metadata import Metadata
 
-        metadata = Metadata.load(self.folder / METADATA)
-        if metadata.teacher_sha256 != self.config["teacher_sha256"]:
-            raise DfkdError(f"{self.folder / METADATA} belongs to another teacher; use the two files of one release")
-        if metadata.num_classes != len(self.classes) or metadata.inputs != self.inputs:
-            raise DfkdError(
-                f"{self.folder}: {METADATA} and {CONFIG} differ in classes or inputs; fetch the release again"
-            )
-        return metadata
+        return Metadata.load(self.folder / METADATA)
 
     @property
     def network(self) -> Network:
@@ -101,13 +99,19 @@ class Release:
 
     def teacher(self) -> nn.Module:
         """The teacher with its weights, frozen."""
-        from dfkd_exp.models.checkpoint import read_state_dict
-        from dfkd_exp.models.recording import frozen, weights_digest
+        from dfkd_exp.models.checkpoint import read_state_dict, require_sound
+        from dfkd_exp.models.recording import frozen, num_parameters, weights_digest
 
         path = self.folder / MODEL
         teacher = self.network.rebuilt(read_state_dict(path, MODEL), str(path), self.inputs, len(self.classes))
         if weights_digest(teacher) != self.config["teacher_sha256"]:
             raise DfkdError(f"{path} does not hold the weights that {CONFIG} names; fetch the release again")
+        require_sound(teacher, str(path))
+        if num_parameters(teacher) != self.config["num_parameters"]:
+            raise DfkdError(
+                f"{self.folder / CONFIG} says {self.config['num_parameters']:,} parameters, and the teacher has "
+                f"{num_parameters(teacher):,}; fetch the release again"
+            )
         return frozen(teacher)
 
 
@@ -119,14 +123,14 @@ def write_release(
     classes: list[str],
     test_accuracy: float | None,
 ) -> Release:
-    """Write the five files into the empty folder ``folder`` and read them back. Raises DfkdError if it holds anything."""
+    """Write the five files into the empty folder ``folder`` and read them back. Raises DfkdError if it holds anything, or what is to be
+    written cannot be: ``architecture`` has ``kind``, ``name`` and ``kwargs`` (docs/metadata-format.md)."""
     from safetensors.torch import save
 
     from dfkd_exp.models.recording import num_parameters, weights_digest
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DfkdError(f"release={folder} is not empty; name a new folder")
     metadata.check_teacher(teacher)
     config = {
@@ -140,7 +144,17 @@ def write_release(
         "test_accuracy": test_accuracy,
         "teacher_sha256": weights_digest(teacher),
     }
-    write_atomically(folder / CONFIG, (json.dumps(config, indent=2, allow_nan=False) + "\n").encode())
+    try:
+        content = json.dumps(config, indent=2, allow_nan=False) + "\n"
+        require_schema(strict_json(content), SCHEMA)
+    except (ValueError, TypeError) as error:
+        raise DfkdError(f"release={folder} cannot be written: {brief(str(error))}; mend what it is given") from error
+    if len(classes) != metadata.num_classes:
+        raise DfkdError(
+            f"release={folder}: {len(classes)} names for the metadata's {metadata.num_classes} classes; name each"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CONFIG, content.encode())
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in teacher.state_dict().items()}
     write_atomically(folder / MODEL, save(weights, metadata={"format": "pt"}))
     metadata.save(folder / METADATA)
@@ -150,41 +164,59 @@ def write_release(
 
 
 def read_release(folder: str | Path, teacher_settings: Network | None = None) -> Release:
-    """A release folder, checked against its manifest. ``teacher_settings`` name a teacher that is none of the project's networks.
-
-    Raises DfkdError for anything missing, altered or of another version.
-    """
+    """A release folder, checked against its manifest, the schemas, and one file against the other; what its tensors hold is checked when
+    they are loaded. ``teacher_settings`` name a teacher that is none of the project's networks. Raises DfkdError for anything missing,
+    altered, of another version, or that cannot be."""
     folder = Path(folder)
     if not folder.is_dir():
         raise DfkdError(f"release={folder} is not a folder; give the one that pipeline=release wrote")
     manifest = verify(folder)
     for name in (CONFIG, MODEL, METADATA):
         if name not in manifest["files"]:
-            raise DfkdError(f"{folder / 'manifest.json'} does not list {name}; fetch the release again")
-    try:
-        config = json.loads((folder / CONFIG).read_text())
-    except json.JSONDecodeError as error:
-        raise DfkdError(f"{folder / CONFIG} is not JSON; fetch the release again") from error
-    if config.get("format") != FORMAT or config.get("format_version") != VERSION:
+            raise DfkdError(f"{folder / MANIFEST} does not list {name}; fetch the release again")
+    sums = {name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)}
+    release = Release(folder, _read_config(folder / CONFIG), canonical_json(sums), teacher_settings)
+    header, config = release._header.said, release.config
+    if header["teacher_sha256"] != config["teacher_sha256"]:
+        raise DfkdError(f"{folder / METADATA} belongs to another teacher; use the two files of one release")
+    if header["num_classes"] != len(release.classes) or InputSpec.from_json(header["inputs"]) != release.inputs:
+        raise DfkdError(f"{folder}: {METADATA} and {CONFIG} differ in classes or inputs; fetch the release again")
+    if config["num_parameters"] > (held := _num_weights(folder / MODEL)):
         raise DfkdError(
-            f"{folder / CONFIG} is {config.get('format')} version {config.get('format_version')}, this program reads "
-            f"{FORMAT} version {VERSION}; update dfkd_exp"
+            f"{folder / CONFIG} says {config['num_parameters']:,} parameters, and {MODEL} holds {held:,} numbers; fetch the release again"
         )
-    wanted = ("architecture", "inputs", "classes", "test_accuracy", "teacher_sha256")
-    if missing := [key for key in wanted if key not in config]:
-        raise DfkdError(f"{folder / CONFIG} lacks {', '.join(missing)}; fetch the release again")
-    _check_architecture(config["architecture"], folder / CONFIG)
-    digest = canonical_json({name: manifest["files"][name]["sha256"] for name in (CONFIG, MODEL, METADATA)})
-    return Release(folder, config, digest, teacher_settings)
+    return release
 
 
-def _check_architecture(said: Any, path: Path) -> None:
-    """Raise DfkdError unless a release's ``architecture`` is of the form that `Network.architecture` has."""
-    texts = [said.get("kind"), said.get("name"), said.get("target", "none")] if isinstance(said, dict) else [None]
-    if not all(isinstance(text, str) and text and text.isprintable() for text in texts) or not isinstance(
-        said.get("kwargs"), dict
-    ):
-        raise DfkdError(f"{path}: the architecture must have a kind, a name and kwargs; fetch the release again")
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = read_json(path)
+        if not isinstance(config, dict):
+            raise ValueError("it is not an object")
+    except (OSError, ValueError) as error:
+        raise DfkdError(
+            f"{path} is not JSON as a release has it ({brief(str(error))}); fetch the release again"
+        ) from error
+    if config.get("format") != FORMAT or config.get("format_version") != VERSION:
+        said = brief(f"{config.get('format')} version {config.get('format_version')}")
+        raise DfkdError(f"{path} is {said}, this program reads {FORMAT} version {VERSION}; update dfkd_exp")
+    try:
+        require_schema(config, SCHEMA)
+        InputSpec.from_json(config["inputs"])
+    except ValueError as error:
+        raise DfkdError(
+            f"{path} is not what {FORMAT} version {VERSION} promises ({error}); fetch the release again"
+        ) from error
+    return config
+
+
+def _num_weights(path: Path) -> int:
+    """How many numbers a file of weights says that it holds; that it does is checked as they are loaded."""
+    try:
+        header, _ = safetensors_header(path)
+        return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    except (OSError, ValueError, TypeError, KeyError, struct.error) as error:
+        raise DfkdError(f"{path} is not safetensors ({brief(str(error))}); fetch the release again") from error
 
 
 def copy_release(release: Release, target: Path) -> Release:
@@ -200,7 +232,14 @@ def copy_release(release: Release, target: Path) -> Release:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / "copy"
     try:
-        shutil.copytree(release.folder, beside)
+        beside.mkdir()
+        # What the manifest lists, and the card. What lies beside these nobody vouches for: a link would publish the file that it leads to.
+        names = [*verify(release.folder)["files"], MANIFEST]
+        if (card := release.folder / CARD).is_file() and not card.is_symlink():
+            names.append(CARD)
+        for name in names:
+            (beside / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(release.folder / name, beside / name)
         copied = read_release(beside)
         if target.is_dir():
             target.rmdir()
@@ -209,64 +248,3 @@ def copy_release(release: Release, target: Path) -> Release:
     finally:
         shutil.rmtree(beside.parent, ignore_errors=True)
     return Release(target, copied.config, copied.digest)
-
-
-def usage(config: dict[str, Any], folder: str | Path) -> str:
-    """The receiver's command, but for the choice of a student."""
-    return f"dfkd pipeline=from_release release={folder}{_naming(config['architecture'])}"
-
-
-def _naming(architecture: dict[str, Any]) -> str:
-    """What a receiver says to name the teacher: nothing, if it is one of the project's networks."""
-    if Ours().completed(architecture):
-        return ""
-    target = architecture.get("target")
-    return f" teacher={architecture['kind']}" + (f" teacher.target={target}" if target else "")
-
-
-def model_card(config: dict[str, Any], metadata: Metadata) -> str:
-    """The README.md of a release, with what the statistics hold and what they may reveal."""
-    from dfkd_exp.metadata import card
-
-    network, own = config["architecture"]["name"], ""
-    if naming := _naming(config["architecture"]):
-        own = f"`{network}` is not one of the project's networks: its code comes from its owner, and `{naming.strip()}` names it.\n\n"
-    measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
-    channels, height, width = config["inputs"]["shape"]
-    return f"""---
-library_name: dfkd_exp
-pipeline_tag: image-classification
-tags:
-- knowledge-distillation
-- data-free
----
-# {network}, with metadata for data-free distillation
-
-A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training images, from which
-somebody without those images can distil a smaller network.
-
-| | |
-|---|---|
-| inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
-| classes | {", ".join(config["classes"])} |
-| accuracy on its owner's test set | {measured} |
-| images behind the statistics | {card.images_behind(metadata, config["classes"])} |
-| kind of metadata | {metadata.kind["name"]}, {metadata.num_bytes:,} bytes |
-
-## Use
-
-```bash
-{usage(config, "THIS_FOLDER")} student=mlp
-```
-
-{own}`metadata.safetensors` and `config.json` are read with `safetensors` and `json` alone; the format is specified in the project's
-`docs/metadata-format.md`. `manifest.json` holds the sha256 of every file but this one.
-
-## What the statistics hold
-
-{card.what_it_holds(metadata)}
-
-## What they may reveal
-
-{card.what_it_may_reveal(metadata)}
-"""

@@ -22,8 +22,10 @@ from filelock import FileLock, Timeout
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import canonical_json, remove_leftovers, sync_folder, write_atomically
+from dfkd_exp.files import canonical_json, read_json, regular_size, remove_leftovers, sync_folder, write_atomically
+from dfkd_exp.harmless import brief
 from dfkd_exp.ranks import ALONE, Ranks
+from dfkd_exp.schema import require_schema
 
 MANIFEST = "manifest.json"
 WORK = "work"
@@ -168,25 +170,45 @@ def verify(folder: Path) -> dict[str, Any]:
     """The manifest of a folder whose files are all as it says; else a DfkdError that names the file."""
     manifest = _manifest(folder)
     for name, expected in manifest["files"].items():
+        # A link is followed: the Hub's cache keeps a repository as links to files beside it. It can show nothing that is not known already,
+        # since the sum must be right. What it leads to must be a regular file: a device has no end, and a pipe makes one wait. Paths with
+        # `..` or from the root are refused by the manifest's schema.
         path = folder / name
-        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-            raise DfkdError(f"{path} is missing")
-        if path.stat().st_size != expected["bytes"]:
-            raise DfkdError(f"{path} is truncated or altered: {path.stat().st_size:,} bytes, not {expected['bytes']:,}")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                raise DfkdError(f"{path} is altered: its sha256 is not the manifest's")
+        try:
+            size = regular_size(path)
+        except (OSError, ValueError) as error:
+            raise DfkdError(f"{path} is missing or not a regular file") from error
+        if size != expected["bytes"]:
+            raise DfkdError(f"{path} is truncated or altered: {size:,} bytes, not {expected['bytes']:,}")
+        if _sha256_of(path, size) != expected["sha256"]:
+            raise DfkdError(f"{path} is altered: its sha256 is not the manifest's")
     return manifest
 
 
+def _sha256_of(path: Path, size: int) -> str:
+    """Of a file's first ``size`` bytes, all that it has: a file of the system may be called regular and empty, and never end."""
+    digest, left = hashlib.sha256(), size
+    with path.open("rb") as file:
+        while left and (read := file.read(min(left, 2**20))):
+            digest.update(read)
+            left -= len(read)
+    return digest.hexdigest()
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        manifest["files"].items()
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise DfkdError(f"{folder / MANIFEST} is missing or unreadable ({type(error).__name__})") from error
-    if manifest.get("format") != "dfkd-manifest" or manifest.get("format_version") != 1:
-        raise DfkdError(f"{folder / MANIFEST} is of an unknown format or version ({manifest.get('format_version')})")
+        manifest = read_json(path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else brief(str(error))
+        raise DfkdError(f"{path} is missing or unreadable ({why})") from error
+    kind = [manifest.get(name) for name in ("format", "format_version")] if isinstance(manifest, dict) else []
+    if kind != ["dfkd-manifest", 1]:
+        raise DfkdError(f"{path} is of an unknown format or version ({brief(', '.join(map(repr, kind)))})")
+    try:
+        require_schema(manifest, "manifest-v1")
+    except ValueError as error:
+        raise DfkdError(f"{path} is not a manifest ({error})") from error
     return manifest
 
 

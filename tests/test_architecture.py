@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 SOURCES = read(ROOT, "dfkd_exp", "hydra_plugins")
 
 RINGS = {
-    "foundation": "errors.py files.py seeding.py settings.py source_code.py processes.py console.py ranks.py run_folder.py",
+    "foundation": (
+        "errors.py files.py harmless.py schema.py seeding.py settings.py source_code.py processes.py console.py ranks.py "
+        "run_folder.py"
+    ),
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",
     "shells": (
         "trainer.py logger.py batch_norm.py training/checkpoint.py training/module.py training/fit.py training/supervised.py "
@@ -23,7 +26,7 @@ RINGS = {
     ),
     "command": (
         "__init__.py __main__.py app.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py release.py "
-        "report/ sweeps/ /hydra_plugins/"
+        "release_card.py report/ sweeps/ /hydra_plugins/"
     ),
 }
 """From the inside out: a folder with all that lies in it, or a file, which goes before its folder; below dfkd_exp/ unless it says."""
@@ -89,6 +92,7 @@ LIBRARIES = {
         "phases/": "artifacts of the store",
         "release.py": "files of a release",
     },
+    "jsonschema": {"schema.py": "checks what comes from outside by the schemas that are shipped"},
     "matplotlib": {"report/": "figures"},
     "PIL": {"data/decoded.py": "decodes images", "report/pictures.py": "writes them", "logger.py": "reads them"},
     "sklearn": {"data/digits.py": "has the digits"},

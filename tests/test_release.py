@@ -1,6 +1,8 @@
 """The release folder: written, read back, and refused when it is not what it says."""
 
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -157,21 +159,45 @@ def test_a_name_in_a_release_is_never_looked_up(copy, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "architecture",
+    ("architecture", "message"),
     [
-        None,
-        {"name": "mlp", "kwargs": {}},
-        {"kind": "ours", "kwargs": {}},
-        {"kind": "ours", "name": "mlp"},
-        {"kind": "ours", "name": "mlp", "kwargs": []},
-        {"kind": "ours", "name": ["mlp"], "kwargs": {}},
-        {"kind": "custom", "name": "Net", "target": "\x1b[2Jmy.Net", "kwargs": {}},
+        (None, "architecture: None is not of type 'object'"),
+        ({"name": "mlp", "kwargs": {}}, "architecture: 'kind' is a required property"),
+        ({"kind": "ours", "kwargs": {}}, "architecture: 'name' is a required property"),
+        ({"kind": "ours", "name": "mlp"}, "architecture: 'kwargs' is a required property"),
+        ({"kind": "ours", "name": "mlp", "kwargs": []}, r"architecture.kwargs: \[\] is not of type 'object'"),
+        ({"kind": "ours", "name": ["mlp"], "kwargs": {}}, r"architecture.name: \['mlp'\] is not of type 'string'"),
+        ({"kind": "custom", "name": "Net", "target": "\x1bmy.Net", "kwargs": {}}, r"architecture.target: '\\x1bmy.Net' does not match"),
+    ],
+)  # fmt: skip
+def test_an_architecture_that_is_none_is_refused(copy, architecture, message):
+    edit_config(copy, architecture=architecture)
+    with pytest.raises(DfkdError, match=message):
+        read_release(copy)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"architecture": {"name": "mlp", "kwargs": {}}}, "architecture: 'kind' is a required property"),
+        (
+            {"architecture": {"kind": "ours", "name": "mlp", "kwargs": {"width": torch.float32}}},
+            "not JSON serializable",
+        ),
+        ({"architecture": {"kind": "ours", "name": "mlp", "kwargs": {"slope": float("nan")}}}, "not JSON compliant"),
+        ({"test_accuracy": 97.5}, "test_accuracy: 97.5 is greater than the maximum of 1"),
+        ({"test_accuracy": float("nan")}, "not JSON compliant"),
+        ({"classes": ["a"]}, "1 names for the metadata's 10 classes"),
+        ({"classes": list(range(10))}, r"classes\[0\]: 0 is not of type 'string'"),
     ],
 )
-def test_an_architecture_that_is_none_is_refused(copy, architecture):
-    edit_config(copy, architecture=architecture)
-    with pytest.raises(DfkdError, match="the architecture must have a kind, a name and kwargs"):
-        read_release(copy)
+def test_what_cannot_be_written_is_said_in_one_line_and_leaves_nothing(release_folder, tmp_path, given, message):
+    release = read_release(release_folder)
+    whole = {"architecture": release.config["architecture"], "classes": release.classes, "test_accuracy": None}
+    with pytest.raises(DfkdError, match=message) as error:
+        write_release(tmp_path / "new", release.teacher(), release.metadata(), **(whole | given))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
@@ -189,6 +215,105 @@ def test_arguments_in_a_release_that_do_not_fit_are_refused_before_they_take_mem
     edit_config(copy, architecture={"kind": "ours", "name": "mlp", "kwargs": kwargs})
     with pytest.raises(DfkdError, match=message):
         read_release(copy).teacher()
+
+
+def as_the_hub_caches(folder, place):
+    """The folder as huggingface_hub keeps it: every file a link to one that is named by its sum."""
+    snapshot, blobs = place / "models--owner--name" / "snapshots" / "0123abc", place / "models--owner--name" / "blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for path in folder.iterdir():
+        shutil.copyfile(path, blobs / f"of-{path.name}")
+        (snapshot / path.name).symlink_to(f"../../blobs/of-{path.name}")
+    return snapshot
+
+
+def test_it_is_read_from_the_hubs_cache(release_folder, tmp_path):
+    cached = as_the_hub_caches(release_folder, tmp_path)
+    release = read_release(cached)
+    assert release.digest == read_release(release_folder).digest
+    release.metadata().check_teacher(release.teacher())
+    copied = copy_release(release, tmp_path / "copied").folder
+    assert not any(path.is_symlink() for path in copied.iterdir())
+
+
+def test_a_copy_has_nothing_that_the_release_does_not_vouch_for(copy, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("of this machine")
+    (copy / "README.md").unlink()
+    for name in ("README.md", "notes.txt"):
+        (copy / name).symlink_to(secret)
+    copied = copy_release(read_release(copy), tmp_path / "copied").folder
+    assert {path.name for path in copied.iterdir()} == {
+        "config.json", "model.safetensors", "metadata.safetensors", "manifest.json",
+    }  # fmt: skip
+
+
+def a_pipe(path):
+    os.mkfifo(path)
+
+
+STRANGE = {
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a pipe": a_pipe,
+    "a link to a pipe": lambda path: (a_pipe(path.with_name("pipe")), path.symlink_to("pipe")),
+    "a folder": lambda path: path.mkdir(),
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "an endless file of the system": lambda path: path.symlink_to("/proc/kmsg"),
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+@pytest.mark.parametrize("name", ["manifest.json", "config.json", "model.safetensors", "metadata.safetensors"])
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(copy, name, strange):
+    (copy / name).unlink()
+    STRANGE[strange](copy / name)
+    with pytest.raises(DfkdError, match=rf"{name} is (missing|truncated|of an unknown format)"):
+        read_release(copy)
+
+
+@pytest.mark.parametrize(
+    "name", ["../outside", "/etc/passwd", "a/../../outside", "a\x00b", "a\nb", "x" * 300, "..", ""]
+)
+def test_names_in_a_manifest_that_lead_out_of_the_folder_or_nowhere_are_refused(copy, name):
+    (copy.parent / "outside").write_text("x")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DfkdError, match=r"is not a manifest|is missing or not a regular file") as error:
+        read_release(copy)
+    assert "\n" not in str(error.value)
+
+
+def large_or_small(width=4):
+    """Somebody's own network, which asks for memory as its arguments say."""
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, width), torch.nn.Linear(width, 10))
+
+
+@pytest.mark.parametrize("width", [10**9, 10**18, -1, "wide", None])
+def test_arguments_for_somebodys_own_network_take_no_memory_either(copy, width):
+    said = ByImportPath(target="tests.test_release.large_or_small")
+    weights = large_or_small().state_dict()
+    save_file(weights, copy / "model.safetensors")
+    edit_config(copy, architecture=said.architecture() | {"kwargs": {"width": width}}, num_parameters=310)
+    with pytest.raises(DfkdError, match=r"model\.safetensors.*(does not fit|cannot be made with|do not fit) ") as error:
+        read_release(copy, said).teacher()
+    assert "\n" not in str(error.value)
+
+
+def needs_values(width=4):
+    """Somebody's own network whose code looks at its weights, which those on the device meta have not."""
+    network = large_or_small(width)
+    network.scale = float(network[1].weight.abs().max().item())
+    return network
+
+
+def test_a_network_whose_code_needs_values_is_read_too(copy):
+    said = ByImportPath(target="tests.test_release.needs_values")
+    state = needs_values().state_dict()
+    network = said.rebuilt(state, "file", read_release(copy).inputs, 10)
+    assert torch.equal(network[1].weight, state["1.weight"])
 
 
 def test_it_overwrites_nothing(copy, release_folder, tmp_path):
@@ -247,9 +372,27 @@ def test_the_weights_are_the_teachers_own(release_folder):
         assert torch.equal(value, stored[name])
 
 
+def test_names_on_the_card_are_names_and_nothing_else():
+    from dfkd_exp.metadata import TopLayer
+    from dfkd_exp.release_card import model_card
+    from tests.toy import INPUTS, toy_images, toy_teacher
+
+    hostile = "<script>x</script>\n# a heading ![](http://a/b.png) | more"
+    config = {
+        "architecture": {"kind": "custom", "name": "a`<b>", "target": "a.B; rm x", "kwargs": {}}, "num_parameters": 1,
+        "inputs": INPUTS.to_json(), "classes": [hostile, "b", "c"], "test_accuracy": None,
+    }  # fmt: skip
+    metadata = TopLayer().collect(toy_teacher(), [toy_images()], INPUTS)
+    card = model_card(config, metadata)
+    assert "<script" not in card
+    assert "](" not in card.replace(r"]\(", "")
+    assert "\n# a heading" not in card
+    assert "teacher=custom 'teacher.target=a.B; rm x' student=mlp" in card
+
+
 def test_the_card_says_what_is_kept_and_that_records_are_of_single_images():
     from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
-    from dfkd_exp.release import model_card
+    from dfkd_exp.release_card import model_card
     from tests.toy import INPUTS, toy_images, toy_teacher
 
     config = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dfkd_exp.harmless import as_code, in_markdown
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.statistic import Statistic
 
@@ -15,7 +16,7 @@ def images_behind(metadata: Metadata, classes: list[str]) -> str:
     if counts is None:
         return "none were needed"
     fewest = min(range(len(counts)), key=counts.__getitem__)
-    return f"{sum(counts):,} ({counts[fewest]:,} in the smallest class, {classes[fewest]})"
+    return f"{sum(counts):,} ({counts[fewest]:,} in the smallest class, {in_markdown(classes[fewest])})"
 
 
 def what_it_holds(metadata: Metadata) -> str:
@@ -35,7 +36,7 @@ def what_it_holds(metadata: Metadata) -> str:
 
 def _row(metadata: Metadata, statistic: Statistic) -> str:
     layers = [metadata.layers[index] for index in statistic.layers]
-    names = ", ".join(f"`{layer.name}`{' (input)' if layer.side == 'input' else ''}" for layer in layers)
+    names = ", ".join(f"{as_code(layer.name)}{' (input)' if layer.side == 'input' else ''}" for layer in layers)
     shapes = " + ".join("x".join(map(str, layer.shape)) for layer in layers)
     kept = f"{statistic.summary.form.replace('_', '-')}{BASES[statistic.basis]}"
     kept += ", all classes" if statistic.scope == "all" else ""
@@ -48,8 +49,9 @@ def what_it_may_reveal(metadata: Metadata) -> str:
     said = [*GAUSSIAN] if of_data else ["Nothing is published beside the network: the statistics are in its weights."]
     said += dict.fromkeys(s.summary.reveals for s in metadata.statistics if s.summary.reveals)
     if dp := metadata.kind.get("dp"):
+        neighbours = in_markdown(dp["neighbours"])
         said.append(
-            f"**Differential privacy of the metadata**: epsilon {dp['epsilon']:g}, delta {dp['delta']:g}, where {dp['neighbours']}.\n"
+            f"**Differential privacy of the metadata**: epsilon {dp['epsilon']:g}, delta {dp['delta']:g}, where {neighbours}.\n"
             f"  Activations are clipped (root mean square {dp['clip']:g}), and their sums have Gaussian noise. The claim covers the\n"
             "  metadata and not the network's weights, which were trained without noise."
         )

@@ -7,3 +7,5 @@ SCOPES = ("class", "all")
 SIGNALS = ("before_relu", "after_relu")
 STORAGES = ("fp32", "fp16", "bf16", "int8")
 GRAPHS = ("weights", "coactivation")
+SUMMARIES = ("diagonal", "full", "low_rank", "separable", "records", "carried")
+"""Forms of summaries that the format has."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from math import isqrt
 from typing import ClassVar, Self
 
 import torch
@@ -14,6 +16,7 @@ from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
 from dfkd_exp.metadata.in_basis import InBasis
 from dfkd_exp.metadata.matchable import Distribution
 from dfkd_exp.metadata.statistic import Summary, TeacherSide
+from dfkd_exp.models.layers import Layer
 
 
 @dataclass
@@ -70,8 +73,10 @@ class Full(GaussianSummary):
     covariance: Tensor
 
     def std(self) -> Tensor:
-        order = torch.arange(1, self.mean.shape[1] + 1, device=self.mean.device)
-        return self.covariance[:, order * (order + 1) // 2 - 1].sqrt()
+        return packed_diagonal(self.covariance).clamp_min(0).sqrt()
+
+    def check(self, layers: Sequence[Layer]) -> None:
+        require_variances(self.covariance, "covariance")
 
     def matrix(self, row: int) -> Tensor:
         """The covariance ``[F, F]`` of one row."""
@@ -142,6 +147,19 @@ def pack_symmetric(matrix: Tensor) -> Tensor:
     """Lower triangle of ``[..., U, U]``, row by row: ``[..., U(U+1)/2]``."""
     rows, columns = torch.tril_indices(*matrix.shape[-2:], device=matrix.device)
     return matrix[..., rows, columns]
+
+
+def packed_diagonal(packed: Tensor) -> Tensor:
+    """The diagonals ``[..., U]`` of what `pack_symmetric` gave."""
+    order = torch.arange(1, (isqrt(8 * packed.shape[-1] + 1) - 1) // 2 + 1, device=packed.device)
+    return packed[..., order * (order + 1) // 2 - 1]
+
+
+def require_variances(packed: Tensor, name: str) -> None:
+    """Raise ValueError if a variance in the packed covariances is below zero by more than rounding."""
+    variances = packed_diagonal(packed)
+    if (variances < -ROUNDING * variances.abs().amax(-1, keepdim=True)).any():
+        raise ValueError(f"a variance in the {name} is negative")
 
 
 def unpack_symmetric(packed: Tensor, num_units: int) -> Tensor:

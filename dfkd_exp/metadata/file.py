@@ -14,14 +14,14 @@ from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import write_atomically
+from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.bases import Graph
-from dfkd_exp.metadata.choices import SIGNALS, STORAGES
 from dfkd_exp.metadata.forms import form
-from dfkd_exp.metadata.header import FORMAT, VERSION, read_header
+from dfkd_exp.metadata.header import FORMAT, VERSION, broken_promise, read_header
 from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import SCALE, decode, layout
-from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.layers import OUTPUT, Layer
 
 
 class Parts(Protocol):
@@ -82,9 +82,7 @@ def read(path: Path) -> dict[str, Any]:
         _check_tensors(header, layers, statistics, graph, stored)
         inputs = InputSpec.from_json(header["inputs"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-        raise DfkdError(
-            f"{path} does not hold what {FORMAT} version {VERSION} promises ({error}); fetch it again"
-        ) from error
+        raise broken_promise(path, error) from error
     rest = ("temperature", "num_classes", "counts", "teacher_sha256", "kind", "signal", "storage", "dropout_masks")
     return {
         "layers": layers, "statistics": statistics, "inputs": inputs, **{name: header[name] for name in rest},
@@ -98,14 +96,16 @@ def _opened(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(str(path), framework="pt") as file:
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DfkdError(f"{path} cannot be read as metadata ({error}); fetch or collect it again") from error
+        raise DfkdError(
+            f"{path} cannot be read as metadata ({brief(str(error))}); fetch or collect it again"
+        ) from error
     return header, stored
 
 
 def _layer(entry: dict[str, Any]) -> Layer:
     layer = Layer(entry["name"], tuple(entry["shape"]), tuple(entry["axes"]), entry["side"])
-    if layer.side not in ("output", "input") or len(layer.axes) != len(layer.shape):
-        raise ValueError(f"layer {layer.name} with the axes {entry['axes']} of its {entry['side']}")
+    if len(layer.axes) != len(layer.shape):
+        raise ValueError(f"layer {layer.name} of shape {entry['shape']} with the axes {entry['axes']}")
     layer.channel_axis  # noqa: B018  # raises if there is none
     return layer
 
@@ -126,20 +126,14 @@ def _statistic(entry: dict[str, Any], prefix: str, stored: dict[str, Tensor], gr
 
 
 def _check_header(header: dict[str, Any], layers: Sequence[Layer], statistics: Sequence[Statistic]) -> None:
-    """Raise ValueError for what no reader could use."""
-    if header["storage"] not in STORAGES or header["signal"] not in SIGNALS:
-        raise ValueError(f"unknown storage {header['storage']!r} or signal {header['signal']!r}")
-    counts, classes = header["counts"], header["num_classes"]
-    if not isinstance(classes, int) or classes < 1:
-        raise ValueError(f"{classes} classes")
-    if counts is not None and (
-        len(counts) != classes or not all(isinstance(count, int) and count > 0 for count in counts)
-    ):
-        raise ValueError(f"class counts that are not positive, or not of {classes} classes")
-    if not header["temperature"] > 0 or not isinstance(header["dropout_masks"], bool):
-        raise ValueError(f"a temperature of {header['temperature']} or dropout_masks of {header['dropout_masks']!r}")
+    """Raise ValueError for what no reader could use, beyond what the schema says of each field."""
+    classes = header["num_classes"]
     if layers[-1].side == "output" and layers[-1].num_units != classes:
         raise ValueError(f"the last layer is not the logits of {classes} classes")
+    if any(layer.name == OUTPUT for layer in layers[:-1]) or (layers[-1].name, layers[-1].side) == (OUTPUT, "input"):
+        raise ValueError(
+            f"a layer called {OUTPUT!r}, which is the network's own output, that is not the last one's output"
+        )
     if {index for statistic in statistics for index in statistic.layers} != set(range(len(layers))):
         raise ValueError("the statistics do not cover the layers")
     if statistics[-1].layers[-1] != len(layers) - 1:
@@ -185,6 +179,8 @@ def _check_tensors(
             raise ValueError(f"{title} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {shape}")
         if name.endswith((".variance", SCALE)) and (tensor < 0).any():
             raise ValueError(f"{title} is negative somewhere")
+        if tensor.dtype is torch.int8 and (tensor == -128).any():
+            raise ValueError(f"{title} holds -128, and whole numbers are from -127 to 127")
 
 
 def _num_coefficients(statistic: Statistic, layers: Sequence[Layer]) -> int:

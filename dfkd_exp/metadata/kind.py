@@ -38,7 +38,7 @@ class MetadataKind(Settings):
     """Type of the published numbers: fp32, fp16, bf16, or int8 with a scale for each row."""
 
     def __post_init__(self) -> None:
-        self.require("temperature", self.temperature > 0, "positive")
+        self.require("temperature", 1e-6 <= self.temperature <= 1e6, "from 1e-6 to 1e6")
         self.require_choice("signal", SIGNALS)
         self.require_choice("storage", STORAGES)
         if isinstance(

@@ -11,7 +11,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dfkd_exp.metadata.covariance import GaussianSummary, covariance_factor, unpack_symmetric
+from dfkd_exp.metadata.covariance import (
+    GaussianSummary,
+    covariance_factor,
+    packed_diagonal,
+    require_variances,
+    unpack_symmetric,
+)
 from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
 from dfkd_exp.models.layers import Layer
 
@@ -37,8 +43,7 @@ class Separable(GaussianSummary):
 
     def std(self) -> Tensor:
         """Standard deviations ``[R, C * L]``."""
-        order = torch.arange(1, self.num_channels + 1, device=self.channels.device)
-        by_channel = self.channels[:, order * (order + 1) // 2 - 1].clamp_min(0)
+        by_channel = packed_diagonal(self.channels).clamp_min(0)
         by_location = self.factor.square().sum(2) + self.variance
         return (by_channel[:, :, None] * by_location[:, None]).sqrt().flatten(1)
 
@@ -83,3 +88,4 @@ class Separable(GaussianSummary):
             raise ValueError("a separable covariance of what is not one layer of maps, channels first")
         if self.num_channels != layers[0].shape[0]:
             raise ValueError(f"{self.num_channels} channels of layer {layers[0].name}, which has {layers[0].shape[0]}")
+        require_variances(self.channels, "channels")

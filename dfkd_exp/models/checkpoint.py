@@ -47,3 +47,15 @@ def require_fit(network: nn.Module, state: dict[str, Tensor], source: str, title
             f"{verb} {', '.join(keys[:3])}{'…' if len(keys) > 3 else ''}" for verb, keys in problems if keys
         )
         raise DfkdError(f"{source} does not fit {title}: it {what}")
+
+
+def require_sound(network: nn.Module, source: str) -> None:
+    """DfkdError names a weight of ``source`` that is NaN or infinite, or a variance that BatchNorm carries and that is negative."""
+    carried = {name: value for name, value in network.named_buffers() if name.endswith(("running_mean", "running_var"))}
+    for name, value in {**dict(network.named_parameters()), **carried}.items():
+        if not value.isfinite().all():
+            raise DfkdError(f"{source}: {name} holds NaN or infinite values; no network works with them")
+        if name.endswith("running_var") and (value < 0).any():
+            raise DfkdError(
+                f"{source}: {name} is negative somewhere, and no variance is; train or fetch the network again"
+            )

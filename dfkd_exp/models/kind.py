@@ -7,11 +7,13 @@ module imports nothing heavy at the top.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.settings import Settings, under_flag
 
@@ -95,9 +97,11 @@ class Network(Settings):
         unsaid = [name for name, default in _defaults(self).items() if name in own and own[name] == default]
         try:
             return self.changed(**{name: said[name] for name in unsaid if name in said})
-        except TypeError as error:  # what a check makes of a text in the place of a number
+        except DfkdError:
+            raise
+        except Exception as error:  # what a check makes of a text in the place of a number
             raise DfkdError(
-                f"the arguments {said} of the release's teacher do not fit {self.title}: {error}"
+                f"the arguments {brief(str(said))} of the release's teacher do not fit {self.title}: {brief(str(error))}"
             ) from error
 
     def changed(self, **values: Any) -> Self:
@@ -114,13 +118,37 @@ class Network(Settings):
         return network
 
     def rebuilt(self, state: dict[str, Tensor], source: str, inputs: InputSpec, num_classes: int) -> nn.Module:
-        """The architecture with the weights ``state`` of ``source``, wherever the settings would take weights from."""
-        from dfkd_exp.models.checkpoint import load_weights
+        """The architecture with the weights ``state`` of ``source``, wherever the settings would take weights from. It is tried without
+        memory first: a release may ask for a network that is larger than its weights, and than the machine."""
+        from dfkd_exp.models.checkpoint import load_weights, require_fit
 
-        network = self._made(inputs, num_classes, seed=0)
+        try:
+            sketch = self._without_memory(inputs, num_classes)
+            if sketch is not None:
+                require_fit(sketch, state, source, self.title)
+            network = self._made(inputs, num_classes, seed=0)
+        except DfkdError as error:
+            raise DfkdError(str(error) if source in str(error) else f"{source}: {error}") from error
+        except Exception as error:
+            kwargs = brief(str(self.architecture()["kwargs"]))
+            what = f"{type(error).__name__}: {brief(str(error))}"
+            raise DfkdError(f"{source}: {self.title} cannot be made with {kwargs} ({what})") from error
         load_weights(network, state, source, self.title)
-        check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
+        check_output(network, inputs, num_classes, f"{self._flag} {self.title}, of {source},")
         return network
+
+    def _without_memory(self, inputs: InputSpec, num_classes: int) -> nn.Module | None:
+        """The architecture on the device ``meta``, where tensors have shapes alone; None if somebody's own code needs their values."""
+        import torch
+
+        try:
+            with torch.device("meta"), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that values are not copied
+                return self._made(inputs, num_classes, seed=0)
+        except Exception as error:
+            if "meta" in str(error.__cause__ or error).lower():  # so torch says what cannot be done there
+                return None
+            raise
 
     @property
     def _flag(self) -> str:
@@ -135,7 +163,9 @@ class Network(Settings):
                 network = self.make(inputs, num_classes)
             except TypeError as error:
                 kwargs = self.architecture()["kwargs"]
-                raise DfkdError(f"{self._flag}: the arguments {kwargs} do not fit {self.title}: {error}") from error
+                raise DfkdError(
+                    f"{self._flag}: the arguments {brief(str(kwargs))} do not fit {self.title}: {brief(str(error))}"
+                ) from error
         if not isinstance(network, torch.nn.Module):
             raise DfkdError(f"{self._flag}: {self.title} is not a torch.nn.Module but {type(network).__name__}")
         return network

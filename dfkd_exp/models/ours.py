@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.kind import Network
 from dfkd_exp.settings import under_flag
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 BUILDERS = {
     "mlp": "networks.mlp",
@@ -62,20 +61,6 @@ class Ours(Network):
 
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
         return builder(self.name)(inputs.shape, num_classes, **self.kwargs)
-
-    def rebuilt(self, state: dict[str, Tensor], source: str, inputs: InputSpec, num_classes: int) -> nn.Module:
-        """As any network, but tried without memory first: a release may ask for a network that is larger than its weights."""
-        import torch
-
-        from dfkd_exp.models.checkpoint import require_fit
-
-        try:
-            with torch.device("meta"):
-                sketch = self._made(inputs, num_classes, seed=0)
-        except RuntimeError as error:
-            raise DfkdError(f"{self.title} cannot be made with {self.kwargs}: {str(error).splitlines()[0]}") from error
-        require_fit(sketch, state, source, self.title)
-        return super().rebuilt(state, source, inputs, num_classes)
 
     def architecture(self) -> dict[str, Any]:
         return {"kind": self.kind, "name": self.name, "kwargs": self.kwargs}

@@ -106,10 +106,12 @@ def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label
     _finish(figure, axes, foot)
     if series:
         handles = axes.get_legend_handles_labels()[0][:MOST_LABELS]
-        figure.legend(
+        legend = figure.legend(
             handles, [entry for column in columns for entry in column], fontsize=KEY_SIZE, framealpha=0, labelcolor=INK,
             loc="lower left", ncols=len(columns), labelspacing=0.3, borderpad=0.2, handlelength=1.6,
         )  # fmt: skip
+        for text in legend.get_texts():
+            text.set_parse_math(False)
     return figure
 
 

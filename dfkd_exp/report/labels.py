@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dfkd_exp.harmless import printable
+
 GAP, MARKER, BAR = 2.0, 4.5, 3.5
 """In points: around a label; from a marker's middle to its edge; from an error bar's middle to the ends of its caps."""
 SLACK = 1.03
@@ -94,9 +96,9 @@ def label_points(
 ) -> bool:
     """Write ``texts`` at ``points`` of the axes, which must have their final place and limits, beside their error bars if there is room
     for that; whether there was room at all."""
-    figure = axes.figure
+    figure, texts = axes.figure, [printable(text) for text in texts]
     renderer, scale = figure.canvas.get_renderer(), 72 / figure.dpi
-    drafts = [axes.text(0, 0, text, fontsize=size) for text in texts]
+    drafts = [axes.text(0, 0, text, fontsize=size, parse_math=False) for text in texts]
     sizes = [
         (SLACK * extent.width * scale, extent.height * scale)
         for extent in (d.get_window_extent(renderer) for d in drafts)
@@ -122,14 +124,14 @@ def label_points(
         line = {"arrowstyle": "-", "color": colour, "alpha": 0.35, "linewidth": 0.6, "shrinkA": 0, "shrinkB": MARKER}
         axes.annotate(
             text, point, xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=size, color=colour,
-            arrowprops=line if nearest > NEAR else None,
+            parse_math=False, arrowprops=line if nearest > NEAR else None,
         )  # fmt: skip
     return True
 
 
 def key_lines(entries: Sequence[str]) -> list[list[str]]:
     """The entries of a key in columns, as many as are wide enough for the longest of them, read downwards."""
-    short = [textwrap.shorten(entry, KEY_WIDTH, placeholder=" …") for entry in entries]
+    short = [textwrap.shorten(printable(entry), KEY_WIDTH, placeholder=" …") for entry in entries]
     columns = max(1, min(3, KEY_WIDTH // (max(map(len, short), default=1) + 2)))
     rows = math.ceil(len(short) / columns)
     return [short[start : start + rows] for start in range(0, len(short), rows)] if short else []
@@ -143,7 +145,13 @@ def draw_key(figure: Any, entries: Sequence[str], colour: str) -> None:
         for row, entry in enumerate(column):
             top = key_height(entries) - 0.06 - row * KEY_LINE
             figure.text(
-                0.02 + 0.97 * number / len(columns), top / height, entry, fontsize=KEY_SIZE, color=colour, va="top"
+                0.02 + 0.97 * number / len(columns),
+                top / height,
+                entry,
+                fontsize=KEY_SIZE,
+                color=colour,
+                va="top",
+                parse_math=False,
             )
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from string import Template
 
 from dfkd_exp.files import write_atomically
+from dfkd_exp.harmless import in_html, in_markdown
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
 from dfkd_exp.report.figures import accuracy_against, curves, for_papers, png, svg
 from dfkd_exp.report.pictures import embedded
@@ -40,7 +40,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     columns = [*columns_of(sweep.settings), *(PRIVACY if attacked else ())]
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
     headings, align = ["no", "setting", *(column.name for column in columns)], "rl" + "r" * len(columns)
-    words = [*(f"- {sentence}" for sentence in in_words(sweep)), "", ""]
+    words = [*(f"- {in_markdown(sentence)}" for sentence in in_words(sweep)), "", ""]
     write_atomically(folder / "report.md", ("\n".join(words) + markdown(headings, rows, align)).encode())
     write_atomically(folder / "report.csv", comma_separated(headings, rows).encode())
     write_atomically(folder / "report.tex", latex(headings, rows, align).encode())
@@ -70,28 +70,28 @@ def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
     charts = []
     for name, drawing in drawings.items():
         title, caption = CAPTIONS[name]
-        labelled = drawing.replace("<svg", f'<svg role="img" aria-label="{escape(title)}: {escape(caption)}"', 1)
+        labelled = drawing.replace("<svg", f'<svg role="img" aria-label="{in_html(title)}: {in_html(caption)}"', 1)
         charts.append(
-            f'<section aria-labelledby="{name}"><h2 id="{name}">{escape(title)}</h2>'
-            f"<figure>{labelled}<figcaption>{escape(caption)}</figcaption></figure></section>"
+            f'<section aria-labelledby="{name}"><h2 id="{name}">{in_html(title)}</h2>'
+            f"<figure>{labelled}<figcaption>{in_html(caption)}</figcaption></figure></section>"
         )
     first = sweep.settings[0].results[0] if sweep.settings else None
     done = sum(job.state == "done" for job in sweep.jobs)
     name = first["name"] if first else sweep.folder.parent.name
     return Template(TEMPLATE.read_text()).substitute(
-        title=escape(f"{name}: {len(sweep.settings)} setting{'s' if len(sweep.settings) != 1 else ''}"),
-        about=escape(
+        title=in_html(f"{name}: {len(sweep.settings)} setting{'s' if len(sweep.settings) != 1 else ''}"),
+        about=in_html(
             f"{sweep.folder.name}; {done} of {len(sweep.jobs)} jobs done; written {datetime.now():%Y-%m-%d %H:%M}"
         ),
-        words="".join(f"<li>{escape(sentence)}</li>" for sentence in in_words(sweep)),
+        words="".join(f"<li>{in_html(sentence)}</li>" for sentence in in_words(sweep)),
         missing=_missing(sweep),
         table=_table(sweep.settings, columns_of(sweep.settings)),
         columns=_meanings(columns_of(sweep.settings)),
         privacy=_privacy(sweep),
         charts="\n".join(charts),
         pictures=_seen(sweep),
-        commands=escape(_commands(sweep)),
-        machine=escape(_machine(first)),
+        commands=in_html(_commands(sweep)),
+        machine=in_html(_machine(first)),
     )
 
 
@@ -99,7 +99,7 @@ def _missing(sweep: Sweep) -> str:
     if not sweep.unfinished:
         return ""
     rows = "".join(
-        f'<li><span class="bad">{escape(job.state)}</span> {escape(job.title)} <span class="soft">{escape(job.doing)}</span></li>'
+        f'<li><span class="bad">{in_html(job.state)}</span> {in_html(job.title)} <span class="soft">{in_html(job.doing)}</span></li>'
         for job in sweep.unfinished
     )
     return (
@@ -109,7 +109,7 @@ def _missing(sweep: Sweep) -> str:
 
 
 def _meanings(columns: Sequence[Column]) -> str:
-    return "".join(f"<dt>{escape(column.name)}</dt><dd>{escape(column.meaning)}</dd>" for column in columns)
+    return "".join(f"<dt>{in_html(column.name)}</dt><dd>{in_html(column.meaning)}</dd>" for column in columns)
 
 
 ON_ATTACKS = (
@@ -130,7 +130,7 @@ def _privacy(sweep: Sweep) -> str:
         return ""
     return (
         '<section aria-labelledby="privacy"><h2 id="privacy">What is given away</h2>'
-        f'<p class="soft">{escape(ON_ATTACKS)}</p>'
+        f'<p class="soft">{in_html(ON_ATTACKS)}</p>'
         '<div class="wide" tabindex="0" role="region" aria-label="Privacy, by setting">'
         f"{_table(sweep.settings, PRIVACY)}</div>"
         f"<details><summary>What the columns say</summary><dl>{_meanings(PRIVACY)}</dl></details>{_nearest(sweep)}</section>"
@@ -143,7 +143,7 @@ def _nearest(sweep: Sweep) -> str:
     )
     return (
         "<details><summary>The images most like a training image</summary>"
-        f'<p class="soft">{escape(ON_NEAREST)}</p>{pictures}</details>'
+        f'<p class="soft">{in_html(ON_NEAREST)}</p>{pictures}</details>'
         if pictures
         else ""
     )
@@ -152,14 +152,14 @@ def _nearest(sweep: Sweep) -> str:
 def _table(settings: Sequence[Setting], columns: Sequence[Column]) -> str:
     names = ["no", "setting", *(column.name for column in columns)]
     heads = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{escape(name)}</button></th>' for name in names
+        f'<th scope="col" aria-sort="none"><button type="button">{in_html(name)}</button></th>' for name in names
     )
     lines = []
     for number, setting in enumerate(settings, 1):
-        cells = [f'<td data-value="{number}">{number}</td><td>{escape(setting.title)}</td>']
+        cells = [f'<td data-value="{number}">{number}</td><td>{in_html(setting.title)}</td>']
         for column in columns:
             value = column.figure(setting).mean
-            cells.append(f'<td data-value="{"" if value is None else value}">{escape(column.text(setting))}</td>')
+            cells.append(f'<td data-value="{"" if value is None else value}">{in_html(column.text(setting))}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
@@ -173,8 +173,8 @@ def _pictures(sweep: Sweep, file: str, alternative: str) -> str:
             continue
         text = f"{number}. {setting.title}: {setting.shown}"
         shown.append(
-            f'<figure><img loading="lazy" alt="{escape(alternative.format(setting.title), quote=True)}" '
-            f'src="{embedded(folder / file)}"><figcaption>{escape(text)}</figcaption></figure>'
+            f'<figure><img loading="lazy" alt="{in_html(alternative.format(setting.title))}" '
+            f'src="{embedded(folder / file)}"><figcaption>{in_html(text)}</figcaption></figure>'
         )
     return f'<div class="pictures">{"".join(shown)}</div>' if shown else ""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageChops
 
+from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.training.transfer_set import Preview
 
@@ -26,7 +27,7 @@ CELL, GAP, LEFT, DPI = 74, 6, 130, 100
 def draw_images(path: Path, preview: Preview, classes: list[str], real: Preview | None) -> None:
     """A PNG: a row per class (the first 20), with the mean of the ``real`` images if there are any, the mean of those of the transfer
     set and some of them. Without labels, one row."""
-    names = classes[:MOST_CLASSES] if preview.labelled else ["unlabelled"]
+    names = [*map(brief, classes[:MOST_CLASSES])] if preview.labelled else ["unlabelled"]
     headings = (["mean of the\nreal images"] if real is not None else []) + ["mean of\nthese images"]
     rows = [
         [*(shown.means[index] for shown in (real, preview) if shown is not None), *preview.samples[index][:SAMPLES]]
@@ -111,7 +112,7 @@ class Sheet:
         FigureCanvasAgg(self.figure).print_png(str(path), metadata={"Software": None})
 
     def _text(self, text: str, x: float, y: float, **how: Any) -> None:
-        self.figure.text(x / self.width, 1 - y / self.height, text, **how)
+        self.figure.text(x / self.width, 1 - y / self.height, text, parse_math=False, **how)  # $ is a letter of a name
 
 
 def embedded(path: Path) -> str:

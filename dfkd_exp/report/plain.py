@@ -6,17 +6,19 @@ import csv
 import io
 from collections.abc import Sequence
 
+from dfkd_exp.harmless import in_csv, in_markdown, printable
+
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
     """``align``: ``l`` or ``r`` for each column."""
     lines = [headings, ["---:" if side == "r" else "---" for side in align]]
-    lines += [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    lines += [[*map(in_markdown, row)] for row in rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
 def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([headings, *rows])
+    csv.writer(text, lineterminator="\n").writerows([headings, *(map(in_csv, row) for row in rows)])
     return text.getvalue()
 
 
@@ -26,7 +28,7 @@ def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) ->
                "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}  # fmt: skip
 
     def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(special.get(c, c) for c in cell) for cell in cells) + r" \\"
+        return " & ".join("".join(special.get(c, c) for c in printable(cell)) for cell in cells) + r" \\"
 
     head = [r"\begin{tabular}{" + align + "}", r"\toprule", line(headings), r"\midrule"]
     return "\n".join([*head, *map(line, rows), r"\bottomrule", r"\end{tabular}"]) + "\n"

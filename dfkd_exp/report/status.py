@@ -117,7 +117,7 @@ def status_table(jobs: list[Status]) -> Table:
     table.add_column("now", overflow="fold")
     for job in jobs:
         table.add_row(
-            job.folder.name,
+            escape(job.folder.name),
             f"[{STATES[job.state]}]{job.state}[/]",
             escape(job.title),
             "" if job.seconds is None else f"{job.seconds:,.0f}",

@@ -12,6 +12,7 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_exp.harmless import printable
 from dfkd_exp.report.titles import titles
 from dfkd_exp.run_folder import PRUNED, RESULT
 
@@ -39,10 +40,10 @@ def run_table(result: dict[str, Any]) -> Table:
     agreements = (("agreement", "on the test set"), ("agreement_held_out", "on held-out reconstructions"))
     agreed = [f"{percent([result[key]])} % {where}" for key, where in agreements if result[key] is not None]
     rows = {
-        "teacher": f"{result['teacher']}, {result['teacher_parameters']:,} parameters",
-        "student": f"{result['student']}, {result['student_parameters']:,} parameters",
+        "teacher": escape(f"{printable(result['teacher'])}, {result['teacher_parameters']:,} parameters"),
+        "student": escape(f"{printable(result['student'])}, {result['student_parameters']:,} parameters"),
         "compression": f"{result['compression']:.2f}x",
-        "shown to the student": f"{result['images']:,} images: {shown(result)}",
+        "shown to the student": escape(f"{result['images']:,} images: {printable(shown(result))}"),
         "metadata": f"{result['metadata_bytes']:,} bytes",
         "teacher accuracy": f"{percent([teacher_accuracy(result)])} %{' (measured by its owner)' if by_owner else ''}",
         "student accuracy": accuracy,

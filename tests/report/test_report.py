@@ -159,6 +159,19 @@ def test_a_drawing_is_the_same_bytes_each_time_and_in_the_pages_colours(folder):
     assert "#123456" not in first
 
 
+def test_names_of_settings_are_names_wherever_they_stand(tmp_path):
+    hostile = ["=cmd()|<script>alert(1)</script>", "$x_{ \x1b[2J](http://a)"]
+    for number, name in enumerate(hostile):
+        run(tmp_path, number, [f"+{name}", "seed=0"], source_bytes=10 + number, words={f"+{name}": name})
+    write_report(read(tmp_path), tmp_path)
+    written = {path.suffix: path.read_text() for path in tmp_path.glob("report.*")}
+    assert not any("\x1b" in text for text in written.values())
+    assert "<script>alert" not in written[".html"] + written[".md"]
+    assert "](http" not in written[".md"].replace(r"]\(", "")
+    cells = [row[1] for row in csv.reader(written[".csv"].splitlines())][1:]
+    assert cells[0].startswith("'=cmd()")
+
+
 def test_a_sweep_without_any_result_has_a_report_too(tmp_path):
     plan_sweep(tmp_path / "s", [["seed=0"], ["seed=1"]])
     page = write_report(read(tmp_path / "s"), tmp_path / "s").read_text()

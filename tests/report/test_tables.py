@@ -126,6 +126,13 @@ def test_a_runs_table_says_whose_figure_and_on_what():
     assert "agreement – seconds" in unmeasured
 
 
+@pytest.mark.parametrize("name", ["[/]", "[bold", "[red]x", "a[/nothing]", "\\", "[link=http://a]b"])
+def test_names_are_shown_as_they_are_and_end_no_run(name):
+    shown_names = text(run_table(result(teacher=name, student=name, metadata=name)))
+    assert shown_names.count(name) == 3
+    assert name in text(run_table(result(match=None, source_words=name)))
+
+
 def test_baselines_are_called_by_their_words_and_those_without_by_their_name():
     assert shown(result(match=None, source="FromNoise", source_words="noise")) == "noise"
     assert shown(result(match=None, source="Mirrored")) == "Mirrored"
