@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from dfkd_exp.distillation.losses import soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import agreement, predict_logits
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, unit_pixels
 from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import batches_per_chunk, fit
 from dfkd_exp.training.supervised import shown_to_network
 from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
+
+MIXTURES = 2_000
 
 
 def train_on_teacher(
@@ -80,6 +82,29 @@ def teacher_agreement(student: nn.Module, teacher: nn.Module, images: FixedImage
         torch.cat([predict_logits(n, batch.pixels, inputs) for batch in images.in_order()]) for n in (student, teacher)
     ]
     return agreement(*both)
+
+
+def mixed_agreement(
+    student: nn.Module, teacher: nn.Module, images: TransferSet, inputs: InputSpec, seed: int
+) -> float | None:
+    """Share of mixtures of two of the student's ``images`` that student and teacher put into the same class, in [0, 1]; None where there
+    are no two. On the images themselves they agree too easily: the student was taught on them, or on their like.
+
+    Some MIXTURES at most, each ``t a + (1 - t) b`` in pixels with t uniform in [0, 1]. Source: the mixtures of mixup (Zhang et al. 2018).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    agreed = total = 0
+    for batch in images.batches(0, 2 * min(inputs.images_at_once, MIXTURES), seed):
+        pixels = unit_pixels(batch.pixels.cpu())
+        first, second = pixels[0::2][: len(pixels) // 2], pixels[1::2]
+        share = torch.rand(len(first), 1, 1, 1, generator=generator)
+        mixed = first * share + second * (1 - share)
+        answers = [predict_logits(network, mixed, inputs).argmax(1) for network in (student, teacher)]
+        agreed += int((answers[0] == answers[1]).sum())
+        total += len(mixed)
+        if total >= MIXTURES:
+            break
+    return agreed / total if total else None
 
 
 def _observed(images: Tensor) -> InputSpec:

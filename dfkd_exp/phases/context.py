@@ -36,7 +36,7 @@ VERSIONS = {
     "release": 3,
     "signals": 1,
     "reconstruction": 3,
-    "student": 4,
+    "student": 5,
     "evaluation": 2,
     "privacy": 6,
 }

@@ -42,7 +42,7 @@ def make_student(
     def make(folder: Path) -> dict[str, Any]:
         from safetensors.torch import save
 
-        from dfkd_exp.distillation.distill import teacher_agreement, train_on_teacher
+        from dfkd_exp.distillation.distill import mixed_agreement, teacher_agreement, train_on_teacher
         from dfkd_exp.models.recording import num_parameters
         from dfkd_exp.training.supervised import train_on_labels
 
@@ -59,13 +59,16 @@ def make_student(
         def agreement_on(spared: FixedImages) -> float:
             return teacher_agreement(network.to(context.device), teacher.to(context.device), spared, inputs)
 
-        trial = trial_of_process()
-        if trial is not None and held is not None:
+        def agreement_on_mixtures() -> float | None:
+            both = network.to(context.device), teacher.to(context.device)
+            return mixed_agreement(*both, images, inputs, derive_seed(seed, "mixtures"))
+
+        if (trial := trial_of_process()) is not None:
 
             def look(part: int) -> None:
-                agreed = agreement_on(held)
+                agreed = agreement_on_mixtures()
                 # All processes of the run end together.
-                if reason := context.ranks.agreed(lambda: trial.report(agreed, part)):
+                if agreed is not None and (reason := context.ranks.agreed(lambda: trial.report(agreed, part))):
                     raise Pruned(reason)
 
             options["look"] = look
@@ -83,7 +86,7 @@ def make_student(
                 write_atomically(folder / TRANSFER_SET, save(state))
         return {
             "images": len(images), "agreement_held_out": None if held is None else agreement_on(held),
-            "num_parameters": num_parameters(network),
+            "agreement_mixed": agreement_on_mixtures(), "num_parameters": num_parameters(network),
         }  # fmt: skip
 
     title = f"student: distilling {settings.title}"

@@ -44,6 +44,7 @@ def build_result(
         "accuracy": evaluation["accuracy"],
         "agreement": evaluation["agreement"],
         "agreement_held_out": student["agreement_held_out"],
+        "agreement_mixed": student["agreement_mixed"],
         "agreement_training": evaluation["agreement_training"],
         "teacher_accuracy": evaluation["teacher_accuracy"],
         "teacher_accuracy_by_owner": release.teacher_accuracy,

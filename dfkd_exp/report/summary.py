@@ -43,7 +43,7 @@ class Setting:
     results: list[dict[str, Any]]
 
     def percent(self, name: str) -> Figure:
-        return Figure.of([None if (value := result[name]) is None else 100 * value for result in self.results])
+        return Figure.of([None if (value := result.get(name)) is None else 100 * value for result in self.results])
 
     @property
     def accuracy(self) -> Figure:

@@ -37,8 +37,12 @@ def run_table(result: dict[str, Any]) -> Table:
         if result["accuracy"] is None
         else f"[bold]{percent([result['accuracy']])} %[/]"
     )
-    agreements = (("agreement", "on the test set"), ("agreement_held_out", "on held-out reconstructions"))
-    agreed = [f"{percent([result[key]])} % {where}" for key, where in agreements if result[key] is not None]
+    agreements = (
+        ("agreement", "on the test set"),
+        ("agreement_mixed", "on mixtures of what the student saw"),
+        ("agreement_held_out", "on held-out images of the same kind, which flatters"),
+    )
+    agreed = [f"{percent([result[key]])} % {where}" for key, where in agreements if result.get(key) is not None]
     rows = {
         "teacher": escape(f"{printable(result['teacher'])}, {result['teacher_parameters']:,} parameters"),
         "student": escape(f"{printable(result['student'])}, {result['student_parameters']:,} parameters"),
@@ -47,7 +51,7 @@ def run_table(result: dict[str, Any]) -> Table:
         "metadata": f"{result['metadata_bytes']:,} bytes",
         "teacher accuracy": f"{percent([teacher_accuracy(result)])} %{' (measured by its owner)' if by_owner else ''}",
         "student accuracy": accuracy,
-        "agreement": ", ".join(agreed) or "–",
+        "agreement": "\n".join(agreed) or "–",
         "seconds": ", ".join(f"{name} {phase['seconds']:,.1f}" for name, phase in result["phases"].items()),
     }
     for name, value in rows.items():
@@ -74,13 +78,13 @@ def sweep_table(results: list[dict[str, Any]]) -> Table:
     for heading in ("seeds", "teacher %", "accuracy %", "agreement %", "bytes", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for title, group in by_setting(results).items():
-        held_out = any(result["agreement"] is None for result in group)
+        without_data = any(result["agreement"] is None for result in group)
         table.add_row(
             escape(title),
             str(len(group)),
             percent(map(teacher_accuracy, group)).split(" ")[0],
             percent(result["accuracy"] for result in group),
-            percent(result["agreement_held_out" if held_out else "agreement"] for result in group),
+            percent(result.get("agreement_mixed" if without_data else "agreement") for result in group),
             f"{group[0]['source_bytes']:,}",
             f"{statistics.fmean(result['seconds'] for result in group):,.1f}",
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_exp.distillation.distill import distill, train_on_teacher
+from dfkd_exp.distillation.distill import distill, mixed_agreement, train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
@@ -211,3 +211,33 @@ def test_a_training_that_diverges_names_the_flag_to_lower():
     explosion = Training(epochs=1, optimizer=Adam(lr=0.5))
     with pytest.raises(DfkdError, match=r"toy diverged; lower training.optimizer.lr \(now 0.5\)"):
         fit(student(), FixedImages.of(*toy_images(4)), explosive, explosion, 0, **CPU)
+
+
+def test_on_mixtures_two_that_are_the_same_agree_and_two_that_are_not_sometimes():
+    pixels, teacher, other = toy_images(40)[0], toy_teacher(), toy_teacher(seed=1)
+    images = FixedImages.of(pixels)
+    assert mixed_agreement(teacher, teacher, images, INPUTS, seed=0) == 1
+    found = [mixed_agreement(other, teacher, images, INPUTS, seed=seed) for seed in (0, 0, 1, 2)]
+    assert found[0] == found[1]
+    assert len({*found}) > 1
+    assert max(found) < 1
+    assert mixed_agreement(teacher, teacher, FixedImages.of(pixels[:1]), INPUTS, seed=0) is None
+
+
+def test_mixtures_lie_between_two_images(monkeypatch):
+    """Black and white: every mixture is a grey, the same for both networks, and of uint8 pixels as of floating ones."""
+    seen = []
+    monkeypatch.setattr(
+        "dfkd_exp.distillation.distill.predict_logits",
+        lambda network, pixels, inputs: seen.append(pixels) or torch.zeros(len(pixels), 3),
+    )
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(50)[:, None, None, None].expand(100, 1, 6, 6)
+    for given in (pixels, pixels / 255):
+        seen.clear()
+        assert mixed_agreement(None, None, FixedImages.of(given), INPUTS, seed=0) == 1
+        one, other = seen
+        assert torch.equal(one, other)
+        assert one.shape == (50, 1, 6, 6)
+        assert one.min() >= 0
+        assert one.max() <= 1
+        assert ((one > 0.02) & (one < 0.98)).float().mean() > 0.3

@@ -47,7 +47,7 @@ def parabola(folder: Path, started: list):
             started.append(x)
             place = folder / str(len(started))
             place.mkdir(parents=True)
-            (place / "result.json").write_text(json.dumps({"agreement_held_out": -x * x if x >= 0 else float("nan")}))
+            (place / "result.json").write_text(json.dumps({"agreement_mixed": -x * x if x >= 0 else float("nan")}))
             folders.append(place)
         return folders
 
@@ -99,7 +99,7 @@ def launch(jobs):
     folder.mkdir()
     time.sleep(0.05)
     x = float(jobs[0][-1].partition("=")[2])
-    (folder / "result.json").write_text(json.dumps({"agreement_held_out": -x * x}))
+    (folder / "result.json").write_text(json.dumps({"agreement_mixed": -x * x}))
     return [folder]
 Search(place / "s.journal", {"x": FloatDistribution(-1, 1)}, [], trials=20).run(launch, at_once=1)
 """
@@ -155,7 +155,7 @@ def test_a_search_that_cannot_be_is_refused(arguments, said, dfkd):
 
 
 def test_a_study_looks_at_no_test_set_unless_told():
-    assert Search(Path("s.journal"), SPACE, []).objective == "agreement_held_out"
+    assert Search(Path("s.journal"), SPACE, []).objective == "agreement_mixed"
     with pytest.raises(ConfigError):
         Search(Path("s.journal"), SPACE, [], objective="best")
 
@@ -184,7 +184,7 @@ def test_a_search_that_prunes_hears_of_its_trials_on_the_way(dfkd):
     [journal] = ran.outputs.glob("studies/*.journal")
     [trial] = open_study(journal).get_trials()
     assert sorted(trial.intermediate_values) == [2, 4, 6, 8]
-    assert trial.value == ran.result["agreement_held_out"]
+    assert trial.value == ran.result["agreement_mixed"]
 
 
 def test_a_job_that_was_pruned_is_neither_done_nor_failed(dfkd, monkeypatch):
