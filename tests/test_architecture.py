@@ -111,6 +111,7 @@ UNSAFE = {"pickle", "marshal", "shelve"}
 
 TALKING = {
     "data/": "downloads and decoding take minutes",
+    "metadata/gaussian.py": "warns of covariances that take gigabytes",
     "metadata/bases.py": "a large graph's bases take minutes",
     "reconstruction/loop.py": "a notebook's reconstruction takes minutes",
     "reconstruction/prior.py": "directions of large weights take minutes",

@@ -40,6 +40,8 @@ class Kind(Protocol):
 
     def claims(self, layers: Sequence[Layer]) -> dict[str, Any]: ...
 
+    def check_images(self, num_images: int) -> None: ...
+
 
 class Collector:
     """One pass over ``(images, labels)`` batches; memory does not depend on the number of images."""
@@ -114,6 +116,8 @@ class Collector:
             raise DfkdError(
                 f"class {counts.index(0)} has no images, so it has no statistics; remove it from the data and the teacher"
             )
+        if counts is not None:
+            self.kind.check_images(sum(counts))
         metadata = Metadata(
             layers=self.layers,
             statistics=[kept for accumulator in self.accumulators for kept in accumulator.finish(self.kind.storage)],

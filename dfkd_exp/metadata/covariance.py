@@ -128,6 +128,10 @@ class LowRank(GaussianSummary):
         own = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
         return self.mean[row] + shared @ self.factor[row].T + own * self.variance[row].sqrt()
 
+    def check(self, layers: Sequence[Layer]) -> None:
+        if not self.factor.shape[2]:
+            raise ValueError("a factor of rank 0")
+
     def leading(self, row: int, part: slice, count: int) -> tuple[Tensor, Tensor]:
         return leading_of_factor(self.factor[row][part], self.variance[row][part], count)
 

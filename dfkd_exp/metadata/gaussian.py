@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfkd_exp.console import warn
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.settings import Settings
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from dfkd_exp.metadata.statistic import Accumulator
     from dfkd_exp.models.layers import Layer
 
+MOST_NUMBERS = 24_000_000
+"""Of the covariances of one layer, of all classes together, where their form is not named: 96 MB of fp32, and six times that while they are
+summed. Whole covariances of logits grow with the cube of the classes: of 1,000 they would have 2 GB, and 24 GB of sums."""
+BYTES_OF_SUMS = 24
+"""For each number of the matrices that are summed: in float32 and float64, and copies as they are finished."""
+WARN_FROM = 2**30
+"""Bytes of sums of one layer from which on it is said beforehand how large they are."""
 COVARIANCES = ("auto", "full", "low_rank", "diagonal", "top_only")
 
 
@@ -28,17 +36,24 @@ class DifferentialPrivacy(Settings):
     flag: ClassVar[str] = "metadata.dp"
 
     epsilon: float | None = None
-    """Privacy budget of the whole metadata; empty: no noise, and no claim."""
+    """Privacy budget of the whole metadata, at most 100, beyond which it would promise nothing; empty: no noise, and no claim."""
     delta: float = 1e-5
-    """Probability with which the claim may fail; well below one over the number of images."""
+    """Probability with which the claim may fail; below one over the number of images, and better well below."""
     clip: float = 2.0
     """Largest root mean square of an image's activations in a layer; larger ones are scaled down. To be chosen without looking at
     the data."""
 
     def __post_init__(self) -> None:
-        self.require("epsilon", self.epsilon is None or self.epsilon > 0, "positive, or empty")
-        self.require("delta", 0 < self.delta < 1, "in (0, 1)")
+        # An attacker's odds change by a factor of exp(epsilon) at most: beyond any that is worth stating long before 100.
+        self.require("epsilon", self.epsilon is None or 0 < self.epsilon <= 100, "positive and at most 100, or empty")
+        self.require("delta", 0 < self.delta <= 0.01, "positive and at most 0.01")
         self.require("clip", self.clip > 0, "positive")
+
+    def check_images(self, num_images: int) -> None:
+        """Raise ConfigError if the claim says nothing of so many images: to publish each as it is with probability delta would keep it, and
+        at one over their number that is one of them on average."""
+        rule = f"below 1 / images, which is {1 / num_images:.2g} for {num_images:,} images"
+        self.require("delta", self.epsilon is None or self.delta * num_images < 1, rule)
 
 
 @dataclass
@@ -54,9 +69,11 @@ class Gaussian(MetadataKind):
     rank: int = 32
     """Rank of the low-rank covariances."""
     full_up_to: int = 2048
-    """With covariance=auto, layers of at most so many units keep a full covariance; with top_only the logits do, of so many classes."""
+    """With covariance=auto, layers of at most so many units keep a full covariance; with top_only the logits do, of so many classes. Where
+    those of all classes together would have more than 24 million numbers (from 364 classes on, for their logits), they do not."""
     low_rank_up_to: int = 16384
-    """With covariance=auto, larger layers of at most so many units keep a low-rank covariance, and the largest a diagonal one."""
+    """With covariance=auto, larger layers of at most so many units keep a low-rank covariance, within the same numbers, and the largest a
+    diagonal one."""
     dp: DifferentialPrivacy = field(default_factory=DifferentialPrivacy)
     """Differential privacy of the statistics."""
 
@@ -73,6 +90,9 @@ class Gaussian(MetadataKind):
 
     def check_private(self) -> None:
         """Raise ConfigError if there is no differential privacy for such statistics."""
+
+    def check_images(self, num_images: int) -> None:
+        self.dp.check_images(num_images)
 
     def check_observed_inputs(self) -> None:
         if self.dp.epsilon is not None:
@@ -92,16 +112,14 @@ class Gaussian(MetadataKind):
         noise = noise_multiplier(self.dp.epsilon, self.dp.delta, len(layers))
         return {"dp": {**asdict(self.dp), "noise_multiplier": noise, "neighbours": NEIGHBOURS}}
 
-    def form_for(self, num_values: int, is_top: bool) -> str:
-        """full, low_rank or diagonal, for a layer of so many units (or channels); ``is_top``: the logits."""
+    def form_for(self, num_values: int, is_top: bool, rows: int = 1) -> str:
+        """full, low_rank or diagonal, for a layer of so many units (or channels), of so many classes; ``is_top``: the logits."""
+        full = num_values <= self.full_up_to and rows * num_values * (num_values + 1) // 2 <= MOST_NUMBERS
+        low_rank = num_values <= self.low_rank_up_to and rows * num_values * self.rank <= MOST_NUMBERS
         if self.covariance == "top_only":
-            return "full" if is_top and num_values <= self.full_up_to else "diagonal"
-        if self.covariance != "auto":
-            form = self.covariance
-        elif num_values <= self.full_up_to:
-            form = "full"
-        else:
-            form = "low_rank" if num_values <= self.low_rank_up_to else "diagonal"
+            return "full" if is_top and full else "diagonal"
+        fitting = "full" if full else "low_rank" if low_rank else "diagonal"
+        form = fitting if self.covariance == "auto" else self.covariance
         # At full rank a low-rank form is only a costlier full one.
         return "full" if form == "low_rank" and num_values <= self.rank else form
 
@@ -119,11 +137,22 @@ class Gaussian(MetadataKind):
         from dfkd_exp.metadata.gaussian_sums import GaussianSums, PrivateGaussianSums
 
         is_top = place.layers == (num_layers - 1,)
-        form = self.form_for(place.num_values, is_top)
+        form = self.form_for(place.num_values, is_top, place.num_rows)
+        self._warn_of(form, place)
         if self.dp.epsilon is None:
             return GaussianSums(place, form, self.rank)
         noise = noise_multiplier(self.dp.epsilon, self.dp.delta, num_layers)
         return PrivateGaussianSums(place, form if is_top and form == "full" else "diagonal", self.dp.clip, noise)
+
+    def _warn_of(self, form: str, place: Place) -> None:
+        """Say how large whole covariances will be, before memory is taken for them."""
+        rows, values = place.num_rows, place.num_values
+        num_bytes = BYTES_OF_SUMS * rows * values**2
+        if form == "full" and num_bytes >= WARN_FROM:
+            warn(
+                f"{rows:,} whole covariances of {place.name} ({values:,} values) take about {num_bytes / 1e9:,.1f} GB of memory, and "
+                f"{2 * rows * values * (values + 1) / 1e9:,.2f} GB as fp32; metadata.covariance=auto, top_only or diagonal keeps less"
+            )
 
 
 @dataclass

@@ -65,6 +65,9 @@ class MetadataKind(Settings):
         """What is claimed of metadata of ``layers`` beside its settings, for the file; JSON-able."""
         return {}
 
+    def check_images(self, num_images: int) -> None:
+        """Raise ConfigError if what is claimed cannot be of so many images."""
+
     def check_observed_inputs(self) -> None:
         """Raise ConfigError if the range of the images must not be looked up in them."""
 

@@ -88,4 +88,6 @@ class Separable(GaussianSummary):
             raise ValueError("a separable covariance of what is not one layer of maps, channels first")
         if self.num_channels != layers[0].shape[0]:
             raise ValueError(f"{self.num_channels} channels of layer {layers[0].name}, which has {layers[0].shape[0]}")
+        if not self.factor.shape[2]:
+            raise ValueError("a factor of rank 0")
         require_variances(self.channels, "channels")

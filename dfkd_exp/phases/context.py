@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSIONS = {
     "images": 2,
     "teacher": 1,
-    "metadata": 3,
+    "metadata": 4,
     "release": 3,
     "signals": 1,
     "reconstruction": 3,

@@ -80,6 +80,7 @@ def make_metadata(
 
     def make(folder: Path) -> dict[str, Any]:
         images = data.images
+        kind.check_images(len(images.train))
         network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
         collector = kind.collector(network, inputs)
         if kind.needs_images:

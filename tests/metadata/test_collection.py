@@ -13,6 +13,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, Gaussian, SpectralLayerPairs, TopLayer
 from dfkd_exp.metadata.collection import observed_inputs
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
+from dfkd_exp.models.recording import find_layers
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 
@@ -124,6 +125,34 @@ def test_the_top_layer_is_the_last_of_all_layers():
 def test_the_form_of_a_covariance_follows_the_size_of_its_layer(settings, forms):
     metadata = AllLayers(**settings).collect(toy_teacher(), [toy_images(20)], INPUTS)
     assert [statistic.summary.form for statistic in metadata.statistics] == forms
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "classes", "form"),
+    [
+        (AllLayers(), 2048, 10, "full"), (AllLayers(), 300, 300, "full"), (AllLayers(), 400, 400, "low_rank"),
+        (AllLayers(), 1000, 1000, "diagonal"),
+        (AllLayers(), 512, 100, "full"), (AllLayers(), 2048, 100, "low_rank"), (AllLayers(), 16384, 10, "low_rank"),
+        (AllLayers(), 16384, 1000, "diagonal"), (TopLayer(), 1000, 1000, "diagonal"), (AllLayers(covariance="top_only"), 363, 363, "full"),
+        (AllLayers(covariance="top_only"), 364, 364, "diagonal"), (AllLayers(covariance="full"), 1000, 1000, "full"),
+    ],
+)  # fmt: skip
+def test_the_form_follows_the_number_of_classes_too(kind, values, classes, form):
+    assert kind.form_for(values, True, classes) == form
+
+
+def test_it_is_said_beforehand_how_large_whole_covariances_are(monkeypatch, capsys):
+    monkeypatch.setattr("dfkd_exp.metadata.gaussian.WARN_FROM", 24 * 3 * 64**2)
+    kind = AllLayers(covariance="full")
+    monkeypatch.setattr("dfkd_exp.metadata.gaussian_sums.GaussianSums.__init__", lambda *_: print("memory is taken"))
+    kind.accumulators(toy_teacher(), find_layers(toy_teacher(), INPUTS.example()), INPUTS, 3)
+    said = capsys.readouterr()
+    assert said.err.count("warning") == 1
+    assert "3 whole covariances of 0 (64 values) take about 0.0 GB of memory" in said.err
+    AllLayers(covariance="diagonal").accumulators(
+        toy_teacher(), find_layers(toy_teacher(), INPUTS.example()), INPUTS, 3
+    )
+    assert not capsys.readouterr().err
 
 
 def test_sizes_are_what_the_forms_need():

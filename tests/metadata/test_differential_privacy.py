@@ -89,10 +89,16 @@ def private(epsilon, kind=AllLayers, **settings):
     return kind(covariance="top_only", dp=dp, **settings)
 
 
-def test_with_a_large_budget_it_is_nearly_what_it_would_be_without(tmp_path):
+@pytest.fixture
+def _hardly_any_noise(monkeypatch):
+    monkeypatch.setattr("dfkd_exp.metadata.differential_privacy.noise_multiplier", lambda epsilon, delta, layers: 1e-4)
+
+
+@pytest.mark.usefixtures("_hardly_any_noise")
+def test_with_hardly_any_noise_it_is_nearly_what_it_would_be_without(tmp_path):
     teacher, batches = toy_teacher(), [toy_images(2000)]
     plain = AllLayers(covariance="top_only").collect(teacher, batches, INPUTS)
-    kept = private(1e6).collect(teacher, batches, INPUTS)
+    kept = private(100.0).collect(teacher, batches, INPUTS)
     for one, two in zip(plain.statistics, kept.statistics, strict=True):
         assert type(one.summary) is type(two.summary)
         torch.testing.assert_close(one.summary.mean, two.summary.mean, atol=0.05, rtol=0.05)
@@ -112,13 +118,14 @@ def test_the_file_says_what_is_claimed_and_noise_is_never_the_same_twice(tmp_pat
     assert "dp" not in plain.kind
 
 
+@pytest.mark.usefixtures("_hardly_any_noise")
 def test_collected_in_halves_it_is_one_release():
     teacher, (images, labels) = toy_teacher(), toy_images(400)
-    halves = [private(1e9).collector(teacher, INPUTS) for _ in range(2)]
+    halves = [private(100.0).collector(teacher, INPUTS) for _ in range(2)]
     halves[0].update(images[:200], labels[:200])
     halves[1].update(images[200:], labels[200:])
     halves[0].merge_state(halves[1].state())
-    whole = private(1e9).collect(teacher, [(images, labels)], INPUTS)
+    whole = private(100.0).collect(teacher, [(images, labels)], INPUTS)
     for one, two in zip(halves[0].finish().statistics, whole.statistics, strict=True):
         torch.testing.assert_close(one.summary.mean, two.summary.mean, atol=1e-3, rtol=1e-3)
     assert sum(halves[0].finish().counts) == 3 * 400
@@ -129,7 +136,11 @@ def test_collected_in_halves_it_is_one_release():
     ("make", "said"),
     [
         (lambda: DifferentialPrivacy(epsilon=0.0), r"metadata\.dp\.epsilon must be positive"),
+        (lambda: DifferentialPrivacy(epsilon=1e300), r"metadata\.dp\.epsilon must be positive and at most 100"),
+        (lambda: DifferentialPrivacy(epsilon=math.inf), r"metadata\.dp\.epsilon"),
+        (lambda: DifferentialPrivacy(epsilon=math.nan), r"metadata\.dp\.epsilon"),
         (lambda: DifferentialPrivacy(epsilon=1.0, delta=0.0), r"metadata\.dp\.delta"),
+        (lambda: DifferentialPrivacy(epsilon=1.0, delta=0.9), r"metadata\.dp\.delta must be positive and at most 0.01"),
         (lambda: DifferentialPrivacy(clip=-1.0), r"metadata\.dp\.clip"),
         (
             lambda: AllLayers(covariance="full", dp=DifferentialPrivacy(epsilon=1.0)),
@@ -191,14 +202,31 @@ def test_replacing_one_image_moves_sums_per_channel_by_their_sensitivity_at_most
     assert farthest == [pytest.approx(1), pytest.approx(1)]
 
 
-def test_private_channels_with_a_large_budget_are_nearly_what_they_would_be_without():
+@pytest.mark.usefixtures("_hardly_any_noise")
+def test_private_channels_with_hardly_any_noise_are_nearly_what_they_would_be_without():
     teacher, batches = toy_teacher(), [toy_images(2000)]
     plain = Channels().collect(teacher, batches, INPUTS)
-    kept = Channels(dp=DifferentialPrivacy(epsilon=1e6, clip=3.0)).collect(teacher, batches, INPUTS)
+    kept = Channels(dp=DifferentialPrivacy(epsilon=100.0, clip=3.0)).collect(teacher, batches, INPUTS)
     for one, two in zip(plain.statistics, kept.statistics, strict=True):
         assert (one.basis, one.summary.form) == (two.basis, two.summary.form)
         torch.testing.assert_close(one.summary.mean, two.summary.mean, atol=0.05, rtol=0.05)
         torch.testing.assert_close(one.summary.std(), two.summary.std(), atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(("delta", "fine"), [(1e-3, True), (1 / 900, False), (0.01, False)])
+def test_a_delta_of_one_image_or_more_claims_nothing(delta, fine):
+    kind = AllLayers(covariance="top_only", dp=DifferentialPrivacy(epsilon=1.0, delta=delta))
+    if fine:
+        kind.check_images(900)
+        return
+    with pytest.raises(
+        ConfigError, match=r"metadata.dp.delta must be below 1 / images, which is 0.0011 for 900 images"
+    ):
+        kind.collect(toy_teacher(), [toy_images(300)], INPUTS)
+
+
+def test_without_a_claim_there_is_nothing_to_check():
+    AllLayers(dp=DifferentialPrivacy(delta=0.01)).check_images(10**9)
 
 
 def test_the_generator_of_the_noise_is_another_one_each_time():
