@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-SECONDS_TO_STOP = 60.0
+SECONDS_TO_STOP = 3.0
+"""What a process has to leave by itself when it is told to; it is ended then. Nothing is lost: files are written whole or not at all."""
 IMPORTED_ONCE = ("torch", "pytorch_lightning", "hydra.main", "safetensors.torch")
 """What each process of a command needs and takes seconds to import. None of it looks for devices, or starts threads, when imported."""
 
@@ -32,26 +34,36 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def start_method() -> str:
-    """How Python is to start processes: on Linux as copies of one that has imported what takes long; elsewhere each imports for itself."""
+    """How Python is to start processes: on Linux as copies of one that has imported what takes long, which is started here if it is not
+    there; elsewhere each imports for itself."""
     if sys.platform != "linux":
         return "spawn"
+    from multiprocessing import forkserver, resource_tracker
+
     multiprocessing.set_forkserver_preload(list(IMPORTED_ONCE))
+    # Ctrl-C in a terminal reaches it too, and would end it, with a traceback, while it imports. What starts blocked stays so.
+    resource_tracker.ensure_running()  # first, since it unblocks what it has blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
 
 
 def start(
     main: Callable[[], Any], arguments: Sequence[str], variables: Mapping[str, str], errors: Path, threads: int
 ) -> BaseProcess:
-    """A process of its own that calls ``main`` with ``arguments`` as its command line, and is interrupted when this one is gone.
+    """A process of its own that calls ``main`` with ``arguments`` as its command line, and is stopped when this one is gone.
 
     It finds ``variables`` in its environment, and nothing else; it says nothing, and writes errors to ``errors``. OSError if it cannot
     be started.
     """
-    context: Any = multiprocessing.get_context(start_method())
     errors.touch()
-    process = context.Process(target=_alone, args=(main, list(arguments), dict(variables), threads, errors))
     try:
         with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
+            context: Any = multiprocessing.get_context(start_method())
+            process = context.Process(target=_alone, args=(main, list(arguments), dict(variables), threads, errors))
             process.start()
     except EOFError as error:  # the process that makes the copies has died
         raise OSError("its process ended as it began") from error
@@ -61,7 +73,7 @@ def start(
 def _alone(
     main: Callable[[], Any], arguments: Sequence[str], variables: Mapping[str, str], threads: int, errors: Path
 ) -> None:
-    os.setsid()  # Ctrl-C in a terminal reaches the sweep alone, which then interrupts its jobs, once
+    os.setsid()  # Ctrl-C in a terminal reaches the sweep alone, which then stops its jobs, once
     os.environ.clear()
     with open(os.devnull, "wb") as nowhere, open(errors, "wb") as said:
         os.dup2(nowhere.fileno(), 1)
@@ -71,7 +83,9 @@ def _alone(
 
 def call(main: Callable[[], Any], arguments: Sequence[str], variables: Mapping[str, str], threads: int) -> None:
     """In a process that has been started: ``main`` with ``arguments`` as its command line, ``variables`` in its environment, and so many
-    threads; interrupted when the process that it was started from is gone."""
+    threads. Signals reach it, though what it is a copy of was kept from them."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update(variables)
     os.environ.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
     if "torch" in sys.modules:
@@ -80,16 +94,43 @@ def call(main: Callable[[], Any], arguments: Sequence[str], variables: Mapping[s
     main()
 
 
+def command() -> None:
+    """``dfkd``, in a process that has been started: by its name, as from a shell."""
+    runpy.run_module("dfkd_exp", run_name="__main__")
+
+
 def stop_without_parent() -> None:
-    """Interrupt this process, as Ctrl-C would, when the sweep or run that started it has died, so that nobody works for what is gone."""
+    """Stop this process when the sweep or run that started it has died, so that nobody works for what is gone. By SIGTERM: what was
+    started in the background of a script ignores SIGINT."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def watch() -> None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(SECONDS_TO_STOP)  # unless it hangs in a call that cannot be interrupted
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def stop(processes: Sequence[BaseProcess]) -> None:
+    """Stop them all, and return when they have ended; those that have not by themselves in a few seconds are killed."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + SECONDS_TO_STOP
+    for process in processes:
+        process.join(max(0, until - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def kill_started() -> None:
+    """Kill what this process has started and is still there, and what makes the copies, which may still be importing."""
+    for process in multiprocessing.active_children():
+        process.kill()
+    if "multiprocessing.forkserver" in sys.modules:
+        server = sys.modules["multiprocessing.forkserver"]._forkserver
+        if (number := getattr(server, "_forkserver_pid", None)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)

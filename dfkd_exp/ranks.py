@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import call, environment, start_method
+from dfkd_exp.processes import call, command, environment, start_method
 
 T = TypeVar("T")
 
@@ -162,9 +162,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
 
 
 def _launched(arguments: list[str], variables: dict[str, str], threads: int) -> None:
-    from dfkd_exp.app import main
-
-    call(main, arguments, variables, threads)
+    call(command, arguments, variables, threads)
 
 
 def _order(failure: Any) -> tuple[bool, float]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = read(ROOT, "dfkd_exp", "hydra_plugins")
 
 RINGS = {
-    "foundation": "errors.py files.py seeding.py settings.py processes.py console.py ranks.py run_folder.py",
+    "foundation": "errors.py files.py seeding.py settings.py processes.py console.py ranks.py stopping.py run_folder.py",
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",
     "shells": (
         "trainer.py logger.py training/checkpoint.py training/module.py training/fit.py training/supervised.py "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp import console
-from dfkd_exp.processes import start
+from dfkd_exp.processes import command, start, stop
 from dfkd_exp.run_folder import ERROR, STDERR
 
 PARENTS_OWN = (
@@ -70,7 +70,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
 
     The processor's threads are divided among those that run side by side, since two processes that each want all of them
     are many times slower than one; the jobs take turns with the ``gpus``, one, or a group of them, for each. A job that fails, or
-    is killed, leaves ``error.txt`` in its folder. An interrupt stops them all.
+    is killed, leaves ``error.txt`` in its folder. Whatever ends this early stops them all.
     """
     codes: dict[int, int] = {}
     running: dict[int, tuple[BaseProcess, int]] = {}
@@ -97,11 +97,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
                     codes[index] = code
                     _report(jobs[index], code, len(codes), len(jobs), time.monotonic() - started)
     finally:
-        for process, _ in running.values():
-            if process.is_alive() and process.pid:
-                os.kill(process.pid, signal.SIGINT)  # as Ctrl-C would: what they have finished stays
-        for process, _ in running.values():
-            process.join()
+        stop([process for process, _ in running.values()])  # what they have finished stays
     return [codes[index] for index in range(len(jobs))]
 
 
@@ -109,13 +105,6 @@ def _start(job: Job, gpus: str | None, threads: int) -> BaseProcess:
     job.folder.mkdir(parents=True, exist_ok=True)
     variables = {**os.environ, **({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})}
     return start(command, job.arguments, variables, errors=job.folder / STDERR, threads=threads)
-
-
-def command() -> None:
-    """``dfkd``, in a job's process."""
-    from dfkd_exp.app import main
-
-    main()
 
 
 def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:
