@@ -44,8 +44,8 @@ def run_process(folder: Path, kill: Callable[[str], float | None] = lambda line:
 RUNS = {
     "one": ("trainer=cpu",),
     "two processes": ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"),
-    "a sweep": ("trainer=cpu", "-m", "seed=0,1"),
-    "a sweep of processes": ("trainer=cpu", "-m", "hydra/launcher=processes", "hydra.launcher.jobs=2", "seed=0,1"),
+    "a sweep": ("-m", "trainer=cpu", "seed=0,1"),
+    "a sweep of processes": ("-m", "trainer=cpu", "hydra/launcher=processes", "hydra.launcher.jobs=2", "seed=0,1"),
 }
 SECONDS_TO_LEAVE = 6
 SECONDS_OF_A_RUN = 20
@@ -66,7 +66,7 @@ def marked(mark: str) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("run", RUNS)
 def test_a_signal_at_any_moment_ends_a_run_and_all_that_it_has_started(run, number, tmp_path):
-    command = [sys.executable, "-m", "dfkd_exp", *LONG_ENOUGH_TO_KILL[1:], *RUNS[run], f"outputs={tmp_path}/outputs"]
+    command = [sys.executable, "-m", "dfkd_exp", *RUNS[run], *LONG_ENOUGH_TO_KILL[1:], f"outputs={tmp_path}/outputs"]
     chance, told = random.Random(number), 0
     for attempt in range(20):
         mark = f"{tmp_path.name}-{number}-{attempt}"
@@ -77,6 +77,7 @@ def test_a_signal_at_any_moment_ends_a_run_and_all_that_it_has_started(run, numb
         after = chance.uniform(0.3, SECONDS_OF_A_RUN)
         time.sleep(after)
         if process.poll() is not None:  # what the attempts before it have done is done
+            assert process.returncode == 0, process.communicate()
             process.communicate()
             shutil.rmtree(tmp_path / "outputs")
             continue
