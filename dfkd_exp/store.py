@@ -21,13 +21,35 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dfkd_exp import console
+from dfkd_exp.damage import move_aside
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import canonical_json, remove_leftovers, sync_folder, write_atomically
+from dfkd_exp.files import (
+    WORK,
+    canonical_json,
+    read_json,
+    regular_size,
+    remove_leftovers,
+    sync_folder,
+    write_atomically,
+)
+from dfkd_exp.harmless import brief
 from dfkd_exp.ranks import ALONE, Ranks
+from dfkd_exp.schema import require_schema
 
 MANIFEST = "manifest.json"
-WORK = "work"
-"""Sub-folder of a partial artifact for what only the building needs; removed before the artifact is sealed."""
+
+
+class _Facts(dict[str, Any]):
+    """The facts of a manifest, which no sum vouches for."""
+
+    def __init__(self, facts: dict[str, Any], folder: Path):
+        super().__init__(facts)
+        self._folder = folder
+
+    def __missing__(self, name: str) -> Any:
+        raise DfkdError(
+            f"{self._folder / MANIFEST} does not say {name}; remove that folder, and the same command makes it again"
+        )
 
 
 @dataclass(frozen=True)
@@ -50,14 +72,14 @@ class Artifact:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the maker said of it beside the files: peak memory, device and the like."""
-        return self.manifest["info"]
+        """What the maker said of it beside the files: peak memory, device and the like. DfkdError for a fact that is not there."""
+        return _Facts(self.manifest["info"], self.path)
 
     def file(self, name: str) -> Path:
         return self.path / name
 
     def json(self, name: str) -> Any:
-        return json.loads(self.file(name).read_text())
+        return read_json(self.file(name))
 
 
 class Store:
@@ -82,7 +104,7 @@ class Store:
         make it with one another; the first holds the lock, and its facts are kept. ``prepare()`` is called before `make`, for what is no
         part of its seconds, such as imports.
         """
-        key = _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
+        key = _key(phase, version, identity)
         place = self.root / phase / key
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f"{key}.partial")
@@ -116,26 +138,40 @@ class Store:
             return Artifact(place, key, _manifest(place), reused=False)
 
 
+def _key(phase: Any, version: Any, identity: Any) -> str:
+    return _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
+
+
 def _is_whole(place: Path) -> bool:
     """Whether a sound artifact is there; one that is not is moved aside."""
-    if not place.exists():
+    if not os.path.lexists(place):
         return False
     try:
-        verify(place)
+        manifest = verify(place)
+        made_of = [manifest.get(name) for name in ("phase", "version", "identity")]
+        if not manifest.get("key") == place.name == _key(*made_of):
+            raise DfkdError(f"{place / MANIFEST} is another artifact's")
     except DfkdError as error:
-        aside = place.with_name(f"{place.name}.damaged-{time.time_ns()}")
-        place.rename(aside)
-        console.warn(f"{error}; moved to {aside} and made again")
+        move_aside(place, str(error))
         return False
     return True
 
 
 def _prepared(partial: Path) -> bool:
-    """Make the folder to build in; whether an interrupted call left something there."""
+    """Make the folder to build in; whether an interrupted call left something there. What no call leaves is moved aside: whoever opened
+    a pipe would wait for ever."""
+    if os.path.lexists(partial) and (not partial.is_dir() or _has_odd_files(partial)):
+        move_aside(partial, f"{partial} has something else than files and folders in it")
     resumed = partial.exists()
     partial.mkdir(exist_ok=True)
     remove_leftovers(partial)
     return resumed
+
+
+def _has_odd_files(folder: Path) -> bool:
+    return (folder / WORK).is_file() or any(
+        path.is_symlink() or not (path.is_file() or path.is_dir()) for path in folder.rglob("*")
+    )
 
 
 def _lock(path: Path, phase: str) -> FileLock:
@@ -168,25 +204,45 @@ def verify(folder: Path) -> dict[str, Any]:
     """The manifest of a folder whose files are all as it says; else a DfkdError that names the file."""
     manifest = _manifest(folder)
     for name, expected in manifest["files"].items():
+        # A link is followed: the Hub's cache keeps a repository as links to files beside it. It can show nothing that is not known already,
+        # since the sum must be right. What it leads to must be a regular file: a device has no end, and a pipe makes one wait. Paths with
+        # `..` or from the root are refused by the manifest's schema.
         path = folder / name
-        if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-            raise DfkdError(f"{path} is missing")
-        if path.stat().st_size != expected["bytes"]:
-            raise DfkdError(f"{path} is truncated or altered: {path.stat().st_size:,} bytes, not {expected['bytes']:,}")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                raise DfkdError(f"{path} is altered: its sha256 is not the manifest's")
+        try:
+            size = regular_size(path)
+        except (OSError, ValueError) as error:
+            raise DfkdError(f"{path} is missing or not a regular file") from error
+        if size != expected["bytes"]:
+            raise DfkdError(f"{path} is truncated or altered: {size:,} bytes, not {expected['bytes']:,}")
+        if _sha256_of(path, size) != expected["sha256"]:
+            raise DfkdError(f"{path} is altered: its sha256 is not the manifest's")
     return manifest
 
 
+def _sha256_of(path: Path, size: int) -> str:
+    """Of a file's first ``size`` bytes, all that it has: a file of the system may be called regular and empty, and never end."""
+    digest, left = hashlib.sha256(), size
+    with path.open("rb") as file:
+        while left and (read := file.read(min(left, 2**20))):
+            digest.update(read)
+            left -= len(read)
+    return digest.hexdigest()
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        manifest["files"].items()
-    except (OSError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise DfkdError(f"{folder / MANIFEST} is missing or unreadable ({type(error).__name__})") from error
-    if manifest.get("format") != "dfkd-manifest" or manifest.get("format_version") != 1:
-        raise DfkdError(f"{folder / MANIFEST} is of an unknown format or version ({manifest.get('format_version')})")
+        manifest = read_json(path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else brief(str(error))
+        raise DfkdError(f"{path} is missing or unreadable ({why})") from error
+    kind = [manifest.get(name) for name in ("format", "format_version")] if isinstance(manifest, dict) else []
+    if kind != ["dfkd-manifest", 1]:
+        raise DfkdError(f"{path} is of an unknown format or version ({brief(', '.join(map(repr, kind)))})")
+    try:
+        require_schema(manifest, "manifest-v1")
+    except ValueError as error:
+        raise DfkdError(f"{path} is not a manifest ({error})") from error
     return manifest
 
 

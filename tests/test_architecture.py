@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 SOURCES = read(ROOT, "dfkd_exp", "hydra_plugins")
 
 RINGS = {
-    "foundation": "errors.py files.py seeding.py settings.py processes.py console.py ranks.py stopping.py run_folder.py",
+    "foundation": (
+        "errors.py files.py harmless.py schema.py damage.py seeding.py settings.py processes.py console.py ranks.py stopping.py "
+        "run_folder.py"
+    ),
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",
     "shells": (
         "trainer.py logger.py training/checkpoint.py training/module.py training/fit.py training/supervised.py "
@@ -60,7 +63,11 @@ LIBRARIES = {
         "/hydra_plugins/": "Hydra hands them such trees",
     },
     "wandb": {"logger.py": "Weights & Biases"},
-    "optuna": {"sweeps/search.py": "the study of a search", "sweeps/trial.py": "a trial of it"},
+    "optuna": {
+        "sweeps/search.py": "the study of a search",
+        "sweeps/journal.py": "its file",
+        "sweeps/trial.py": "a trial of it",
+    },
     "rich": {
         "console.py": "what one sees",
         "app.py": "escapes what users typed",
@@ -87,6 +94,7 @@ LIBRARIES = {
         "phases/": "artifacts of the store",
         "release.py": "files of a release",
     },
+    "jsonschema": {"schema.py": "checks what comes from outside by the schemas that are shipped"},
     "matplotlib": {"report/": "figures"},
     "PIL": {"data/decoded.py": "decodes images", "report/pictures.py": "writes them", "logger.py": "reads them"},
     "sklearn": {"data/digits.py": "has the digits"},

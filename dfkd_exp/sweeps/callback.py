@@ -71,9 +71,9 @@ def _end(folder: Path) -> None:
             _show_table(folder, results)
         if (failed or not_started) and not failures:  # it was in another process
             failures.append(DfkdError("jobs left no result"))
-        for job in failed:
+        for job, wrong in failed.items():
             said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
-            console.error(f"job {job.name} failed: {console.short(said)}")
+            console.error(f"job {job.name} failed: {wrong or console.short(said)}")
         if not_started:
             console.error(f"not started: job {', '.join(map(str, not_started))}")
         if next(folder.glob("*/wandb/offline-run-*"), None):

@@ -14,7 +14,7 @@ from typing import Any
 
 from dfkd_exp import console
 from dfkd_exp.processes import command, start, stop
-from dfkd_exp.run_folder import ERROR, STDERR
+from dfkd_exp.run_folder import ERROR, STDERR, read_text
 
 PARENTS_OWN = (
     "hydra/launcher",
@@ -119,7 +119,7 @@ def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:
         reason += "; if nobody did it, memory ran out: run fewer at a time"
     said = ""
     with suppress(OSError):  # on a full disk it is said here alone
-        said = (job.folder / STDERR).read_text(errors="replace").strip()
+        said = read_text(job.folder / STDERR).strip()
         if not (job.folder / ERROR).exists():
             (job.folder / ERROR).write_text(f"{reason}\n{said}\n")
     last = said.splitlines()[-1] if said else ""

@@ -6,7 +6,6 @@ running and has nobody at it; the next worker takes it over.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -18,8 +17,10 @@ from filelock import FileLock, Timeout
 
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.run_folder import PRUNED, RESULT
+from dfkd_exp.files import read_json
+from dfkd_exp.run_folder import PRUNED, RESULT, read_text
 from dfkd_exp.seeding import derive_seed
+from dfkd_exp.sweeps.journal import mend
 from dfkd_exp.sweeps.trial import TRIAL, optuna_module, storage, without_warnings
 
 if TYPE_CHECKING:
@@ -105,6 +106,7 @@ class Search:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._held.mkdir(exist_ok=True)
         with self._alone(), without_warnings():
+            mend(self.path)
             study = optuna.create_study(
                 storage=storage(self.path), study_name=self.path.stem,
                 direction=OBJECTIVES[self.objective], load_if_exists=True,
@@ -165,11 +167,11 @@ class Search:
         trial.set_user_attr("folder", str(folder))
         if (folder / PRUNED).is_file():
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            console.note(f"trial {trial.number} ended early: {(folder / PRUNED).read_text().strip()}")
+            console.note(f"trial {trial.number} ended early: {read_text(folder / PRUNED).strip()}")
             return
         try:
-            value = json.loads((folder / RESULT).read_text())[self.objective]
-        except (OSError, ValueError, KeyError):
+            value = read_json(folder / RESULT)[self.objective]
+        except (OSError, ValueError, KeyError, TypeError):
             value, why = None, "the job left no result"
         else:
             why = f"{self.objective} is {value}"

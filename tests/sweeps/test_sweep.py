@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from dfkd_exp.config import CONF
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.sweeps import callback
+from tests.report.test_tables import A_RESULT
 
-A_RESULT = Path(__file__).parents[2] / "docs/results/paper/table2-paper-noise-seed2.json"
 RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 
 
