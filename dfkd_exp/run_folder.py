@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import read_json, regular_size, write_atomically
 from dfkd_exp.harmless import brief
+from dfkd_exp.locks import Timeout, lock
 from dfkd_exp.schema import require_schema
 
 RESULT, PICTURE, NEAREST = "result.json", "reconstructions.png", "nearest.png"
@@ -36,7 +35,7 @@ def at_work(
 
     ``row``: of the experiment's table, if it is one; ``words``: the overrides' words for people.
     """
-    with FileLock(folder / RUNNING):
+    with lock(folder / RUNNING):
         (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
         about = {
             "overrides": list(overrides),
@@ -58,7 +57,7 @@ def is_running(folder: Path) -> bool:
     if not (folder / RUNNING).is_file():
         return False
     try:
-        with FileLock(folder / RUNNING, timeout=0):
+        with lock(folder / RUNNING, timeout=0):
             return False
     except Timeout:
         return True

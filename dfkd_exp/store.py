@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dfkd_exp import console
 from dfkd_exp.damage import move_aside
 from dfkd_exp.errors import DfkdError
@@ -33,6 +31,7 @@ from dfkd_exp.files import (
     write_atomically,
 )
 from dfkd_exp.harmless import brief
+from dfkd_exp.locks import FileLock, Timeout, lock
 from dfkd_exp.ranks import ALONE, Ranks
 from dfkd_exp.schema import require_schema
 
@@ -108,10 +107,10 @@ class Store:
         place = self.root / phase / key
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f"{key}.partial")
-        lock: AbstractContextManager[Any] = nullcontext()
+        held: AbstractContextManager[Any] = nullcontext()
         if together.first:
-            lock = _lock(place.with_name(f"{key}.lock"), phase)
-        with lock:
+            held = _lock(place.with_name(f"{key}.lock"), phase)
+        with held:
             if together.agreed(lambda: _is_whole(place)):
                 return Artifact(place, key, _manifest(place), reused=True)
             resumed = together.agreed(lambda: _prepared(partial))
@@ -176,13 +175,13 @@ def _has_odd_files(folder: Path) -> bool:
 
 def _lock(path: Path, phase: str) -> FileLock:
     """The operating system drops the lock of a killed process, so none is left behind."""
-    lock = FileLock(path)
+    held = lock(path)
     try:
-        lock.acquire(timeout=1)
-        lock.release()
+        held.acquire(timeout=1)
+        held.release()
     except Timeout:
         console.note(f"another run is making this {phase}; waiting for it")
-    return lock
+    return held
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:

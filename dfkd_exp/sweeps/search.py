@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.files import read_json
+from dfkd_exp.locks import FileLock, Timeout, lock
 from dfkd_exp.run_folder import PRUNED, RESULT, read_text
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.sweeps.journal import mend
@@ -86,7 +85,7 @@ class Search:
 
     def _alone(self) -> FileLock:
         """Held by the one worker that looks at the study and changes it."""
-        return FileLock(self.path.with_suffix(".lock"))
+        return lock(self.path.with_suffix(".lock"))
 
     def _sampler(self, study: optuna.Study) -> optuna.samplers.BaseSampler:
         """Of this worker: each draws other trials than those before and beside it."""
@@ -136,9 +135,8 @@ class Search:
         known = study.get_trials(deepcopy=False)
         for frozen in known:
             if found < at_once and frozen.state is optuna.trial.TrialState.RUNNING:
-                lock = FileLock(self._held / f"{frozen.number}.lock", timeout=0)
                 try:
-                    stack.enter_context(lock)
+                    stack.enter_context(lock(self._held / f"{frozen.number}.lock", timeout=0))
                 except Timeout:
                     continue
                 if study.get_trials(deepcopy=False)[frozen.number].state is not frozen.state:
@@ -151,7 +149,7 @@ class Search:
                 yield optuna.Trial(study, frozen._trial_id)
         for _ in range(min(at_once - found, self.trials - len(known))):
             trial = study.ask(self.space)
-            stack.enter_context(FileLock(self._held / f"{trial.number}.lock"))
+            stack.enter_context(lock(self._held / f"{trial.number}.lock"))
             yield trial
 
     def _told(self, trial: optuna.Trial) -> list[str]:

@@ -241,7 +241,7 @@ def test_a_journal_that_lacks_something_is_refused_with_its_line(tmp_path):
     lines = searched(tmp_path)
     created = next(number for number, line in enumerate(lines) if b'"op_code":4' in line)
     (tmp_path / "s.journal").write_bytes(b"".join([*lines[:created], b"overwritten\n", *lines[created + 1 :]]))
-    with pytest.raises(DfkdError, match=r"s\.journal, line \d+ .*hydra\.sweeper\.study=NAME"):
+    with pytest.raises(DfkdError, match=r"s\.journal, line \d+: .*hydra\.sweeper\.study=NAME"):
         Search(tmp_path / "s.journal", SPACE, [], trials=4).run(parabola(tmp_path / "more", []), at_once=1)
 
 
