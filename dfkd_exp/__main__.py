@@ -1,6 +1,14 @@
-"""``python -m dfkd_exp`` is ``dfkd``."""
+"""``dfkd``, and ``python -m dfkd_exp``: the command, which can be stopped from its first moment on."""
 
-from dfkd_exp.app import main
+from dfkd_exp.stopping import at_signals
+
+
+def main() -> None:
+    with at_signals():
+        from dfkd_exp.app import main  # takes a second
+
+        main()
+
 
 if __name__ == "__main__":
     main()

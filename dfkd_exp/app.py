@@ -26,6 +26,7 @@ from dfkd_exp.processes import stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
 from dfkd_exp.rows import ROW, chosen, naming_row, with_row
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
+from dfkd_exp.stopping import at_signals, check
 from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
 from dfkd_exp.words import words_of
@@ -47,8 +48,10 @@ WITHOUT_EFFECT = {
 """Per pipeline, the groups that it does not reach."""
 
 
+@at_signals()
 def main() -> None:
-    """Run, and say in one line what is wrong if something is. Exit code 0, 1 (failed), 2 (bad config) or 130 (interrupted)."""
+    """Run, and say in one line what is wrong if something is. Exit code 0, 1 (failed), 2 (bad config), 130 (interrupted) or 143
+    (stopped by SIGTERM)."""
     if asks_for_help(sys.argv[1:]):
         try:
             console.show(help_page(sys.argv[1:]))
@@ -69,15 +72,14 @@ def main() -> None:
     try:
         _hydra_main()
     except (DfkdError, *CONFIG_ERRORS) as error:
+        check()
         console.error(explain(error))
         sys.exit(2)
     except Exception as error:
+        check()
         if not callback.begun:
             raise
         callback.end_without_launcher(error)
-    except KeyboardInterrupt:
-        console.error("interrupted; the same command continues where it was")
-        sys.exit(130)
     finally:
         leave()
     if callback.failures:
@@ -89,6 +91,7 @@ def _hydra_main(settings: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        check()
         callback.refuse_launcher(hydra_config)
         if callback.is_sent_elsewhere(hydra_config):
             callback.run_as_process(hydra_config, folder)
@@ -99,6 +102,7 @@ def _hydra_main(settings: DictConfig) -> None:
             (folder / PRUNED).write_text(f"{pruned}\n")
         console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
+        check()
         callback.failures.append(error)
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
         if begun or not isinstance(error, DfkdError | OSError):

@@ -125,6 +125,10 @@ def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
+WORK = "work"
+"""Sub-folder of a partial artifact for what only the building needs; removed before the artifact is sealed."""
+
+
 def canonical_json(value: Any) -> str:
     """One text per value, whatever the order of its keys."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -10,17 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from multiprocessing.synchronize import Event
+from typing import Any
 
 COMMAND = "dfkd_exp"
 """The module that is run as ``python -m`` would."""
-SECONDS_TO_STOP = 60.0
+SECONDS_TO_STOP = 3.0
+"""What a process has to leave by itself when it is told to; it is ended then. Nothing is lost: files are written whole or not at all."""
 IMPORTED_ONCE = ("torch", "pytorch_lightning", "hydra.main", "safetensors.torch")
 """What each process of a command needs and takes seconds to import. None of it looks for devices, or starts threads, when imported."""
 
@@ -38,38 +36,42 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def start_method() -> str:
-    """How Python is to start processes: on Linux as copies of one that has imported what takes long; elsewhere each imports for itself."""
+    """How Python is to start processes: on Linux as copies of one that has imported what takes long, which is started here if it is not
+    there; elsewhere each imports for itself."""
     if sys.platform != "linux":
         return "spawn"
+    from multiprocessing import forkserver, resource_tracker
+
     multiprocessing.set_forkserver_preload(list(IMPORTED_ONCE))
+    # Ctrl-C in a terminal reaches it too, and would end it, with a traceback, while it imports. What starts blocked stays so.
+    resource_tracker.ensure_running()  # first, since it unblocks what it has blocked
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
 
 
 def start(arguments: Sequence[str], variables: Mapping[str, str], errors: Path, threads: int) -> BaseProcess:
-    """``dfkd ARGUMENTS`` as a process of its own, which is interrupted when this one is gone.
+    """``dfkd ARGUMENTS`` as a process of its own, which is stopped when this one is gone.
 
     It finds ``variables`` in its environment, and nothing else; it says nothing, and writes errors to ``errors``. OSError if it cannot
     be started.
     """
-    context: Any = multiprocessing.get_context(start_method())
     errors.touch()
-    begun = context.Event()
-    process = context.Process(target=_alone, args=(begun, errors, COMMAND, list(arguments), dict(variables), threads))
     try:
         with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
+            context: Any = multiprocessing.get_context(start_method())
+            process = context.Process(target=_alone, args=(errors, COMMAND, list(arguments), dict(variables), threads))
             process.start()
     except EOFError as error:  # the process that makes the copies has died
         raise OSError("its process ended as it began") from error
-    while not begun.wait(0.1) and process.is_alive():  # until then it does not hear an interrupt
-        pass
     return process
 
 
-def _alone(
-    begun: Event, errors: Path, module: str, arguments: Sequence[str], variables: Mapping[str, str], threads: int
-) -> None:
-    os.setsid()  # Ctrl-C in a terminal reaches the sweep alone, which then interrupts its jobs, once
-    begun.set()
+def _alone(errors: Path, module: str, arguments: Sequence[str], variables: Mapping[str, str], threads: int) -> None:
+    os.setsid()  # Ctrl-C in a terminal reaches the sweep alone, which then stops its jobs, once
     os.environ.clear()
     with open(os.devnull, "wb") as nowhere, open(errors, "wb") as said:
         os.dup2(nowhere.fileno(), 1)
@@ -78,7 +80,10 @@ def _alone(
 
 
 def call(module: str, arguments: Sequence[str], variables: Mapping[str, str], threads: int) -> None:
-    """In a process that has been started: ``python -m MODULE ARGUMENTS`` with ``variables`` in its environment and so many threads."""
+    """In a process that has been started: ``python -m MODULE ARGUMENTS`` with ``variables`` in its environment and so many threads. Signals
+    reach it, though what it is a copy of was kept from them."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.environ.update({**variables, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
@@ -87,15 +92,37 @@ def call(module: str, arguments: Sequence[str], variables: Mapping[str, str], th
 
 
 def stop_without_parent() -> None:
-    """Interrupt this process, as Ctrl-C would, when the sweep or run that started it has died, so that nobody works for what is gone."""
+    """Stop this process when the sweep or run that started it has died, so that nobody works for what is gone. By SIGTERM: what was
+    started in the background of a script ignores SIGINT."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
 
     def watch() -> None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(SECONDS_TO_STOP)  # unless it hangs in a call that cannot be interrupted
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def stop(processes: Sequence[BaseProcess]) -> None:
+    """Stop them all, and return when they have ended; those that have not by themselves in a few seconds are killed."""
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + SECONDS_TO_STOP
+    for process in processes:
+        process.join(max(0, until - time.monotonic()))
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+
+
+def kill_started() -> None:
+    """Kill what this process has started and is still there, and what makes the copies, which may still be importing."""
+    for process in multiprocessing.active_children():
+        process.kill()
+    if "multiprocessing.forkserver" in sys.modules:
+        server = sys.modules["multiprocessing.forkserver"]._forkserver
+        if (number := getattr(server, "_forkserver_pid", None)) is not None:
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)

@@ -7,12 +7,17 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import read_json, regular_size, write_atomically
+from dfkd_exp.harmless import brief
+from dfkd_exp.locks import Timeout, lock
+from dfkd_exp.schema import require_schema
 
 RESULT, PICTURE, NEAREST = "result.json", "reconstructions.png", "nearest.png"
 ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
@@ -30,7 +35,7 @@ def at_work(
 
     ``row``: of the experiment's table, if it is one; ``words``: the overrides' words for people.
     """
-    with FileLock(folder / RUNNING):
+    with lock(folder / RUNNING):
         (folder / ERROR).unlink(missing_ok=True)  # of an earlier attempt
         about = {
             "overrides": list(overrides),
@@ -40,7 +45,7 @@ def at_work(
             "machine": platform.node(),
             "process": os.getpid(),
         }
-        (folder / JOB).write_text(json.dumps(about, indent=2) + "\n")
+        write_atomically(folder / JOB, (json.dumps(about, indent=2) + "\n").encode())
         try:
             yield
         finally:
@@ -49,10 +54,10 @@ def at_work(
 
 def is_running(folder: Path) -> bool:
     """Whether a process is at the job in ``folder``."""
-    if not (folder / RUNNING).exists():
+    if not (folder / RUNNING).is_file():
         return False
     try:
-        with FileLock(folder / RUNNING, timeout=0):
+        with lock(folder / RUNNING, timeout=0):
             return False
     except Timeout:
         return True
@@ -74,12 +79,12 @@ def plan_sweep(
         "rows": list(rows),
         "words": words or {},
     }
-    (folder / SWEEP).write_text(json.dumps(plan, indent=2) + "\n")
+    write_atomically(folder / SWEEP, (json.dumps(plan, indent=2) + "\n").encode())
 
 
 def planned_jobs(folder: Path) -> list[dict[str, Any]]:
     """A sweep's jobs, as far as they are known beforehand: ``overrides``, ``row`` and ``words`` of each."""
-    plan = read_json(folder / SWEEP) or {}
+    plan = read_plan(folder)
     rows = {f"row={row['name']}": row for row in plan.get("rows") or []}
     return [
         {"overrides": job, "row": next((rows[text] for text in job if text in rows), None), "words": plan["words"]}
@@ -87,9 +92,90 @@ def planned_jobs(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """What a file of a run holds; None if it is not there, or not whole yet."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+def job_numbers(folder: Path) -> list[int]:
+    """Of the jobs that have begun: each has a folder of its own."""
+    names = [path.name for path in folder.iterdir() if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+
+
+def read_plan(folder: Path) -> dict[str, Any]:
+    """What `plan_sweep` wrote; empty if it is not there, and after a warning if it cannot be read."""
+    return _read(folder / SWEEP, _PLAN)
+
+
+def read_job(folder: Path) -> dict[str, Any]:
+    """What `at_work` wrote; empty if it is not there, and after a warning if it cannot be read."""
+    return _read(folder / JOB, _ABOUT)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The figures of the run in ``folder``; None if it has none. DfkdError, with file and line, if they cannot be read."""
+    path = folder / RESULT
+    if not os.path.lexists(path):
         return None
+    try:
+        result = read_json(path)
+        require_schema(result, "result-v1")
+    except (OSError, ValueError) as error:
+        raise DfkdError(
+            f"{path} cannot be read ({_why(error)}); remove it, and the same command makes it again"
+        ) from error
+    return result
+
+
+def read_text(path: Path) -> str:
+    """What stands in a text file of a run; nothing if it is not there, or not a file."""
+    try:
+        regular_size(path)
+        return path.read_text(errors="replace")
+    except (OSError, ValueError):
+        return ""
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _row(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _texts(value.get("set"))
+        and all(isinstance(value.get(n), str) for n in ("name", "title"))
+    )
+
+
+def _seconds(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+_PLAN: dict[str, Callable[[Any], bool]] = {
+    "command": _texts, "started": _seconds, "words": _words,
+    "jobs": lambda value: value is None or (isinstance(value, list) and all(map(_texts, value))),
+    "rows": lambda value: isinstance(value, list) and all(map(_row, value)),
+}  # fmt: skip
+_ABOUT: dict[str, Callable[[Any], bool]] = {
+    "overrides": _texts, "started": _seconds, "words": _words, "row": lambda value: value is None or _row(value),
+}  # fmt: skip
+"""What a file of a run must say, and of what form. Fields that are absent are of an older version."""
+
+
+def _read(path: Path, fields: Mapping[str, Callable[[Any], bool]]) -> dict[str, Any]:
+    try:
+        found = read_json(path)
+        wrong = [name for name, right in fields.items() if name in found and not right(found[name])]
+        if not isinstance(found, dict) or wrong:
+            raise ValueError(f"{', '.join(wrong) or 'all of it'} is not what is written there")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError) as error:
+        console.warn(f"{path} cannot be read ({_why(error)}); what it says is left out")
+        return {}
+    return {"words": {}, **found}
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or brief(str(error))

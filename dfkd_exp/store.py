@@ -18,18 +18,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from dfkd_exp import console
+from dfkd_exp.damage import move_aside
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import canonical_json, read_json, regular_size, remove_leftovers, sync_folder, write_atomically
+from dfkd_exp.files import (
+    WORK,
+    canonical_json,
+    read_json,
+    regular_size,
+    remove_leftovers,
+    sync_folder,
+    write_atomically,
+)
 from dfkd_exp.harmless import brief
+from dfkd_exp.locks import FileLock, Timeout, lock
 from dfkd_exp.ranks import ALONE, Ranks
 from dfkd_exp.schema import require_schema
 
 MANIFEST = "manifest.json"
-WORK = "work"
-"""Sub-folder of a partial artifact for what only the building needs; removed before the artifact is sealed."""
+
+
+class _Facts(dict[str, Any]):
+    """The facts of a manifest, which no sum vouches for."""
+
+    def __init__(self, facts: dict[str, Any], folder: Path):
+        super().__init__(facts)
+        self._folder = folder
+
+    def __missing__(self, name: str) -> Any:
+        raise DfkdError(
+            f"{self._folder / MANIFEST} does not say {name}; remove that folder, and the same command makes it again"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,14 +71,14 @@ class Artifact:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the maker said of it beside the files: peak memory, device and the like."""
-        return self.manifest["info"]
+        """What the maker said of it beside the files: peak memory, device and the like. DfkdError for a fact that is not there."""
+        return _Facts(self.manifest["info"], self.path)
 
     def file(self, name: str) -> Path:
         return self.path / name
 
     def json(self, name: str) -> Any:
-        return json.loads(self.file(name).read_text())
+        return read_json(self.file(name))
 
 
 class Store:
@@ -84,14 +103,14 @@ class Store:
         make it with one another; the first holds the lock, and its facts are kept. ``prepare()`` is called before `make`, for what is no
         part of its seconds, such as imports.
         """
-        key = _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
+        key = _key(phase, version, identity)
         place = self.root / phase / key
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f"{key}.partial")
-        lock: AbstractContextManager[Any] = nullcontext()
+        held: AbstractContextManager[Any] = nullcontext()
         if together.first:
-            lock = _lock(place.with_name(f"{key}.lock"), phase)
-        with lock:
+            held = _lock(place.with_name(f"{key}.lock"), phase)
+        with held:
             if together.agreed(lambda: _is_whole(place)):
                 return Artifact(place, key, _manifest(place), reused=True)
             resumed = together.agreed(lambda: _prepared(partial))
@@ -118,37 +137,51 @@ class Store:
             return Artifact(place, key, _manifest(place), reused=False)
 
 
+def _key(phase: Any, version: Any, identity: Any) -> str:
+    return _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
+
+
 def _is_whole(place: Path) -> bool:
     """Whether a sound artifact is there; one that is not is moved aside."""
-    if not place.exists():
+    if not os.path.lexists(place):
         return False
     try:
-        verify(place)
+        manifest = verify(place)
+        made_of = [manifest.get(name) for name in ("phase", "version", "identity")]
+        if not manifest.get("key") == place.name == _key(*made_of):
+            raise DfkdError(f"{place / MANIFEST} is another artifact's")
     except DfkdError as error:
-        aside = place.with_name(f"{place.name}.damaged-{time.time_ns()}")
-        place.rename(aside)
-        console.warn(f"{error}; moved to {aside} and made again")
+        move_aside(place, str(error))
         return False
     return True
 
 
 def _prepared(partial: Path) -> bool:
-    """Make the folder to build in; whether an interrupted call left something there."""
+    """Make the folder to build in; whether an interrupted call left something there. What no call leaves is moved aside: whoever opened
+    a pipe would wait for ever."""
+    if os.path.lexists(partial) and (not partial.is_dir() or _has_odd_files(partial)):
+        move_aside(partial, f"{partial} has something else than files and folders in it")
     resumed = partial.exists()
     partial.mkdir(exist_ok=True)
     remove_leftovers(partial)
     return resumed
 
 
+def _has_odd_files(folder: Path) -> bool:
+    return (folder / WORK).is_file() or any(
+        path.is_symlink() or not (path.is_file() or path.is_dir()) for path in folder.rglob("*")
+    )
+
+
 def _lock(path: Path, phase: str) -> FileLock:
     """The operating system drops the lock of a killed process, so none is left behind."""
-    lock = FileLock(path)
+    held = lock(path)
     try:
-        lock.acquire(timeout=1)
-        lock.release()
+        held.acquire(timeout=1)
+        held.release()
     except Timeout:
         console.note(f"another run is making this {phase}; waiting for it")
-    return lock
+    return held
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class Ran:
 
 def run_main(arguments: list[str]) -> int:
     """``dfkd ARGUMENTS`` in this process; its exit code."""
-    from dfkd_exp.app import main
+    from dfkd_exp.__main__ import main
 
     before = sys.argv
     sys.argv = ["dfkd", *arguments]

@@ -16,7 +16,8 @@ SOURCES = read(ROOT, "dfkd_exp", "hydra_plugins")
 
 RINGS = {
     "foundation": (
-        "errors.py files.py harmless.py schema.py seeding.py settings.py source_code.py processes.py console.py ranks.py "
+        "errors.py files.py harmless.py schema.py damage.py seeding.py settings.py source_code.py processes.py console.py ranks.py "
+        "stopping.py locks.py "
         "run_folder.py"
     ),
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",
@@ -65,7 +66,11 @@ LIBRARIES = {
         "/hydra_plugins/": "Hydra hands them such trees",
     },
     "wandb": {"logger.py": "Weights & Biases"},
-    "optuna": {"sweeps/search.py": "the study of a search", "sweeps/trial.py": "a trial of it"},
+    "optuna": {
+        "sweeps/search.py": "the study of a search",
+        "sweeps/journal.py": "its file",
+        "sweeps/trial.py": "a trial of it",
+    },
     "rich": {
         "console.py": "what one sees",
         "app.py": "escapes what users typed",
@@ -99,11 +104,7 @@ LIBRARIES = {
     "pooch": {"data/idx.py": "downloads"},
     "pickle": {"models/checkpoint.py": "the error that torch raises for what is no checkpoint"},
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
-    "filelock": {
-        "run_folder.py": "a run at work",
-        "store.py": "an artifact is made once",
-        "sweeps/search.py": "one study, several processes",
-    },
+    "filelock": {"locks.py": "one process at a time"},
 }
 """Which files know a library, and what for. There is no other library: no torchvision, no timm."""
 UNSAFE = {"pickle", "marshal", "shelve"}

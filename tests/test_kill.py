@@ -1,12 +1,15 @@
-"""A run that is killed, at any moment, and repeated is a run that was not killed."""
+"""A run that is killed or stopped, at any moment, and repeated is a run that was not."""
 
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -36,6 +39,60 @@ def run_process(folder: Path, kill: Callable[[str], float | None] = lambda line:
             break
     process.communicate()
     return process.returncode
+
+
+RUNS = {
+    "one": ("trainer=cpu",),
+    "two processes": ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"),
+    "a sweep": ("-m", "trainer=cpu", "seed=0,1"),
+    "a sweep of processes": ("-m", "trainer=cpu", "hydra/launcher=processes", "hydra.launcher.jobs=2", "seed=0,1"),
+}
+SECONDS_TO_LEAVE = 6
+SECONDS_OF_A_RUN = 20
+
+
+def marked(mark: str) -> list[str]:
+    """The processes at work that have ``mark`` in their environment, as all have that one of them has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (path / "environ").read_bytes():
+                found.append((path / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("run", RUNS)
+def test_a_signal_at_any_moment_ends_a_run_and_all_that_it_has_started(run, number, tmp_path):
+    command = [sys.executable, "-m", "dfkd_exp", *RUNS[run], *LONG_ENOUGH_TO_KILL[1:], f"outputs={tmp_path}/outputs"]
+    chance, told = random.Random(number), 0
+    for attempt in range(20):
+        mark = f"{tmp_path.name}-{number}-{attempt}"
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env={**os.environ, "DFKD_TEST": mark}, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        after = chance.uniform(0.3, SECONDS_OF_A_RUN)
+        time.sleep(after)
+        if process.poll() is not None:  # what the attempts before it have done is done
+            assert process.returncode == 0, process.communicate()
+            process.communicate()
+            shutil.rmtree(tmp_path / "outputs")
+            continue
+        told += 1
+        process.send_signal(number)
+        sent = time.monotonic()
+        _, said = process.communicate(timeout=120)
+        while left := marked(mark):
+            assert time.monotonic() - sent < 60, left
+            time.sleep(0.1)
+        assert time.monotonic() - sent < SECONDS_TO_LEAVE, f"after {after:.1f} s"
+        assert process.returncode == 128 + number, f"after {after:.1f} s: {said}"
+        assert said.count("\n") == said.count("the same command continues") == 1, f"after {after:.1f} s: {said}"
+    assert told >= 10
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
 
 
 def results_in(folder: Path) -> list[dict]:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -108,6 +109,51 @@ def test_a_damaged_artifact_is_put_aside_and_made_again(tmp_path, damage, capsys
     assert again.file("file.txt").read_text() == "made"
     assert len(list((tmp_path / "phase").glob("*.damaged-*"))) == 1
     assert str(first.path) in capsys.readouterr().err
+
+
+def odd_manifests(whole):
+    """What a manifest may become, and is not this artifact's any more."""
+    for name in ("key", "info", "seconds", "files", "phase", "resumed", "identity", "version"):
+        yield {key: value for key, value in whole.items() if key != name}
+        for value in (None, [], "x", -1, {"x": 1}):
+            if name != "identity" or not isinstance(value, dict):
+                yield {**whole, name: value}
+    yield from ([], None, 5, "x", {}, {**whole, "key": "0" * 20}, {**whole, "format_version": 2})
+
+
+def test_an_odd_manifest_is_put_aside_with_its_artifact(tmp_path):
+    store = Store(tmp_path)
+    first = store.get_or_make("phase", {}, 1, write())
+    for odd in odd_manifests(first.manifest):
+        if odd == {**first.manifest, "info": {"x": 1}}:
+            continue  # may be
+        first.file(MANIFEST).write_text(json.dumps(odd))
+        again = store.get_or_make("phase", {}, 1, write())
+        assert not again.reused, odd
+        assert again.digest == first.digest
+
+
+def test_a_fact_that_a_manifest_does_not_say_is_one_line_with_the_way_out(tmp_path):
+    artifact = Store(tmp_path).get_or_make("phase", {}, 1, write())
+    with pytest.raises(DfkdError, match=r"manifest\.json does not say accuracy; remove that folder"):
+        artifact.info["accuracy"]
+
+
+def dangling(path):
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, dangling])
+@pytest.mark.parametrize("where", ["", ".partial", ".partial/file.txt", ".partial/work"])
+def test_what_no_run_leaves_in_a_store_is_put_aside(make, where, tmp_path):
+    store = Store(tmp_path)
+    first = store.get_or_make("phase", {}, 1, write())
+    shutil.rmtree(first.path)
+    odd = Path(f"{first.path}{where}")
+    odd.parent.mkdir(exist_ok=True)
+    make(odd)
+    assert store.get_or_make("phase", {}, 1, write()).digest == first.digest
+    assert not list((tmp_path / "phase").glob("*.partial"))
 
 
 def test_verify_names_the_file(tmp_path):

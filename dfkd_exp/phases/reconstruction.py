@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
-from dfkd_exp.files import write_atomically
+from dfkd_exp.damage import move_aside
+from dfkd_exp.files import WORK, write_atomically
 from dfkd_exp.phases.context import RunContext
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
 from dfkd_exp.reconstruction.optimizers import Optimizer
@@ -79,7 +80,7 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
         from dfkd_exp.reconstruction.loop import batches_of_groups
         from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter
         from dfkd_exp.reconstruction.problem import Problem
-        from dfkd_exp.reconstruction.shards import read_losses, shard_name
+        from dfkd_exp.reconstruction.shards import is_sound, read_losses, shard_name
 
         teacher = release.teacher()
         metadata = resolved_metadata(context, release, teacher)
@@ -97,9 +98,11 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
         expected = {shard_name(groups): groups for groups in batches}
 
         def tidied() -> list[list[int]]:
-            for path in folder.iterdir():
+            for path in list(folder.iterdir()):
                 if path.name not in expected and path.is_file():
                     path.unlink()  # of another division into batches
+                elif path.name in expected and not is_sound(path):
+                    move_aside(path, f"{path} is not as it was written", into=folder / WORK)
             return [groups for name, groups in expected.items() if not (folder / name).exists()]
 
         left = ranks.agreed(tidied)

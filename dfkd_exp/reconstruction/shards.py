@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from dfkd_exp.data.rows import FileTensor, Rows
-from dfkd_exp.files import write_atomically
+from dfkd_exp.files import WORK, regular_size, write_atomically
 from dfkd_exp.reconstruction.loop import Images
 
 STORED = torch.float16
@@ -22,11 +23,28 @@ def shard_name(groups: list[int]) -> str:
 
 
 def write_shard(path: Path, images: Images) -> None:
-    """A batch of groups as a file, whole or not at all."""
+    """A batch of groups as a file, whole or not at all; and before it its sum, until the artifact's manifest has that."""
     tensors = {
         "pixels": images.pixels.to(STORED).contiguous(), "labels": images.labels, "losses": images.losses, "steps": images.steps,
     }  # fmt: skip
-    write_atomically(path, save(tensors))
+    content = save(tensors)
+    _sum_of(path).parent.mkdir(exist_ok=True)
+    write_atomically(_sum_of(path), hashlib.sha256(content).hexdigest().encode())
+    write_atomically(path, content)
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a file of an unfinished reconstruction is there, as it was written."""
+    try:
+        regular_size(path)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest().encode() == _sum_of(path).read_bytes()
+    except (OSError, ValueError):
+        return False
+
+
+def _sum_of(path: Path) -> Path:
+    return path.parent / WORK / f"{path.name}.sha256"
 
 
 def open_shards(folder: Path) -> tuple[Rows, Tensor]:

@@ -8,15 +8,16 @@ from datetime import datetime
 from pathlib import Path
 from string import Template
 
+from dfkd_exp import console
 from dfkd_exp.files import write_atomically
-from dfkd_exp.harmless import in_html, in_markdown
+from dfkd_exp.harmless import brief, in_html, in_markdown
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
 from dfkd_exp.report.figures import accuracy_against, curves, for_papers, png, svg
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.summary import Setting, Sweep
-from dfkd_exp.run_folder import NEAREST, PICTURE, SWEEP, read_json
+from dfkd_exp.run_folder import NEAREST, PICTURE, read_plan, read_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURES = 24
@@ -171,10 +172,15 @@ def _pictures(sweep: Sweep, file: str, alternative: str) -> str:
         folder = _folder_of(sweep, setting)
         if folder is None or not (folder / file).is_file() or len(shown) == MOST_PICTURES:
             continue
+        try:
+            picture = embedded(folder / file)
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for what is no picture, or half of one
+            console.warn(f"{folder / file} cannot be read ({brief(str(error))}); the picture is left out")
+            continue
         text = f"{number}. {setting.title}: {setting.shown}"
         shown.append(
             f'<figure><img loading="lazy" alt="{in_html(alternative.format(setting.title))}" '
-            f'src="{embedded(folder / file)}"><figcaption>{in_html(text)}</figcaption></figure>'
+            f'src="{picture}"><figcaption>{in_html(text)}</figcaption></figure>'
         )
     return f'<div class="pictures">{"".join(shown)}</div>' if shown else ""
 
@@ -208,17 +214,20 @@ def _student_curves(sweep: Sweep) -> list[tuple[str, list[float], list[float]]]:
         path = folder / "logs" / "student" / "metrics.csv" if folder else None
         if path is None or not path.is_file():
             continue  # reused from the store, or another logger
-        rows = list(csv.DictReader(path.read_text().splitlines()))
-        points = [(float(row["epoch"]), float(row["loss"])) for row in rows if row.get("loss") and row.get("epoch")]
+        try:
+            rows = list(csv.DictReader(read_text(path).splitlines()))
+            points = [(float(row["epoch"]), float(row["loss"])) for row in rows if row.get("loss") and row.get("epoch")]
+        except (csv.Error, ValueError) as error:
+            console.warn(f"{path} cannot be read ({brief(str(error))}); its curve is left out")
+            continue
         if points:
             series.append((f"{number}. {setting.title}", [x for x, _ in points], [y for _, y in points]))
     return series
 
 
 def _commands(sweep: Sweep) -> str:
-    plan = read_json(sweep.folder / SWEEP)
-    if plan:
-        return " ".join(plan["command"])
+    if command := read_plan(sweep.folder).get("command"):
+        return " ".join(command)
     return "\n".join(
         "dfkd " + " ".join(result["overrides"]) for setting in sweep.settings for result in setting.results
     )

@@ -19,17 +19,32 @@ from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.tables import percent
 from dfkd_exp.report.titles import described, titles
-from dfkd_exp.run_folder import ERROR, JOB, LOG, PRUNED, RESULT, SWEEP, is_running, planned_jobs, read_json
+from dfkd_exp.run_folder import (
+    ERROR,
+    JOB,
+    LOG,
+    PRUNED,
+    RESULT,
+    SWEEP,
+    is_running,
+    job_numbers,
+    planned_jobs,
+    read_job,
+    read_result,
+    read_text,
+)
 
 STATES = {
     "done": "green",
     "running": "cyan",
     "pruned": "yellow",
     "failed": "red",
+    "unreadable": "red",
     "stopped": "yellow",
     "waiting": "dim",
 }
-"""``stopped``: it was started, has neither a result nor an error, and nobody is at it: killed, or interrupted."""
+"""``stopped``: it was started, has neither a result nor an error, and nobody is at it: killed, or interrupted. ``unreadable``:
+something has damaged its result."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +61,16 @@ class Status:
 
 def status_of(folder: Path, title: str = "") -> Status:
     """The status of the job in ``folder``, which is called ``title``."""
-    result = read_json(folder / RESULT)
-    started = (read_json(folder / JOB) or {}).get("started")
+    started = read_job(folder).get("started")
+    try:
+        result = read_result(folder)
+    except DfkdError as error:
+        return Status(title, folder, "unreadable", str(error))
     if result is not None:
         ended = (folder / RESULT).stat().st_mtime
         return Status(title, folder, "done", "", ended - started if started else None, result)
     if (folder / PRUNED).is_file():
-        return Status(title, folder, "pruned", (folder / PRUNED).read_text().strip())
+        return Status(title, folder, "pruned", read_text(folder / PRUNED).strip())
     if is_running(folder):
         return Status(title, folder, "running", _last_words(folder), time.time() - started if started else None)
     if (folder / ERROR).is_file():
@@ -62,13 +80,13 @@ def status_of(folder: Path, title: str = "") -> Status:
 
 def read_sweep(folder: Path) -> list[Status]:
     """The jobs of a sweep, in the order of their numbers; or the one run in ``folder``."""
-    numbers = {int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit()}
+    numbers = set(job_numbers(folder))
     planned = planned_jobs(folder)
     numbers |= set(range(len(planned)))
     alone = not (folder / SWEEP).is_file() and not numbers
     folders = [folder] if alone else [folder / str(number) for number in sorted(numbers)]
     told = dict(zip((folder / str(number) for number in range(len(planned))), planned, strict=True))
-    runs = [{"overrides": [], **(told.get(place) or read_json(place / JOB) or {})} for place in folders]
+    runs = [{"overrides": [], **(told.get(place) or read_job(place))} for place in folders]
     if alone:
         return [status_of(folder, described(runs[0]))]
     seeds = [next((text for text in run["overrides"] if text.startswith("seed=")), "") for run in runs]
@@ -95,7 +113,7 @@ def newest(folder: Path) -> Path:
     """``folder`` if it is a sweep or a run; else the newest one in it. DfkdError if there is none."""
     if not folder.is_dir():
         raise DfkdError(f"{folder}: there is no such folder; name the outputs, or the folder of a sweep or a run")
-    if any((folder / name).is_file() for name in (SWEEP, JOB, RESULT)):
+    if any((folder / name).is_file() for name in (SWEEP, JOB, RESULT)) or job_numbers(folder):
         return folder
     place = folder / "runs" if (folder / "runs").is_dir() else folder  # the store beside it may be large
     marks = [*place.glob(f"**/{SWEEP}"), *place.glob(f"**/{JOB}")]
@@ -103,7 +121,7 @@ def newest(folder: Path) -> Path:
     found = [place for place in folders if place.parent not in folders]  # a sweep's jobs are shown with it
     if not found:
         raise DfkdError(f"{folder}: no sweep and no run is in it; name the outputs, or the folder of a sweep or a run")
-    return max(found, key=lambda place: max(path.stat().st_mtime for path in place.iterdir()))
+    return max(found, key=lambda place: max(path.lstat().st_mtime for path in place.iterdir()))
 
 
 def status_table(jobs: list[Status]) -> Table:
@@ -134,7 +152,7 @@ def summary(folder: Path, jobs: list[Status]) -> str:
     left = seconds_left(jobs)
     if left is not None:
         parts.append(f"about {console.duration(left)} left")
-    if counts["stopped"] or counts["failed"]:
+    if counts["stopped"] or counts["failed"] or counts["unreadable"]:
         parts.append("the same command again runs what is missing")
     return f"{folder}: {len(jobs)} job{'s' if len(jobs) > 1 else ''}: {', '.join(parts)}"
 
@@ -171,19 +189,19 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # whoever reads has read enough
         sys.exit(0)
+    except OSError as error:
+        console.error(f"{error.strerror}: {error.filename}")
+        sys.exit(1)
 
 
 def _last_words(folder: Path) -> str:
     """The phase that a job is in, and how far it is there."""
-    try:
-        lines = (folder / LOG).read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
+    lines = read_text(folder / LOG).splitlines()
     start = max((index for index, line in enumerate(lines) if line.startswith("▸")), default=len(lines))
     phase = [line.strip() for line in lines[start:] if line.strip()]
     return "; ".join([phase[0].lstrip("▸ "), *([phase[-1]] if len(phase) > 1 else [])]) if phase else ""
 
 
 def _error(path: Path) -> str:
-    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in read_text(path).splitlines() if line.strip()]
     return f"{lines[-1].removeprefix('dfkd_exp.errors.')} ({path})" if lines else str(path)

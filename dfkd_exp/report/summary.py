@@ -87,7 +87,9 @@ class Setting:
 
     def attack(self, on: str, figure: str = "auc") -> Figure:
         """Membership inference by what an attack sees: ``auc``, or the true positives ``tpr_at_0.1%`` and ``tpr_at_1%`` in per cent."""
-        found = [result["privacy"]["attacks"][on][figure] for result in self.results if result.get("privacy")]
+        found = [
+            result["privacy"]["attacks"].get(on, {}).get(figure) for result in self.results if result.get("privacy")
+        ]
         return Figure.of([100 * value["rate"] if isinstance(value, dict) else value for value in found])
 
     def nearest(self, what: str) -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,9 +11,10 @@ from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import printable
 from dfkd_exp.report.titles import titles
-from dfkd_exp.run_folder import PRUNED, RESULT
+from dfkd_exp.run_folder import PRUNED, job_numbers, read_result
 
 
 def percent(values: Iterable[float | None]) -> str:
@@ -99,10 +99,18 @@ def by_setting(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, An
     return grouped
 
 
-def read_results(folder: Path) -> tuple[list[dict[str, Any]], list[Path]]:
-    """The results of a sweep's jobs, in the order of their numbers, and the folders of the jobs that have none."""
-    jobs = sorted(
-        (path for path in folder.iterdir() if path.is_dir() and path.name.isdigit()), key=lambda path: int(path.name)
-    )
-    results = [json.loads((job / RESULT).read_text()) for job in jobs if (job / RESULT).is_file()]
-    return results, [job for job in jobs if not (job / RESULT).is_file() and not (job / PRUNED).is_file()]
+def read_results(folder: Path) -> tuple[list[dict[str, Any]], dict[Path, str]]:
+    """The results of a sweep's jobs, in the order of their numbers; and the folders of the jobs that have none, with what is wrong with the
+    file of a result that cannot be read."""
+    results, without = [], {}
+    for job in (folder / str(number) for number in job_numbers(folder)):
+        try:
+            result = read_result(job)
+        except DfkdError as error:
+            without[job] = str(error)
+            continue
+        if result is not None:
+            results.append(result)
+        elif not (job / PRUNED).is_file():
+            without[job] = ""
+    return results, without

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.run_folder import ERROR, LOG, STDERR, plan_sweep, planned_jobs
+from dfkd_exp.stopping import check
 from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
 failures: list[Exception] = []
@@ -29,39 +33,72 @@ class SweepTable(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         begun.append(config)
         if ranks_of_process().first:
-            plan_sweep(Path(config.hydra.sweep.dir), None)  # a grid says more, once it knows its jobs
+            folder = Path(config.hydra.sweep.dir)
+            with counted(folder, "the sweep's plan could not be written"):
+                plan_sweep(folder, None)  # a grid says more, once it knows its jobs
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from dfkd_exp.report.published import published_rows, show, write_tables
-        from dfkd_exp.report.tables import read_results, sweep_table
-
         begun.clear()
         folder = Path(config.hydra.sweep.dir)
-        results, failed = read_results(folder)
-        not_started = [number for number in range(len(planned_jobs(folder))) if not (folder / str(number)).is_dir()]
-        with console.log_to(folder / LOG):
-            if rows := published_rows(results):
-                console.show(show(rows))
-                for path in write_tables(folder, rows):
-                    console.show(escape(f"table    {console.short(path)}"))
-            elif results:
-                console.show(sweep_table(results))
-            if (failed or not_started) and not failures:  # it was in another process
-                failures.append(DfkdError("jobs left no result"))
-            for job in failed:
-                said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
-                console.error(f"job {job.name} failed: {console.short(said)}")
-            if not_started:
-                console.error(f"not started: job {', '.join(map(str, not_started))}")
-            if next(folder.glob("*/wandb/offline-run-*"), None):
-                console.show(escape(f"W&B      wandb sync {console.short(folder)}/*/wandb/offline-run-*"))
-            if results:
+        with counted(folder, "the sweep could not be summed up"):
+            _end(folder)
+
+
+@contextmanager
+def counted(folder: Path, what: str) -> Iterator[None]:
+    """An error within the context is said, and ends the command with exit code 1: Hydra would warn of it, and go on as if all were well."""
+    try:
+        yield
+    except Exception as error:
+        check()
+        failures.append(error)
+        where = ""
+        if not isinstance(error, DfkdError):
+            with suppress(OSError):  # a full disk
+                (folder / ERROR).write_text(traceback.format_exc())
+                where = f"; the traceback is in {console.short(folder / ERROR)}"
+        reason = error if isinstance(error, DfkdError) else f"{type(error).__name__}: {error}"
+        console.error(f"{what}: {reason}{where}")
+
+
+def _end(folder: Path) -> None:
+    from dfkd_exp.report.tables import read_results
+
+    results, failed = read_results(folder)
+    not_started = [number for number in range(len(planned_jobs(folder))) if not (folder / str(number)).is_dir()]
+    with console.log_to(folder / LOG):
+        with counted(folder, "the sweep's table could not be made"):
+            _show_table(folder, results)
+        if (failed or not_started) and not failures:  # it was in another process
+            failures.append(DfkdError("jobs left no result"))
+        for job, wrong in failed.items():
+            said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
+            console.error(f"job {job.name} failed: {wrong or console.short(said)}")
+        if not_started:
+            console.error(f"not started: job {', '.join(map(str, not_started))}")
+        if next(folder.glob("*/wandb/offline-run-*"), None):
+            console.show(escape(f"W&B      wandb sync {console.short(folder)}/*/wandb/offline-run-*"))
+        if results:
+            again = f"dfkd-report {console.short(folder)} tries again"
+            with counted(folder, f"the report could not be made ({again})"):
                 from dfkd_exp.report.page import write_report
                 from dfkd_exp.report.summary import read
 
                 console.show(escape(f"report   {console.short(write_report(read(folder), folder))}"))
-            done = f"{len(results)} of {len(results) + len(failed) + len(not_started)} jobs done"
-            console.show(escape(f"sweep    {console.short(folder)}: {done}"))
+        done = f"{len(results)} of {len(results) + len(failed) + len(not_started)} jobs done"
+        console.show(escape(f"sweep    {console.short(folder)}: {done}"))
+
+
+def _show_table(folder: Path, results: list[dict[str, Any]]) -> None:
+    from dfkd_exp.report.published import published_rows, show, write_tables
+    from dfkd_exp.report.tables import sweep_table
+
+    if rows := published_rows(results):
+        console.show(show(rows))
+        for path in write_tables(folder, rows):
+            console.show(escape(f"table    {console.short(path)}"))
+    elif results:
+        console.show(sweep_table(results))
 
 
 def end_without_launcher(error: Exception) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp import console
-from dfkd_exp.processes import start
-from dfkd_exp.run_folder import ERROR, STDERR
+from dfkd_exp.processes import start, stop
+from dfkd_exp.run_folder import ERROR, STDERR, read_text
 
 PARENTS_OWN = (
     "hydra/launcher",
@@ -70,7 +70,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
 
     The processor's threads are divided among those that run side by side, since two processes that each want all of them
     are many times slower than one; the jobs take turns with the ``gpus``, one, or a group of them, for each. A job that fails, or
-    is killed, leaves ``error.txt`` in its folder. An interrupt stops them all.
+    is killed, leaves ``error.txt`` in its folder. Whatever ends this early stops them all.
     """
     codes: dict[int, int] = {}
     running: dict[int, tuple[BaseProcess, int]] = {}
@@ -97,11 +97,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
                     codes[index] = code
                     _report(jobs[index], code, len(codes), len(jobs), time.monotonic() - started)
     finally:
-        for process, _ in running.values():
-            if process.is_alive() and process.pid:
-                os.kill(process.pid, signal.SIGINT)  # as Ctrl-C would: what they have finished stays
-        for process, _ in running.values():
-            process.join()
+        stop([process for process, _ in running.values()])  # what they have finished stays
     return [codes[index] for index in range(len(jobs))]
 
 
@@ -123,7 +119,7 @@ def _report(job: Job, code: int, done: int, total: int, seconds: float) -> None:
         reason += "; if nobody did it, memory ran out: run fewer at a time"
     said = ""
     with suppress(OSError):  # on a full disk it is said here alone
-        said = (job.folder / STDERR).read_text(errors="replace").strip()
+        said = read_text(job.folder / STDERR).strip()
         if not (job.folder / ERROR).exists():
             (job.folder / ERROR).write_text(f"{reason}\n{said}\n")
     last = said.splitlines()[-1] if said else ""

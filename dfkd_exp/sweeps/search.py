@@ -6,7 +6,6 @@ running and has nobody at it; the next worker takes it over.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -14,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.run_folder import PRUNED, RESULT
+from dfkd_exp.files import read_json
+from dfkd_exp.locks import FileLock, Timeout, lock
+from dfkd_exp.run_folder import PRUNED, RESULT, read_text
 from dfkd_exp.seeding import derive_seed
+from dfkd_exp.sweeps.journal import mend
 from dfkd_exp.sweeps.trial import TRIAL, optuna_module, storage, without_warnings
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Search:
 
     def _alone(self) -> FileLock:
         """Held by the one worker that looks at the study and changes it."""
-        return FileLock(self.path.with_suffix(".lock"))
+        return lock(self.path.with_suffix(".lock"))
 
     def _sampler(self, study: optuna.Study) -> optuna.samplers.BaseSampler:
         """Of this worker: each draws other trials than those before and beside it."""
@@ -106,6 +106,7 @@ class Search:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._held.mkdir(exist_ok=True)
         with self._alone(), without_warnings():
+            mend(self.path)
             study = optuna.create_study(
                 storage=storage(self.path), study_name=self.path.stem,
                 direction=OBJECTIVES[self.objective], load_if_exists=True,
@@ -135,9 +136,8 @@ class Search:
         known = study.get_trials(deepcopy=False)
         for frozen in known:
             if found < at_once and frozen.state is optuna.trial.TrialState.RUNNING:
-                lock = FileLock(self._held / f"{frozen.number}.lock", timeout=0)
                 try:
-                    stack.enter_context(lock)
+                    stack.enter_context(lock(self._held / f"{frozen.number}.lock", timeout=0))
                 except Timeout:
                     continue
                 if study.get_trials(deepcopy=False)[frozen.number].state is not frozen.state:
@@ -150,7 +150,7 @@ class Search:
                 yield optuna.Trial(study, frozen._trial_id)
         for _ in range(min(at_once - found, self.trials - len(known))):
             trial = study.ask(self.space)
-            stack.enter_context(FileLock(self._held / f"{trial.number}.lock"))
+            stack.enter_context(lock(self._held / f"{trial.number}.lock"))
             yield trial
 
     def _told(self, trial: optuna.Trial) -> list[str]:
@@ -166,11 +166,11 @@ class Search:
         trial.set_user_attr("folder", str(folder))
         if (folder / PRUNED).is_file():
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            console.note(f"trial {trial.number} ended early: {(folder / PRUNED).read_text().strip()}")
+            console.note(f"trial {trial.number} ended early: {read_text(folder / PRUNED).strip()}")
             return
         try:
-            value = json.loads((folder / RESULT).read_text())[self.objective]
-        except (OSError, ValueError, KeyError):
+            value = read_json(folder / RESULT)[self.objective]
+        except (OSError, ValueError, KeyError, TypeError):
             value, why = None, "the job left no result"
         else:
             why = f"{self.objective} is {value}"

@@ -10,8 +10,9 @@ from torch import nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.trainer import TrainerSettings
-from dfkd_exp.training.checkpoint import AtomicCheckpointIO
+from dfkd_exp.training.checkpoint import AtomicCheckpointIO, is_sound
 from dfkd_exp.training.module import Loss, Prepare, ResumePoint, TrainingModule, Watch, as_they_are
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import TransferSet
@@ -54,7 +55,7 @@ def fit(
             max_epochs=settings.epochs,
             reload_dataloaders_every_n_epochs=1,
         )
-        continued = resume if resume and resume.is_file() else None
+        continued = resume if resume and ranks_of_process().agreed(lambda: is_sound(resume)) else None
         runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise DfkdError(f"{label} diverged; lower {settings.flag}.optimizer.lr (now {settings.optimizer.lr:g})")

@@ -1,5 +1,7 @@
 """Reconstruction as a phase: shards are written as they are done, and what is done is not done again."""
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,7 +68,7 @@ def test_what_a_killed_run_had_finished_is_kept_and_the_rest_is_made(release, tm
     partial.mkdir(parents=True)
     finished = load_file(whole.path / names[1])
     finished["pixels"] += 1  # so that making it again would show
-    save_file(finished, partial / names[1])
+    write_shard(partial / names[1], Images(**finished, spec=INPUTS))
     (partial / shard_name([0, 1, 2])).write_bytes(b"of another division into batches")
     resumed = run(release, tmp_path / "killed")
     assert resumed.manifest["resumed"]
@@ -74,6 +76,39 @@ def test_what_a_killed_run_had_finished_is_kept_and_the_rest_is_made(release, tm
     for name in names:
         expected = load_file(whole.path / name)["pixels"] + (name == names[1])
         assert torch.equal(load_file(resumed.path / name)["pixels"], expected)
+
+
+def altered(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def piped(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def foldered(path):
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = [altered, piped, foldered, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"garbage" * 99)]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_of_an_unfinished_reconstruction_is_made_again(damage, release, tmp_path, capsys):
+    whole = run(release, tmp_path)
+    names = [path.name for path in sorted(whole.path.glob("groups-*"))]
+    partial = whole.path.with_name(f"{whole.key}.partial")
+    partial.mkdir()
+    for name in names[:2]:
+        write_shard(partial / name, Images(**load_file(whole.path / name), spec=INPUTS))
+    damage(partial / names[0])
+    shutil.rmtree(whole.path)
+    capsys.readouterr()
+    again = run(release, tmp_path)
+    assert again.digest == whole.digest
+    assert capsys.readouterr().err.count("warning: ") == 1
 
 
 def test_a_run_killed_after_the_last_shard_has_nothing_left_to_do(release, tmp_path):

@@ -101,10 +101,21 @@ def test_the_words_name_what_an_attack_gives_members_away_of(tmp_path):
     rate = {"rate": 0.0, "low": 0.0, "high": 0.1}
     for number, (kind, area) in enumerate({"gaussian": 0.5, "records": 0.99, "few": 1.0}.items()):
         attacks = {
-            on: {"auc": area if on == "metadata" else 0.5, "tpr_at_0.1%": rate, "tpr_at_1%": rate}
+            on: {
+                "auc": area if on == "metadata" else 0.5,
+                "auc_low": 0.4,
+                "auc_high": 1.0,
+                "members": 9,
+                "others": 9,
+                "tpr_at_0.1%": rate,
+                "tpr_at_1%": rate,
+            }
             for on in ("teacher", "metadata", "shown", "student")
         }
-        privacy = {"attacks": attacks, "nearest": {"training": 0.1, "held_out": 0.1}}
+        privacy = {
+            "attacks": attacks,
+            "nearest": {"training": 0.1, "held_out": 0.1, "nearer_to_training": 5, "among": 9},
+        }
         run(tmp_path, number, [f"metadata={kind}", "seed=0"], source="FromReconstruction", privacy=privacy)
     plan_sweep(tmp_path, [[f"metadata={kind}", "seed=0"] for kind in ("gaussian", "records", "few")])
     words = " ".join(in_words(read(tmp_path)))
@@ -133,7 +144,7 @@ def test_the_page_asks_nobody_for_anything_and_says_what_is_missing(folder):
     assert "&lt;b&gt;odd" in page
     assert page.count("data:image/png") == 5
     assert "NaN" not in page
-    assert page.count('<th scope="col"') == 10
+    assert page.count('<th scope="col"') == 11
 
 
 def test_the_same_table_and_drawings_for_papers(folder):

@@ -11,6 +11,7 @@ import pytest
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.status import Status, main, newest, read_sweep, seconds_left, summary
 from dfkd_exp.run_folder import at_work, is_running, plan_sweep
+from tests.report.test_tables import result
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def sweep(tmp_path):
         (folder / str(number)).mkdir()
     with at_work(folder / "0", ["student=s0", "seed=0"]):
         pass
-    (folder / "0" / "result.json").write_text(json.dumps({"accuracy": 0.5}))
+    (folder / "0" / "result.json").write_text(json.dumps(result(accuracy=0.5)))
     with at_work(folder / "1", ["student=s1", "seed=0"]):
         (folder / "1" / "error.txt").write_text("Traceback\nDfkdError: it is too cold\n")
     with at_work(folder / "3", ["student=s3", "seed=0"]):

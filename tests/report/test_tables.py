@@ -1,16 +1,28 @@
 """Tables are made from result.json files: means and deviations over seeds, a row per setting, in a stable order."""
 
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from dfkd_exp.report.tables import by_setting, percent, read_results, run_table, shown, sweep_table
 
+A_RESULT = Path(__file__).parents[2] / "docs/results/paper/table2-paper-noise-seed2.json"
+PUBLISHED = json.loads(A_RESULT.read_text())
+
+
+def phase(seconds):
+    return {**PUBLISHED["phases"]["student"], "seconds": seconds}
+
 
 def result(*overrides, **changes):
-    """What a run writes, as far as the tables read it."""
+    """What a run writes."""
     return {
+        **PUBLISHED,
+        "row": None,
+        "words": {},
+        "published_teacher": None,
         "name": "toy",
         "overrides": list(overrides),
         "teacher": "lenet5",
@@ -31,7 +43,7 @@ def result(*overrides, **changes):
         "source_bytes": 123456,
         "images": 5000,
         "seconds": 12.34,
-        "phases": {"teacher": {"seconds": 1.0}, "student": {"seconds": 11.34}},
+        "phases": {"teacher": phase(1.0), "student": phase(11.34), "evaluation": phase(0.0)},
     } | changes
 
 
@@ -156,4 +168,4 @@ def test_results_are_read_in_the_order_of_the_jobs_and_failures_are_named(tmp_pa
     (tmp_path / "logs").mkdir()
     results, failed = read_results(tmp_path)
     assert [r["overrides"] for r in results] == [[f"seed={job}"] for job in range(12) if job not in (3, 5)]
-    assert failed == [tmp_path / "3", tmp_path / "5"]
+    assert failed == {tmp_path / "3": "", tmp_path / "5": ""}

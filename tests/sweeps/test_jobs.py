@@ -1,6 +1,7 @@
 """A sweep's jobs as processes: side by side, undisturbed by one that dies, and only what is missing when run again."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dfkd_exp.processes import SECONDS_TO_STOP
 from dfkd_exp.sweeps.jobs import Job, in_groups, run_jobs
 
 
@@ -179,21 +181,26 @@ def test_an_interrupt_stops_them_all(script, tmp_path, monkeypatch):
 CHILD = """
 import pathlib, sys, time
 from dfkd_exp.processes import stop_without_parent
-stop_without_parent()
+from dfkd_exp.stopping import Stopped, at_signals
 place = pathlib.Path(sys.argv[2])
-(place / "begun").touch()
-try:
-    time.sleep(60)
-except KeyboardInterrupt:
-    (place / "stopped").touch()
+with at_signals():
+    stop_without_parent()
+    (place / "begun").touch()
+    try:
+        time.sleep(60)
+    except Stopped:
+        (place / "stopped").touch()
+        raise
 """
 PARENT = """
 import sys
 from pathlib import Path
 from dfkd_exp import processes
+from dfkd_exp.stopping import at_signals
 from dfkd_exp.sweeps import jobs
 processes.IMPORTED_ONCE, processes.COMMAND = (), "tests.sweeps.script"
-jobs.run_jobs([jobs.Job("job", Path(sys.argv[1]) / "job", (sys.argv[2], sys.argv[1]))], at_once=1)
+with at_signals():
+    jobs.run_jobs([jobs.Job("job", Path(sys.argv[1]) / "job", (sys.argv[2], sys.argv[1]))], at_once=1)
 """
 
 
@@ -204,13 +211,75 @@ def waited_for(path: Path, seconds: float = 30) -> bool:
     return path.exists()
 
 
-def test_jobs_stop_when_the_sweep_is_killed(tmp_path):
+def parent_of(child: str, place: Path, **options) -> subprocess.Popen:
+    """A process that runs a job, which is at work."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path), CHILD], env=environment)
-    assert waited_for(tmp_path / "begun")
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(place), child], env=environment, **options)
+    assert waited_for(place / "begun")
+    return parent
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_jobs_stop_when_the_sweep_is_killed(ignored, tmp_path):
+    """Though what is started in the background of a script (``nohup … &``) has SIGINT ignored, and so have its jobs."""
+    ignore = lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)  # noqa: E731
+    parent = parent_of(CHILD, tmp_path, preexec_fn=ignore if ignored else None)
     parent.kill()
     parent.wait()
-    assert waited_for(tmp_path / "stopped")
+    assert waited_for(tmp_path / "stopped", seconds=5)
+
+
+DEAF = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+place = pathlib.Path(sys.argv[2])
+(place / "number").write_text(str(os.getpid()))
+(place / "begun").touch()
+time.sleep(60)
+"""
+
+
+def ended(number: int) -> bool:
+    """Whether a process is gone, though perhaps nobody has asked for its exit code."""
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(number)], capture_output=True, text=True).stdout
+        if not state.strip() or state.startswith("Z"):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("child", [CHILD, DEAF])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_sweep_and_its_jobs_in_seconds(number, child, tmp_path):
+    parent, told = parent_of(child, tmp_path, stderr=subprocess.PIPE, text=True), time.monotonic()
+    parent.send_signal(number)
+    _, said = parent.communicate(timeout=60)
+    assert time.monotonic() - told < SECONDS_TO_STOP + 3
+    assert parent.returncode == 128 + number
+    assert said.count("the same command continues") == said.count("\n") == 1
+    if child is DEAF:
+        assert ended(int((tmp_path / "number").read_text()))
+    else:
+        assert (tmp_path / "stopped").exists()
+
+
+def test_a_signal_while_the_first_job_is_being_started_ends_all(tmp_path):
+    """What makes the copies is importing then, for seconds."""
+    (tmp_path / "slow.py").write_text(
+        "import os, time\nopen(os.environ['HERE'], 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    )
+    slow = PARENT.replace("processes.COMMAND = ()", "processes.COMMAND = ['slow']")
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
+    environment = {**os.environ, "PYTHONPATH": path, "HERE": str(tmp_path / "begun")}
+    command = [sys.executable, "-c", slow, str(tmp_path), CHILD]
+    parent = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert waited_for(tmp_path / "begun")
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+    assert parent.communicate(timeout=10)[1].count("\n") == 1
+    assert parent.returncode == 130
+    assert ended(int((tmp_path / "begun").read_text()))
 
 
 def test_a_jobs_session_is_its_own_so_that_ctrl_c_comes_from_the_sweep_alone(script, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from dfkd_exp.errors import ConfigError, Pruned
+from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.sweeps.search import Search, space_and_fixed
 from dfkd_exp.sweeps.trial import RunningTrial, open_study
 
@@ -203,3 +203,50 @@ def test_a_job_that_was_pruned_is_neither_done_nor_failed(dfkd, monkeypatch):
 def test_pruning_needs_what_is_known_on_the_way():
     with pytest.raises(ConfigError, match=r"hydra\.sweeper\.prune=true needs"):
         Search(Path("s.journal"), SPACE, [], objective="reconstruction_loss", prune=True)
+
+
+def searched(tmp_path):
+    """A study of four trials, and its lines."""
+    Search(tmp_path / "s.journal", SPACE, [], trials=4).run(parabola(tmp_path / "jobs", []), at_once=1)
+    return (tmp_path / "s.journal").read_bytes().splitlines(keepends=True)
+
+
+DAMAGES = {
+    "half a line at the end": lambda lines: [*lines, lines[3][:20]],
+    "half a line before another": lambda lines: [*lines[:9], lines[3][:20], *lines[9:]],
+    "a foreign line": lambda lines: [*lines[:9], b"<<<<<<< somebody\n", *lines[9:]],
+    "a line of JSON": lambda lines: [*lines[:9], b"5\n", b"{}\n", *lines[9:]],
+    "bytes": lambda lines: [*lines[:9], b"\xff\x00\n", *lines[9:]],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_no_worker_has_written_is_taken_out_of_a_journal_and_the_search_goes_on(damage, tmp_path, capsys):
+    lines = searched(tmp_path)
+    search = Search(tmp_path / "s.journal", SPACE, [], trials=6)
+    before = [(trial.params, trial.value) for trial in trials(search)]
+    damaged = b"".join(DAMAGES[damage](lines))
+    search.path.write_bytes(damaged)
+    search.run(parabola(tmp_path / "more", []), at_once=1)
+    assert [(trial.params, trial.value) for trial in trials(search)][:4] == before
+    assert len(trials(search)) == 6
+    said = capsys.readouterr().err
+    assert f"s.journal, line {len(lines) + 1 if 'end' in damage else 10}" in said
+    [kept] = tmp_path.glob("s.journal.damaged-*")
+    assert kept.read_bytes() == damaged
+
+
+def test_a_journal_that_lacks_something_is_refused_with_its_line(tmp_path):
+    """Trials are numbered by their order, so without one the figures of all that follow would be another's."""
+    lines = searched(tmp_path)
+    created = next(number for number, line in enumerate(lines) if b'"op_code":4' in line)
+    (tmp_path / "s.journal").write_bytes(b"".join([*lines[:created], b"overwritten\n", *lines[created + 1 :]]))
+    with pytest.raises(DfkdError, match=r"s\.journal, line \d+: .*hydra\.sweeper\.study=NAME"):
+        Search(tmp_path / "s.journal", SPACE, [], trials=4).run(parabola(tmp_path / "more", []), at_once=1)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_journal_that_is_no_file_is_refused(make, tmp_path):
+    make(tmp_path / "s.journal")
+    with pytest.raises(DfkdError, match="not a regular file"):
+        Search(tmp_path / "s.journal", SPACE, [], trials=4).run(parabola(tmp_path / "more", []), at_once=1)

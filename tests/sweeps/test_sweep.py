@@ -1,6 +1,7 @@
 """Around a sweep's jobs: what is planned, which launchers are refused, jobs in processes of their own, a launcher that leaves."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from dfkd_exp.config import CONF
-from dfkd_exp.errors import ConfigError
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.sweeps import callback
+from tests.report.test_tables import A_RESULT
 
 RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 
@@ -75,6 +77,52 @@ def test_a_launcher_that_leaves_with_an_error_leaves_the_table_and_the_exit_code
     assert "basic ended the sweep: RuntimeError: the machine is gone; jobs that it has started may go on" in ran.err
     assert "not started: job 1" in ran.err
     assert "1 of 2 jobs done" in ran.out
+
+
+PARTS = {
+    "dfkd_exp.report.page.write_report": "the report could not be made (dfkd-report outputs/runs/digits/",
+    "dfkd_exp.report.tables.sweep_table": "the sweep's table could not be made",
+    "dfkd_exp.report.tables.read_results": "the sweep could not be summed up",
+    "dfkd_exp.sweeps.callback.plan_sweep": "the sweep's plan could not be written",
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError(28, "No space left on device"), DfkdError("mend it")])
+def test_what_fails_around_a_sweep_is_an_error_and_the_rest_is_done(part, error, monkeypatch, tmp_path, capsys):
+    def fail(*_):
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(callback, "failures", [])
+    monkeypatch.setattr("dfkd_exp.report.tables.sweep_table", lambda _: "the table")
+    monkeypatch.setattr("dfkd_exp.report.published.published_rows", lambda _: [])
+    monkeypatch.setattr("dfkd_exp.report.page.write_report", lambda *_: Path("report.html"))
+    folder = tmp_path / "outputs" / "runs" / "digits" / "1"
+    (folder / "0").mkdir(parents=True)
+    shutil.copy(A_RESULT, folder / "0" / "result.json")
+    monkeypatch.setattr(part, fail)
+    sweep, config = callback.SweepTable(), OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}})
+    sweep.on_multirun_start(config)
+    sweep.on_multirun_end(config)
+    said = capsys.readouterr()
+    assert PARTS[part] in said.err
+    assert str(error) in said.err
+    assert said.err.count("\n") == 1
+    assert callback.failures == [error]
+    assert ("the traceback is in" in said.err) == (not isinstance(error, DfkdError))
+    assert "1 of 1 jobs done" in said.out or "summed up" in said.err
+
+
+def test_a_report_that_fails_ends_the_command_with_exit_code_1(dfkd, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("dfkd_exp.report.page.write_report", fail)
+    ran = dfkd("-m", "seed=0")
+    assert ran.code == 1
+    assert "RuntimeError: a bug" in ran.err
+    assert "1 of 1 jobs done" in ran.out
 
 
 @pytest.mark.parametrize(("name", "plugin"), [("slurm", "hydra_submitit_launcher"), ("ray_jobs", "hydra_ray_launcher")])

@@ -1,5 +1,7 @@
 """The thin Lightning shell: order of the images, learning rate, what is saved, and continuing after a kill."""
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -8,6 +10,7 @@ from dfkd_exp.console import Progress
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.augmentation import Affine
+from dfkd_exp.training.checkpoint import AtomicCheckpointIO
 from dfkd_exp.training.fit import fit
 from dfkd_exp.training.module import ResumePoint, TrainingModule
 from dfkd_exp.training.optimizers import Adam, Sgd
@@ -128,7 +131,12 @@ def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tm
     path = tmp_path / "fit.ckpt"
     with Progress("toy", 12) as progress:
         module = TrainingModule(network(), shown, killed_in_the_third_epoch, settings, 7, progress, **chunks)
-        runner = CPU.build(callbacks=[ResumePoint(path, seconds=0)], max_epochs=4, reload_dataloaders_every_n_epochs=1)
+        runner = CPU.build(
+            callbacks=[ResumePoint(path, seconds=0)],
+            plugins=[AtomicCheckpointIO()],
+            max_epochs=4,
+            reload_dataloaders_every_n_epochs=1,
+        )
         with pytest.raises(KilledError):
             runner.fit(module)
     assert path.is_file()
@@ -141,6 +149,30 @@ def test_a_training_that_was_interrupted_ends_bit_for_bit_as_one_that_was_not(tm
     resumed = fit(network(), shown, counted, settings, 7, "toy", CPU, resume=path, **chunks)
     assert len(left) == 6
     assert weights_digest(resumed) == weights_digest(whole)
+
+
+@pytest.mark.parametrize("damage", ["altered", "cut", "empty", "garbage", "pipe", "folder"])
+def test_a_damaged_checkpoint_is_put_aside_and_the_training_begins_anew(damage, tmp_path, capsys):
+    settings, shown, path = Training(epochs=2, batch_size=10), images(10), tmp_path / "fit.ckpt"
+    whole = fit(network(), shown, cross_entropy, settings, 7, "toy", CPU)
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, path)
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "pipe":
+        os.mkfifo(path)
+    elif damage == "folder":
+        path.mkdir()
+    else:
+        damaged = {
+            "altered": content[:99] + b"?" + content[100:],
+            "cut": content[:-9],
+            "empty": b"",
+            "garbage": b"x" * 999,
+        }
+        path.write_bytes(damaged[damage])
+    again = fit(network(), shown, cross_entropy, settings, 7, "toy", CPU, resume=path)
+    assert weights_digest(again) == weights_digest(whole)
+    assert capsys.readouterr().err.count("fit.ckpt cannot be continued from") == 1
 
 
 def test_nothing_is_saved_before_its_time_nor_after_the_last_epoch(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 import torch
 
 from dfkd_exp import console
+from dfkd_exp.damage import move_aside
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.files import canonical_json, write_atomically
+from dfkd_exp.files import canonical_json, read_json, write_atomically
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.reconstruction.engine.measure import fastest, first_groups, operations, precisions
 from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
@@ -123,21 +125,23 @@ def _circumstances(engine: Engine, plain: ResolvedEngine, offered: list[str], pr
 
 def _read(cache: Path) -> dict[str, Any]:
     """What was measured before, by circumstances; nothing, after a warning, if the file cannot be read."""
-    if not cache.is_file():
+    if not os.path.lexists(cache):
         return {}
     try:
-        known = json.loads(cache.read_text())
-        if isinstance(known, dict):
+        known = read_json(cache)
+        if isinstance(known, dict) and isinstance(known.get(PRECISION, {}), dict):
             return known
-        reason = f"holds a {type(known).__name__}"
+        reason = "not what this program writes"
     except (OSError, ValueError) as error:
-        reason = type(error).__name__
-    console.warn(f"{cache} cannot be read ({reason}); the engine is measured, and the file written, again")
+        reason = str(error)
+    move_aside(cache, f"{cache} cannot be read ({reason})")
     return {}
 
 
 def _understood(entry: Any, cache: Path | None) -> ResolvedEngine | None:
     try:
+        if type(entry["images_per_batch"]) is not int or type(entry["compile"]) is not bool:
+            raise TypeError
         return ResolvedEngine(**{name: entry[name] for name in CHOICES})
     except (KeyError, TypeError, ConfigError) as error:
         console.warn(f"an entry of {cache} is not understood ({type(error).__name__}); the engine is measured again")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -192,9 +193,12 @@ def test_a_file_of_engines_that_cannot_be_read_is_a_warning_and_written_anew(
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "entry", [None, [], {}, {"precision": "fp8"}, {"convolutions": "rows"}, {"images_per_batch": "many"}], ids=str
-)
+ODD_ENTRIES = [
+    None, [], {}, {"precision": "fp8"}, {"convolutions": "rows"}, {"images_per_batch": "many"}, {"images_per_batch": 2.5}, {"compile": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", ODD_ENTRIES, ids=str)
 def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
     teacher, metadata, tmp_path, monkeypatch, capsys, entry
 ):
@@ -210,6 +214,24 @@ def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
     known = json.loads(cache.read_text())
     assert known["another"] == 1
     assert ResolvedEngine(**{name: known[key][name] for name in choose.CHOICES}) == chosen
+
+
+ODD_FILES = [b"", b"\xff", b"[]", b'{"precision": []}', b'{"a": NaN}', b"[" * 9999, "pipe", "folder"]
+
+
+@pytest.mark.parametrize("content", ODD_FILES, ids=range(len(ODD_FILES)))
+def test_a_file_of_choices_that_cannot_be_read_is_put_aside(content, tmp_path, capsys):
+    cache = tmp_path / "engine.json"
+    if content == "pipe":
+        os.mkfifo(cache)
+    elif content == "folder":
+        cache.mkdir()
+    else:
+        cache.write_bytes(content)
+    assert choose._read(cache) == {}
+    assert not cache.exists()
+    assert capsys.readouterr().err.count("engine.json cannot be read") == 1
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
