@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from dfkd_exp.metadata.metadata import Metadata
 
-FORMAT, VERSION, SCHEMA = "dfkd-release", 2, "release-config-v2"
+FORMAT, VERSION, SCHEMA = "dfkd-release", 3, "release-config-v3"
 CONFIG, MODEL, METADATA, CARD = "config.json", "model.safetensors", "metadata.safetensors", "README.md"
 
 
@@ -99,6 +99,7 @@ class Release:
 
     def teacher(self) -> nn.Module:
         """The teacher with its weights, frozen."""
+        from dfkd_exp.evaluation.probe import check_answers
         from dfkd_exp.models.checkpoint import read_state_dict, require_sound
         from dfkd_exp.models.recording import frozen, num_parameters, weights_digest
 
@@ -112,6 +113,7 @@ class Release:
                 f"{self.folder / CONFIG} says {self.config['num_parameters']:,} parameters, and the teacher has "
                 f"{num_parameters(teacher):,}; fetch the release again"
             )
+        check_answers(teacher, self.inputs, self.config["probe"], f"{self.network.title}, of {path},")
         return frozen(teacher)
 
 
@@ -127,6 +129,7 @@ def write_release(
     written cannot be: ``architecture`` has ``kind``, ``name`` and ``kwargs`` (docs/metadata-format.md)."""
     from safetensors.torch import save
 
+    from dfkd_exp.evaluation.probe import answers
     from dfkd_exp.models.recording import num_parameters, weights_digest
 
     folder = Path(folder)
@@ -143,6 +146,7 @@ def write_release(
         "classes": classes,
         "test_accuracy": test_accuracy,
         "teacher_sha256": weights_digest(teacher),
+        "probe": answers(teacher, metadata.inputs),
     }
     try:
         content = json.dumps(config, indent=2, allow_nan=False) + "\n"
@@ -181,6 +185,10 @@ def read_release(folder: str | Path, teacher_settings: Network | None = None) ->
         raise DfkdError(f"{folder / METADATA} belongs to another teacher; use the two files of one release")
     if header["num_classes"] != len(release.classes) or InputSpec.from_json(header["inputs"]) != release.inputs:
         raise DfkdError(f"{folder}: {METADATA} and {CONFIG} differ in classes or inputs; fetch the release again")
+    if any(len(answer) != len(release.classes) for answer in config["probe"]):
+        raise DfkdError(
+            f"{folder / CONFIG} has answers to probes of another number of classes; fetch the release again"
+        )
     if config["num_parameters"] > (held := _num_weights(folder / MODEL)):
         raise DfkdError(
             f"{folder / CONFIG} says {config['num_parameters']:,} parameters, and {MODEL} holds {held:,} numbers; fetch the release again"

@@ -12,14 +12,18 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
+from dfkd_exp import AllLayers
 from dfkd_exp.config import PACKAGE
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.probe import probe_pixels
 from dfkd_exp.models.by_import_path import ByImportPath
 from dfkd_exp.models.ours import Ours
-from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.models.recording import frozen, weights_digest
 from dfkd_exp.release import copy_release, read_release, write_release
 from dfkd_exp.store import seal
+from tests.toy import CLASSES, INPUTS, toy_images
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def test_it_holds_the_five_files_of_a_hub_repository_and_reads_back(release_fold
 
 def test_its_json_follows_the_schemas(release_folder):
     jsonschema.validate(
-        json.loads((release_folder / "config.json").read_text()), schema("release-config-v2.schema.json")
+        json.loads((release_folder / "config.json").read_text()), schema("release-config-v3.schema.json")
     )
     jsonschema.validate(json.loads((release_folder / "manifest.json").read_text()), schema("manifest-v1.schema.json"))
     with safe_open(str(release_folder / "metadata.safetensors"), "pt") as file:
@@ -117,9 +121,44 @@ def test_the_card_may_be_edited(copy):
     assert read_release(copy).digest == digest
 
 
+class Answering(nn.Sequential):
+    """The same weights, and what the receiver's version of the code makes of them."""
+
+    def __init__(self, activation="ReLU", eps=1e-5):
+        super().__init__(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, eps=eps), getattr(nn, activation)(), nn.Flatten(), nn.Linear(64, CLASSES)
+        )  # fmt: skip
+
+
+def test_a_network_that_computes_something_else_is_told_by_its_answers_to_the_probes(tmp_path):
+    path = f"{__name__}.Answering"
+    owners = ByImportPath(target=path)
+    teacher = frozen(Answering())
+    images, labels = toy_images()
+    write_release(
+        tmp_path / "it", teacher, AllLayers().collect(teacher, [(images, labels)], INPUTS), owners.architecture(), ["a", "b", "c"], 0.5
+    )  # fmt: skip
+    assert torch.equal(read_release(tmp_path / "it", owners).teacher()(images), teacher(images))
+    for kwargs in ({"activation": "Softplus"}, {"activation": "LeakyReLU"}, {"activation": "GELU"}, {"eps": 0.1}):
+        said = ByImportPath(target=path, kwargs=kwargs)
+        with pytest.raises(
+            DfkdError, match=r"Answering, of .*model.safetensors, is not the network that its owner has"
+        ):
+            read_release(tmp_path / "it", said).teacher()
+    edit_config(tmp_path / "it", probe=[[0.0] * 4] * 4)
+    with pytest.raises(DfkdError, match="answers to probes of another number of classes"):
+        read_release(tmp_path / "it", owners)
+
+
+def test_the_probes_are_the_bytes_of_a_hash():
+    pixels = probe_pixels(INPUTS)
+    assert pixels.shape == (4, 1, 6, 6)
+    assert bytes(pixels.flatten().tolist()) == hashlib.shake_256(b"dfkd-probe").digest(4 * 36)
+
+
 def test_another_version_is_refused(copy):
     edit_config(copy, format_version=99)
-    with pytest.raises(DfkdError, match="version 99, this program reads dfkd-release version 2; update"):
+    with pytest.raises(DfkdError, match="version 99, this program reads dfkd-release version 3; update"):
         read_release(copy)
 
 

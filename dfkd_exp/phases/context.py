@@ -33,7 +33,7 @@ VERSIONS = {
     "images": 2,
     "teacher": 1,
     "metadata": 4,
-    "release": 3,
+    "release": 4,
     "signals": 1,
     "reconstruction": 3,
     "student": 5,

@@ -310,7 +310,7 @@ def test_the_sizes_it_states_are_those_of_the_formulas():
     assert stated_bytes("carried", "fp32", R=1, F=64) == 0
 
 
-SCHEMAS = ["release-config-v2", "metadata-v3", "manifest-v1", "result-v1"]
+SCHEMAS = ["release-config-v3", "metadata-v3", "manifest-v1", "result-v1"]
 
 
 @pytest.mark.parametrize("name", SCHEMAS[:2])
