@@ -10,12 +10,15 @@ import json
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
@@ -28,7 +31,7 @@ PATIENCE = timedelta(days=30)
 SAID_AT = "nanoseconds"
 """When a process said what went wrong, beside what it said."""
 LAUNCHED = "DFKD_LAUNCHED"
-"""Set for the processes that `launch` starts: it says what went wrong in them."""
+"""Set for the processes that `launch` starts, to the folder where they leave what went wrong in them: it says it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     """Run ``dfkd ARGUMENTS`` as one run of ``count`` processes on this machine. DfkdError with what the first to fail said;
     the others are ended then."""
     import torch  # noqa: F401  only now: some seconds
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for name in list(logging.root.manager.loggerDict):
@@ -152,15 +155,21 @@ def launch(count: int, arguments: Sequence[str]) -> None:
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         run_id=f"dfkd-{os.getpid()}-{time.time_ns()}", start_method=start_method(),
     )  # fmt: skip
-    variables = {**os.environ, LAUNCHED: "1"}
+    said_in = tempfile.mkdtemp(prefix="dfkd-")
     try:
         with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
-            elastic_launch(config, call)(COMMAND, list(arguments), variables, threads)
+            elastic_launch(config, call)(COMMAND, list(arguments), {**os.environ, LAUNCHED: said_in}, threads)
     except ChildFailedError as error:
-        rank, failure = min(error.failures.items(), key=lambda item: _order(item[1]))
+        # It has the one that was first seen to be gone, which may have lost the one that failed.
+        told = {
+            int(path.stem): ProcessFailure(int(path.stem), 0, 1, str(path)) for path in Path(said_in).glob("*.json")
+        }
+        rank, failure = min({**error.failures, **told}.items(), key=lambda item: _order(item[1]))
         ended = f"killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
         said = failure.message if SAID_AT in failure.error_file_data else ended
         raise DfkdError(f"process {rank} of {count} failed: {said}") from None
+    finally:
+        shutil.rmtree(said_in, ignore_errors=True)
 
 
 def _order(failure: Any) -> tuple[bool, float]:
@@ -174,7 +183,5 @@ def _order(failure: Any) -> tuple[bool, float]:
 
 def report_failure(message: str) -> None:
     """Leave what went wrong where `launch` reads it."""
-    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if path:
-        with open(path, "w") as file:
-            json.dump({"message": message, "timestamp": int(time.time()), SAID_AT: time.time_ns()}, file)
+    path = Path(os.environ[LAUNCHED], f"{ranks_of_process().rank}.json")
+    path.write_text(json.dumps({"message": message, "timestamp": int(time.time()), SAID_AT: time.time_ns()}))

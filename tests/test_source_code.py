@@ -128,7 +128,7 @@ def test_an_edited_network_is_trained_and_distilled_anew(dfkd, package):
 
 
 def test_another_network_with_the_same_weights_is_another_teacher(dfkd, package):
-    """Whose layers and statistics are its own, left and right of the wall."""
+    """Whose layers and statistics are its own; and right of the wall it is not the release's."""
     Path("act.py").write_text(ACT.format("ReLU()") + ACT.format("Threshold(1e9, 0.0)").replace("Net", "Other"))
     first = dfkd("teacher=custom", "teacher.target=act.Net", "pipeline=release", "release=published")
     assert first.code == 0, first.err
@@ -137,7 +137,9 @@ def test_another_network_with_the_same_weights_is_another_teacher(dfkd, package)
     assert made(of_other) == made(of_net)
     received = ("pipeline=from_release", "release=published", "data=digits", "teacher=custom")
     assert made(dfkd(*received, "teacher.target=act.Net")) == set(), "it is what the owner has made"
-    assert made(dfkd(*received, "teacher.target=act.Other")) == {"reconstruction", "student", "evaluation"}
+    other = dfkd(*received, "teacher.target=act.Other")
+    assert other.code == 1, "and nothing is taken from the store"
+    assert "Other, of published/model.safetensors, is not the network that its owner has" in other.err
 
 
 def test_of_an_edited_student_only_the_student_is_made_anew(dfkd, package):
