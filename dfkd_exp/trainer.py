@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.ranks import PATIENCE, ranks_of_process
 from dfkd_exp.settings import Settings
@@ -122,7 +124,7 @@ class TrainerSettings(Settings):
         warnings.filterwarnings("ignore", ".*Couldn't infer the batch indices.*")
         warnings.filterwarnings("ignore", ".*GPU available but not used.*")
         try:
-            return pl.Trainer(
+            runner = pl.Trainer(
                 accelerator=self.accelerator,
                 devices=self.num_devices() if several else 1,
                 precision=self.precision,  # type: ignore[arg-type]
@@ -142,3 +144,19 @@ class TrainerSettings(Settings):
                 f"trainer.accelerator={self.accelerator} cannot be used here: {str(error).splitlines()[0]}; "
                 "trainer.accelerator=cpu always can"
             ) from error
+        if self.precision == "bf16-mixed" and runner.strategy.root_device.type == "cpu" and not _has_bf16():
+            _warn_of_bf16(self.named("precision"))
+        return runner
+
+
+def _has_bf16() -> bool:
+    """Whether this processor computes in bf16, or at least in the vectors that PyTorch's kernels for it need."""
+    import torch
+
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@cache
+def _warn_of_bf16(flag: str) -> None:
+    """Once in a process: every phase has a Trainer."""
+    console.warn(f"this processor has no bf16, which is emulated, many times slower than {flag}=32-true")
