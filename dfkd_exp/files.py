@@ -12,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+WORK = "work"
+"""Sub-folder of a partial artifact for what only the building needs; removed before the artifact is sealed."""
 MOST_JSON = 2**22
 """Bytes of a JSON text that is read: enough for the names of 100,000 classes or tensors."""
 TENSOR_FIELDS = {"dtype", "shape", "data_offsets"}
@@ -123,10 +125,6 @@ def safetensors_header(path: Path) -> tuple[dict[str, Any], int]:
     if entries is None or not all(isinstance(e, dict) and e.keys() == TENSOR_FIELDS for e in entries.values()):
         raise ValueError("its header does not say of each tensor dtype, shape and data_offsets, and nothing else")
     return header, 8 + length
-
-
-WORK = "work"
-"""Sub-folder of a partial artifact for what only the building needs; removed before the artifact is sealed."""
 
 
 def canonical_json(value: Any) -> str:

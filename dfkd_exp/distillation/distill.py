@@ -19,6 +19,7 @@ from dfkd_exp.training.supervised import shown_to_network
 from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 
 MIXTURES = 2_000
+"""On which agreement is measured: as many say it to a point."""
 
 
 def train_on_teacher(
