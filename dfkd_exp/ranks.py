@@ -7,22 +7,21 @@ process does, and the others find it in the store. They are started by `launch`,
 from __future__ import annotations
 
 import json
-import logging
-import math
+import multiprocessing.connection
 import os
-import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import COMMAND, call, environment, start_method
+from dfkd_exp.processes import COMMAND, call, environment, start_method, stop
 
 T = TypeVar("T")
 
@@ -30,6 +29,8 @@ PATIENCE = timedelta(days=30)
 """How long they wait for one another: the first may wait for another run's lock. One that fails ends them all, at once."""
 SAID_AT = "nanoseconds"
 """When a process said what went wrong, beside what it said."""
+SECONDS_TO_HEAR = 0.3
+"""How long after one process ends it is known that another had ended before: the exit codes of copies come by way of what made them."""
 LAUNCHED = "DFKD_LAUNCHED"
 """Set for the processes that `launch` starts, to the folder where they leave what went wrong in them: it says it."""
 
@@ -142,46 +143,66 @@ def leave() -> None:
 
 def launch(count: int, arguments: Sequence[str]) -> None:
     """Run ``dfkd ARGUMENTS`` as one run of ``count`` processes on this machine. DfkdError with what the first to fail said;
-    the others are ended then."""
-    import torch  # noqa: F401  only now: some seconds
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    the others are stopped then."""
+    from torch.distributed import TCPStore
 
-    for name in list(logging.root.manager.loggerDict):
-        if name.startswith("torch.distributed.elastic"):  # some have levels of their own
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # it is said below
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // count)
-    config = LaunchConfig(
-        min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        run_id=f"dfkd-{os.getpid()}-{time.time_ns()}", start_method=start_method(),
-    )  # fmt: skip
-    said_in = tempfile.mkdtemp(prefix="dfkd-")
-    try:
-        with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
-            elastic_launch(config, call)(COMMAND, list(arguments), {**os.environ, LAUNCHED: said_in}, threads)
-    except ChildFailedError as error:
-        # It has the one that was first seen to be gone, which may have lost the one that failed.
-        told = {
-            int(path.stem): ProcessFailure(int(path.stem), 0, 1, str(path)) for path in Path(said_in).glob("*.json")
-        }
-        rank, failure = min({**error.failures, **told}.items(), key=lambda item: _order(item[1]))
-        ended = f"killed by {failure.signal_name()}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-        said = failure.message if SAID_AT in failure.error_file_data else ended
-        raise DfkdError(f"process {rank} of {count} failed: {said}") from None
-    finally:
-        shutil.rmtree(said_in, ignore_errors=True)
+    context: Any = multiprocessing.get_context(start_method())
+    with tempfile.TemporaryDirectory(prefix="dfkd-") as folder, environment({"OMP_NUM_THREADS": str(threads)}):
+        meeting = TCPStore(
+            "localhost", 0, is_master=True, wait_for_workers=False
+        )  # where they find one another; any free port
+        variables = {
+            **os.environ, LAUNCHED: folder, "WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(meeting.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",  # torch's word for: the meeting point is there already
+        }  # fmt: skip
+        places = [{**variables, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+        processes: list[BaseProcess] = []
+        try:
+            for place in places:
+                process = context.Process(target=call, args=(COMMAND, list(arguments), place, threads))
+                process.start()
+                processes.append(process)
+            exit_codes = _first_failures(processes)
+        finally:
+            stop(processes)
+        if exit_codes:
+            words = {int(path.stem): json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
+            rank, said = _cause(exit_codes, words)
+            raise DfkdError(f"process {rank} of {count} failed: {said}")
 
 
-def _order(failure: Any) -> tuple[bool, float]:
-    """Which of several failures is the cause: the others fail too, within the second, when they lose a process's connections.
+def _first_failures(processes: Sequence[BaseProcess]) -> dict[int, int]:
+    """The exit codes that are not 0, by rank, as soon as there are any; none when all have ended well."""
+    at_work = {process.sentinel: process for process in processes}
+    while at_work:
+        ended = [at_work.pop(sentinel) for sentinel in multiprocessing.connection.wait(list(at_work))]
+        if any(process.exitcode for process in ended):
+            time.sleep(SECONDS_TO_HEAR)
+            return {rank: process.exitcode for rank, process in enumerate(processes) if process.exitcode}
+    return {}
 
-    One that was killed left no word, and comes first; but for SIGTERM, with which the launcher ends the others.
+
+def _cause(exit_codes: Mapping[int, int], words: Mapping[int, Mapping[str, Any]]) -> tuple[int, str]:
+    """The rank that failed first, and what it said: others fail too, within the second, when they lose its connections.
+
+    Args:
+        exit_codes: of those that had ended before the others were stopped.
+        words: what each rank has said with `report_failure`.
+
+    One that was killed leaves no word, and comes first.
     """
-    killed = failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
-    return not killed, failure.error_file_data.get(SAID_AT, math.inf)
+    for rank, code in exit_codes.items():
+        if code < 0:
+            return rank, f"killed by {signal.Signals(-code).name}"
+    if words:
+        rank = min(words, key=lambda rank: words[rank][SAID_AT])
+        return rank, words[rank]["message"]
+    rank = min(exit_codes)
+    return rank, f"exit code {exit_codes[rank]}"
 
 
 def report_failure(message: str) -> None:
     """Leave what went wrong where `launch` reads it."""
     path = Path(os.environ[LAUNCHED], f"{ranks_of_process().rank}.json")
-    path.write_text(json.dumps({"message": message, "timestamp": int(time.time()), SAID_AT: time.time_ns()}))
+    path.write_text(json.dumps({"message": message, SAID_AT: time.time_ns()}))

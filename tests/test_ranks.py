@@ -4,14 +4,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.ranks import Ranks, _order, ranks_of_process, shared_name
+from dfkd_exp.ranks import SAID_AT, Ranks, _cause, ranks_of_process, shared_name
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.batches import batches
 from dfkd_exp.training.module import Share
@@ -165,20 +164,19 @@ def test_the_weighted_mean_over_processes_is_the_batchs_mean(world, num_rows):
     assert set(torch.cat([share.rows for share in shares]).tolist()) == set(range(num_rows))
 
 
-def failed(exitcode: int, said_at: int | None = None):
-    data = {"message": "<NONE>"} if said_at is None else {"message": "why", "nanoseconds": said_at}
-    return SimpleNamespace(exitcode=exitcode, error_file_data=data)
-
-
 @pytest.mark.parametrize(
-    "failures",
+    ("exit_codes", "words", "cause"),
     [
-        [failed(1, 2), failed(1, 3)],  # the second lost the first
-        [failed(-9), failed(1, 1)],  # the first was killed, and the second lost it
-        [failed(-15, 2), failed(1, 3)],  # the first had said why, and was ended while it left
-        [failed(1, 2), failed(-15)],  # the second was ended because of the first
+        ({0: 1, 1: 1}, {1: ("why", 2), 0: ("lost it", 3)}, (1, "why")),
+        ({0: 1, 1: -9}, {0: ("lost it", 1)}, (1, "killed by SIGKILL")),
+        (
+            {0: 1},
+            {1: ("why", 2), 0: ("lost it", 3)},
+            (1, "why"),
+        ),  # the second had said why, and was stopped while it left
+        ({1: 3}, {}, (1, "exit code 3")),
     ],
 )
-def test_of_several_failures_the_cause_is_told(failures):
-    assert min(failures, key=_order) is failures[0]
-    assert min(reversed(failures), key=_order) is failures[0]
+def test_of_several_failures_the_cause_is_told(exit_codes, words, cause):
+    said = {rank: {"message": message, SAID_AT: at} for rank, (message, at) in words.items()}
+    assert _cause(exit_codes, said) == cause

@@ -26,9 +26,9 @@ SAID = {
 }
 
 
-def begun(body: str, **options) -> subprocess.Popen:
+def begun(body: str, seconds: float = SECONDS, **options) -> subprocess.Popen:
     """A process that is in ``body``, where it has said so, within `at_signals`."""
-    script = SCRIPT.format(seconds=SECONDS, body="\n".join(f"    {line}" for line in body.splitlines()))
+    script = SCRIPT.format(seconds=seconds, body="\n".join(f"    {line}" for line in body.splitlines()))
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
@@ -67,7 +67,10 @@ def test_either_signal_ends_it_in_time_with_one_line(moment, number):
 
 
 def test_a_second_signal_does_not_disturb_the_leaving():
-    process = begun(f"{BEGUN}\ntry: time.sleep(60)\nfinally:\n    {BEGUN}\n    time.sleep(0.2)\n    print('left')")
+    process = begun(
+        f"try:\n    {BEGUN}\n    time.sleep(60)\nfinally:\n    {BEGUN}\n    time.sleep(0.2)\n    print('left')",
+        seconds=20,
+    )
     process.send_signal(signal.SIGTERM)
     assert process.stdout.readline() == "begun\n"
     process.send_signal(signal.SIGINT)
