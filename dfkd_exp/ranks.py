@@ -174,7 +174,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
 
 def _first_failures(processes: Sequence[BaseProcess]) -> dict[int, int]:
     """The exit codes that are not 0, by rank, as soon as there are any; none when all have ended well."""
-    at_work = {process.sentinel: process for process in processes}
+    at_work: dict[Any, BaseProcess] = {process.sentinel: process for process in processes}
     while at_work:
         ended = [at_work.pop(sentinel) for sentinel in multiprocessing.connection.wait(list(at_work))]
         if any(process.exitcode for process in ended):
