@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,14 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig
+from omegaconf import DictConfig, _utils, basecontainer
 
 from dfkd_exp.config import home
 
 _hydra: Any = Hydra
 _defaults_list: Any = defaults_list
+_omegaconf: list[Any] = [_utils, basecontainer]
+_yaml_loader = _utils.get_yaml_loader
 _get_mode = _hydra.get_mode
 _create_interpolation_map = _defaults_list._create_interpolation_map
 
@@ -28,6 +31,8 @@ def shorten() -> None:
     """Take the detours out, for this process."""
     _hydra.get_mode = _mode
     _defaults_list._create_interpolation_map = _map_where_needed
+    for module in _omegaconf:
+        module.get_yaml_loader = _yaml_loader_in_c
 
 
 def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
@@ -55,6 +60,17 @@ def _map_where_needed(overrides: Any, defaults: list[Any], self_added: bool) -> 
     if any(not default.is_self() and default.is_interpolation() for default in defaults):
         return _create_interpolation_map(overrides, defaults, self_added)
     return None
+
+
+@functools.cache
+def _yaml_loader_in_c() -> Any:
+    """OmegaConf's class that reads yaml, on libyaml's parser where PyYAML has it. OmegaConf makes one in Python for every file."""
+    yaml = _omegaconf[0].yaml
+    python, yaml.SafeLoader = yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return _yaml_loader()
+    finally:
+        yaml.SafeLoader = python
 
 
 class JobConfigs:
