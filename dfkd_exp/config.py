@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -82,6 +83,11 @@ class Config(Settings):
             "name", bool(re.fullmatch(r"[\w.-]{0,100}", self.name)), "a plain folder name of up to 100 characters"
         )
         self.require("seed", self.seed >= 0, "at least 0")
+        if self.distillation.targets == "labels" and not self.source.labelled:
+            raise ConfigError(
+                f"distillation.targets=labels needs images that have labels, and a source of {self.source.words} has none; leave it out, "
+                "or choose another source"
+            )
         if self.privacy and not self.data.available:
             raise ConfigError(
                 "privacy=true compares with the training images, and data=none; choose the data set, for example data=mnist"
@@ -136,6 +142,8 @@ def _built(node: Any, flag: str) -> Any:
     if isinstance(node, ListConfig):
         return [_built(item, f"{flag}[{number}]") for number, item in enumerate(node)]
     if not isinstance(node, DictConfig):
+        if isinstance(node, float) and not math.isfinite(node):  # comparisons let NaN pass, and infinity most of them
+            raise ConfigError(f"{flag} must be a finite number, got {node}")
         return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
     flags = {name: f"{flag}.{name}".lstrip(".") for name in map(str, node)}
     schema = OmegaConf.get_type(node)

@@ -18,6 +18,7 @@ from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
 from dfkd_exp.phases.privacy import measure_privacy
 from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
+from dfkd_exp.phases.rehearsal import Rehearsal
 from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.release import Release, copy_release, read_release
 from dfkd_exp.release_card import usage
@@ -44,7 +45,8 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
     logger.start(folder, config.plain(), _tags(config))
     try:
         data = LazyData(config.data, context)
-        release = release_of(config, context, data)
+        context.rehearse = rehearsal = Rehearsal(config, data)
+        release = rehearsal.release = release_of(config, context, data)
         if config.pipeline == "release":
             failed = False
             if not ranks.first:

@@ -6,11 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, Shape
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
     from dfkd_exp.data.images import ImageData
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set before its images are read: the ``shape`` [C, H, W] of each, the number of its classes, and of its
+    training images."""
+
+    shape: Shape
+    num_classes: int
+    num_images: int
 
 
 @dataclass

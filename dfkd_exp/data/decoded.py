@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfkd_exp.data.base import Data
+from dfkd_exp.data.base import Data, Outline
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
@@ -39,6 +40,18 @@ class DecodedData(Data):
         """The names of the classes, and the parts ``train`` and ``test``. Opens no image."""
         raise NotImplementedError
 
+    @cached_property
+    def _found(self) -> tuple[list[str], dict[str, Part]]:
+        return self.find()
+
+    def outline(self) -> Outline:
+        """What the first image and the number of the others say."""
+        classes, parts = self._found
+        _require_some(parts["train"], "training images")
+        channels, height, width = parts["train"].read(0).shape
+        shape = channels, height + 2 * self.pad, width + 2 * self.pad
+        return Outline(shape, len(classes), len(parts["train"].labels))
+
     def load(self, folder: Path | None = None) -> ImageData:
         """Decode the images, into memory, or into files in ``folder`` that are mapped."""
         import torch
@@ -46,7 +59,7 @@ class DecodedData(Data):
         from dfkd_exp.data.images import ImageData, LabelledImages
         from dfkd_exp.data.mapped import map_images, write_images
 
-        classes, parts = self.find()
+        classes, parts = self._found
         decoded = {}
         for name, part in parts.items():
             images, labels = _decode(part, self.pad, f"decoding {name} images"), torch.tensor(part.labels)
@@ -70,8 +83,7 @@ def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
     from dfkd_exp.console import Progress
 
     count, shape = len(part.labels), None
-    if not count:
-        raise DfkdError(f"{label}: there are none; choose data with images to train and to test")
+    _require_some(part, label)
     # Pillow decodes and resizes without holding the interpreter's lock.
     with Progress(label, count) as progress, ThreadPool(torch.get_num_threads()) as pool:
         for start in range(0, count, WINDOW):
@@ -85,6 +97,11 @@ def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
                     )
                 yield F.pad(pixels, [pad] * 4) if pad else pixels
                 progress.advance()
+
+
+def _require_some(part: Part, what: str) -> None:
+    if not part.labels:
+        raise DfkdError(f"{what}: there are none; choose data with images to train and to test")
 
 
 def read_image(path: Path, prepare: Callable[[Image], Tensor]) -> Tensor:

@@ -53,6 +53,8 @@ class Source(Settings):
 
     flag: ClassVar[str] = "source"
     needs_data: ClassVar[bool] = False
+    labelled: ClassVar[bool] = True
+    """Whether its images may have labels of their own, beside what the teacher says."""
     words: ClassVar[str] = ""
     """What the student saw, in a few words for tables; empty: the class's name."""
 
@@ -101,6 +103,7 @@ class FromData(Source):
 class FromNoise(Source):
     """Gaussian noise, clamped to the range of pixels, labelled by the teacher."""
 
+    labelled: ClassVar[bool] = False
     words: ClassVar[str] = "noise"
 
     images: int | None = None

@@ -52,6 +52,9 @@ class Composed(Gaussian, Recorded):
     def dropout_masks(self) -> bool:
         return self.masks
 
+    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
+        self.check_chain(self.basis if self.basis in GRAPH_BASES else "none", teacher, layers, inputs)
+
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:

@@ -77,6 +77,9 @@ class MetadataKind(Settings):
 
         return find_layers(teacher, example, self.layers)
 
+    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
+        """Raise DfkdError if these ``layers`` of a teacher, trained or not, cannot be summarised; quickly, and with little memory."""
+
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
