@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from dfkd_exp import composition, console
+from dfkd_exp.arguments import check_arguments
 from dfkd_exp.config import CONF, CONFIG_ERRORS, Config, experiment_of, explain, rows_of, typed
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.harmless import printable
@@ -59,6 +60,7 @@ def main() -> None:
             console.error(str(error))
             sys.exit(2)
         return
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors by itself, at length, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
@@ -70,6 +72,7 @@ def main() -> None:
     if not ranks_of_process().first:
         console.be_quiet()
     try:
+        check_arguments(sys.argv[1:])
         _hydra_main()
     except (DfkdError, *CONFIG_ERRORS) as error:
         check()
@@ -77,9 +80,13 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         check()
-        if not callback.begun:
+        if callback.begun:
+            callback.end_without_launcher(error)
+        elif show_traceback:
             raise
-        callback.end_without_launcher(error)
+        else:  # there is no folder yet for a traceback
+            console.error(f"{explain(error)} ({type(error).__name__}; HYDRA_FULL_ERROR=1 shows the traceback)")
+            sys.exit(1)
     finally:
         leave()
     if callback.failures:

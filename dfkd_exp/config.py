@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import sys
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dfkd_exp.arguments import unreadable
 from dfkd_exp.data.base import Data
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.distillation.source import Source
@@ -80,7 +82,9 @@ class Config(Settings):
     def __post_init__(self) -> None:
         self.require_choice("pipeline", PIPELINES)
         self.require(
-            "name", bool(re.fullmatch(r"[\w.-]{0,100}", self.name)), "a plain folder name of up to 100 characters"
+            "name",
+            bool(re.fullmatch(r"(?!\.+$)[\w.-]{0,100}", self.name)),
+            "a plain folder name of up to 100 characters",
         )
         self.require("seed", self.seed >= 0, "at least 0")
         if self.distillation.targets == "labels" and not self.source.labelled:
@@ -93,9 +97,7 @@ class Config(Settings):
                 "privacy=true compares with the training images, and data=none; choose the data set, for example data=mnist"
             )
         if self.pipeline == "from_release":
-            self.require(
-                "release", bool(self.release), "the folder of a release (release=FOLDER) with pipeline=from_release"
-            )
+            self.require("release", bool(self.release), "a folder (release=FOLDER) with pipeline=from_release")
             if self.source.needs_data and not self.data.available:
                 raise ConfigError(
                     "this source needs real images, and data=none; choose a data set, for example data=mnist"
@@ -232,7 +234,7 @@ def explain(error: BaseException) -> str:
         if isinstance(link, MissingConfigException):
             return _unknown_choice(link) or _first_line(link)
     if isinstance(error, OverrideParseException):
-        return f"cannot read the argument {error.override!r}; write it as flag=value, and quote special characters in the value"
+        return unreadable(error.override or "", in_a_sweep=bool({"-m", "--multirun"} & set(sys.argv)))
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_flag(match[1])

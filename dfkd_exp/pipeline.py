@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from dfkd_exp import console
 from dfkd_exp.distillation.source import Resources
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
@@ -83,7 +84,10 @@ def _tags(config: Config) -> list[str]:
 def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
     """Left of the wall: the release, made from the data or given."""
     if config.pipeline == "from_release":
-        release = read_release(config.release or "", config.teacher)
+        try:
+            release = read_release(config.release or "", config.teacher)
+        except DfkdError as error:
+            raise DfkdError(f"release={config.release}: {error}") from error
         console.heading(f"release: {release.folder}")
         console.note(f"{release.metadata_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release

@@ -26,8 +26,8 @@ RINGS = {
         "reconstruction/module.py distillation/distill.py"
     ),
     "command": (
-        "__init__.py __main__.py app.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py release.py "
-        "release_card.py report/ sweeps/ /hydra_plugins/"
+        "__init__.py __main__.py app.py arguments.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py "
+        "release.py release_card.py report/ sweeps/ /hydra_plugins/"
     ),
 }
 """From the inside out: a folder with all that lies in it, or a file, which goes before its folder; below dfkd_exp/ unless it says."""
@@ -53,6 +53,7 @@ LIBRARIES = {
     "lightning_fabric": {"training/checkpoint.py": "how Lightning writes checkpoints"},
     "hydra": {
         "app.py": "the command is Hydra's main function",
+        "arguments.py": "what Hydra's grammar reads",
         "config.py": "Hydra's errors in one line",
         "composition.py": "shortens Hydra's composition",
         "sweeps/callback.py": "Hydra calls it around a sweep's jobs",
@@ -102,7 +103,6 @@ LIBRARIES = {
     "PIL": {"data/decoded.py": "decodes images", "report/pictures.py": "writes them", "logger.py": "reads them"},
     "sklearn": {"data/digits.py": "has the digits"},
     "pooch": {"data/idx.py": "downloads"},
-    "pickle": {"models/checkpoint.py": "the error that torch raises for what is no checkpoint"},
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
     "filelock": {"locks.py": "one process at a time"},
 }

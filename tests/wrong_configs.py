@@ -65,7 +65,6 @@ OURS = {  # and about one of ours
     "student=mlp student.checkpoint={tmp}/text.pt": "student.checkpoint",
     "student=mlp student.checkpoint={tmp}/text.safetensors": "student.checkpoint",
     "student=mlp student.checkpoint={tmp}/empty.pt": "student.checkpoint",
-    "student=mlp student.checkpoint={release}/model.safetensors": "student.checkpoint",
     "student=cnn student.checkpoint={release}/model.safetensors": "student.checkpoint",
 }
 OPTIMIZERS = {  # of training and distillation, after optimizer=custom
@@ -184,8 +183,9 @@ ALONE = {
     "terms=[label] terms.label.weight=-1": "terms.label.weight",
     "terms=[label] terms.label.weight=nan": "terms.label.weight",
     "terms=[label] terms.label.weigth=1": "terms.label",
-    f"terms=[{MINE}.PerBatch]": "PerBatch",
-    f"terms=[{MINE}.Unfinished]": "Unfinished",
+    f"+terms@terms.mine={MINE}.PerBatch": "terms.mine",
+    f"+terms@terms.mine={MINE}.Unfinished": "terms.mine",
+    f"+terms@terms.mine={MINE}.Nope": "terms",
     "engine.precision=fp16": "engine.precision",
     "engine.convolutions=fft": "engine.convolutions",
     "engine.images_per_batch=0": "engine.images_per_batch",
@@ -202,10 +202,10 @@ ALONE = {
     "data=image_folder data.path={tmp}/text.pt": "data.path",
     "data=image_folder data.path={tmp}/one_class": "data.path",
     "data=image_folder data.path={release}": "data.path",
-    "data=image_folder data.path={tmp} data.channels=2": "data.channels",
-    "data=image_folder data.path={tmp} data.size=0": "data.size",
-    "data=image_folder data.path={tmp} data.size=10000000": "data.size",
-    "data=image_folder data.path={tmp} data.test_fraction=1": "data.test_fraction",
+    "data=image_folder data.path={tmp}/images data.channels=2": "data.channels",
+    "data=image_folder data.path={tmp}/images data.size=0": "data.size",
+    "data=image_folder data.path={tmp}/images data.size=10000000": "data.size",
+    "data=image_folder data.path={tmp}/images data.test_fraction=1": "data.test_fraction",
     "data=hub": "data.name",
     "data.pad=-1": "data.pad",
     "data.pad=1000000": "data.pad",
@@ -280,7 +280,6 @@ ALONE = {
     "nothing=1": "nothing",
     "+nothing=1": "nothing",
     "+data.nothing=1": "nothing",
-    "~seed": "seed",
     "~data": "data",
     "data.=1": "data",
     "Data=digits": "Data",
@@ -327,7 +326,7 @@ def of_the_schema() -> Iterator[Wrong]:
     seen: set[str] = set()
     for group in groups():
         yield Wrong((f"{group}=nope",), group)
-        yield Wrong((f"{group.replace('/', '.')}.nope=1",), "nope")
+        yield Wrong((f"{group.replace('/', '.')}.nope=1",), group.partition("/")[0])
         for choice, schema in kinds(group).items():
             if group == "terms":
                 chosen, prefix = [f"terms=[{choice}]"], f"terms.{choice}"

@@ -52,7 +52,7 @@ class CelebA(DecodedData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("size", self.size >= 1, "at least 1")
+        self.require_size()
         self.require("max_images", self.max_images is None or self.max_images >= 2, "at least 2, or empty")
 
     def fingerprint(self) -> dict[str, Any]:

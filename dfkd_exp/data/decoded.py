@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfkd_exp.data.base import Data, Outline
+from dfkd_exp.data.base import MOST_SIDE, Data, Outline
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ class Part:
 class DecodedData(Data):
     """A data set whose images take long enough to decode, or room enough, for the result to be kept in the store."""
 
+    def require_size(self) -> None:
+        """Raise ConfigError unless ``size``, which several data sets have, is that of an image."""
+        size = getattr(self, "size", None)
+        self.require("size", size is None or 1 <= size <= MOST_SIDE, f"from 1 to {MOST_SIDE:,}, or empty")
+
     def find(self) -> tuple[list[str], dict[str, Part]]:
         """The names of the classes, and the parts ``train`` and ``test``. Opens no image."""
         raise NotImplementedError
@@ -50,7 +55,7 @@ class DecodedData(Data):
         _require_some(parts["train"], "training images")
         channels, height, width = parts["train"].read(0).shape
         shape = channels, height + 2 * self.pad, width + 2 * self.pad
-        return Outline(shape, len(classes), len(parts["train"].labels))
+        return Outline(shape, len(classes), len(parts["train"].labels), channels * height * width)
 
     def load(self, folder: Path | None = None) -> ImageData:
         """Decode the images, into memory, or into files in ``folder`` that are mapped."""

@@ -37,7 +37,7 @@ class Hub(DecodedData):
         super().__post_init__()
         self.require("name", bool(self.name), "a data set of the Hub or a local folder (data.name=…)")
         self.require("channels", self.channels in MODES, "1 or 3")
-        self.require("size", self.size is None or self.size > 0, "positive")
+        self.require_size()
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
         whole = self._dataset()

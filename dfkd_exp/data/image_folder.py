@@ -35,7 +35,7 @@ class ImageFolder(DecodedData):
         super().__post_init__()
         self.require("path", bool(self.path), "a folder (data.path=…)")
         self.require("channels", self.channels in MODES, "1 or 3")
-        self.require("size", self.size is None or self.size > 0, "positive")
+        self.require_size()
         self.require("test_fraction", 0 < self.test_fraction < 1, "between 0 and 1")
 
     def fingerprint(self) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class ImageData:
 
     @property
     def outline(self) -> Outline:
-        return Outline(self.shape, len(self.classes), len(self.train))
+        return Outline(self.shape, len(self.classes), len(self.train), self.bytes_per_image)
 
 
 def class_balanced(labels: Tensor, count: int, num_classes: int, generator: torch.Generator) -> Tensor:

@@ -49,6 +49,10 @@ class Composed(Gaussian, Recorded):
             raise ConfigError("metadata.dp.epsilon is for Gaussians of units or channels: set metadata.basis=units")
 
     @property
+    def sized_beforehand(self) -> bool:
+        return self.summary == "gaussian" and self.basis not in GRAPH_BASES
+
+    @property
     def dropout_masks(self) -> bool:
         return self.masks
 

@@ -163,8 +163,10 @@ class Network(Settings):
             torch.manual_seed(seed)
             try:
                 network = self.make(inputs, num_classes)
-            except DfkdError:
-                raise
+            except DfkdError as error:
+                if self._flag in str(error):
+                    raise
+                raise DfkdError(f"{self._flag} {self.title}: {error}") from error
             except Exception as error:  # somebody's own code, or sizes that no tensor has
                 kwargs = self.architecture()["kwargs"]
                 raise DfkdError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfkd_exp.distillation.source import require_one_each
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.phases.context import LazyData
 from dfkd_exp.phases.owner import wanted_inputs
@@ -56,6 +57,9 @@ class Rehearsal:
         with borrowed(teacher):
             layers = config.metadata.recorded(teacher, example)
             config.metadata.check_layers(teacher, layers, inputs)
+        if config.pipeline != "release" and config.source.fills_bytes and config.metadata.sized_beforehand:
+            num_bytes, each = config.metadata.num_bytes(teacher, inputs, num_classes), self.data.outline.bytes_per_image
+            require_one_each(num_bytes // each, num_classes, num_bytes, each)
         if not config.teacher.pretrained:
             rehearse_training(teacher, config.training, inputs, num_classes, f"teacher {config.teacher.title}")
 
