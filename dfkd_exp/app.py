@@ -76,6 +76,7 @@ def main() -> None:
         _hydra_main()
     except (DfkdError, *CONFIG_ERRORS) as error:
         check()
+        callback.forget_refused()
         console.error(explain(error))
         sys.exit(2)
     except Exception as error:
@@ -110,6 +111,7 @@ def _hydra_main(settings: DictConfig) -> None:
         console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         check()
+        said_before = [_in_one_line(earlier, folder) for earlier in callback.failures]
         callback.failures.append(error)
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
         if begun or not isinstance(error, DfkdError | OSError):
@@ -120,7 +122,10 @@ def _hydra_main(settings: DictConfig) -> None:
             report_failure(message)  # the process that started this one says it
             return
         with console.log_to(folder / LOG) if (folder / LOG).exists() else nullcontext():
-            console.error(message)
+            if message in said_before:
+                console.note("failed as a job before it did")
+            else:
+                console.error(message)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # Hydra makes it before the config is checked
 

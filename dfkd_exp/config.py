@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
 from dfkd_exp.arguments import unreadable
@@ -137,6 +138,14 @@ def typed(config: DictConfig) -> Config:
         raise ConfigError(explain(error)) from error
     assert isinstance(result, Config)
     return result
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A composed config without Hydra's own, as a job is given it."""
+    own = copy.deepcopy(config)
+    with flag_override(own, ["struct", "readonly"], False):
+        del own["hydra"]
+    return own
 
 
 def _built(node: Any, flag: str) -> Any:

@@ -132,6 +132,11 @@ def read_text(path: Path) -> str:
         return ""
 
 
+def last_line(path: Path) -> str:
+    """The last line of a text file that is not blank: what a traceback ends in."""
+    return next((line for line in reversed(read_text(path).splitlines()) if line.strip()), "")
+
+
 def _texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 

@@ -28,6 +28,7 @@ from dfkd_exp.run_folder import (
     SWEEP,
     is_running,
     job_numbers,
+    last_line,
     planned_jobs,
     read_job,
     read_result,
@@ -203,5 +204,5 @@ def _last_words(folder: Path) -> str:
 
 
 def _error(path: Path) -> str:
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    return f"{lines[-1].removeprefix('dfkd_exp.errors.')} ({path})" if lines else str(path)
+    line = last_line(path)
+    return f"{line.removeprefix('dfkd_exp.errors.')} ({path})" if line else str(path)
