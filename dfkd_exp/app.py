@@ -81,8 +81,13 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         check()
-        if callback.begun:
+        if callback.begun and Path(callback.begun[0].hydra.sweep.dir).is_dir():
             callback.end_without_launcher(error)
+        elif isinstance(error, OSError) and error.filename:  # Hydra makes the run's folder
+            console.error(
+                f"outputs: {error.strerror}: {error.filename}; name a folder that can be written: outputs=FOLDER"
+            )
+            sys.exit(1)
         elif show_traceback:
             raise
         else:  # there is no folder yet for a traceback
@@ -107,7 +112,7 @@ def _hydra_main(settings: DictConfig) -> None:
         _job(settings, folder, list(hydra_config.overrides.task))
     except Pruned as pruned:
         if ranks_of_process().first:
-            (folder / PRUNED).write_text(f"{pruned}\n")
+            (folder / PRUNED).write_text(f"{pruned}\n", "utf-8")
         console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         check()
@@ -154,7 +159,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
         if row is not None:
             console.note(f"row: {row['title']}")
         if ranks.first:
-            (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()))
+            (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()), "utf-8")
 
         from dfkd_exp.pipeline import run
         from dfkd_exp.report.tables import run_table

@@ -39,7 +39,7 @@ def unreadable(argument: str, in_a_sweep: bool = False) -> str:
     as it is typed in a shell."""
     flag, equals, value = argument.partition("=")
     said = f"cannot read the argument {argument!r}; write it as flag=value"
-    if not (equals and FLAG.fullmatch(flag)):
+    if not (equals and FLAG.fullmatch(flag) and argument.isprintable()):
         return said
     texts = value.split(",") if in_a_sweep else [value]
     meant = f"{flag}={','.join(map(quoted, texts))}"

@@ -88,6 +88,7 @@ class Config(Settings):
             "a plain folder name of up to 100 characters",
         )
         self.require("seed", self.seed >= 0, "at least 0")
+        self.require("outputs", bool(self.outputs.strip()), "a folder")
         if self.distillation.targets == "labels" and not self.source.labelled:
             raise ConfigError(
                 f"distillation.targets=labels needs images that have labels, and a source of {self.source.words} has none; leave it out, "
@@ -184,7 +185,7 @@ def kinds(group: str) -> dict[str, type[Settings]]:
     """The dataclass of each choice in a group, by the choice's name."""
     found: dict[str, type[Settings]] = {}
     for name in choices(group):
-        if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text()):
+        if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text("utf-8")):
             found[name] = import_by_path(match[1], group)
     return found
 

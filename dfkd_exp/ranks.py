@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import COMMAND, call, environment, start_method
+from dfkd_exp.processes import COMMAND, call, environment, start_method, threads_to_share
 
 T = TypeVar("T")
 
@@ -150,7 +150,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):  # some have levels of their own
             logging.getLogger(name).setLevel(logging.CRITICAL)  # it is said below
-    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // count)
+    threads = max(1, threads_to_share() // count)
     config = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=count, max_restarts=0, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
         run_id=f"dfkd-{os.getpid()}-{time.time_ns()}", start_method=start_method(),
@@ -184,4 +184,4 @@ def _order(failure: Any) -> tuple[bool, float]:
 def report_failure(message: str) -> None:
     """Leave what went wrong where `launch` reads it."""
     path = Path(os.environ[LAUNCHED], f"{ranks_of_process().rank}.json")
-    path.write_text(json.dumps({"message": message, "timestamp": int(time.time()), SAID_AT: time.time_ns()}))
+    path.write_text(json.dumps({"message": message, "timestamp": int(time.time()), SAID_AT: time.time_ns()}), "utf-8")

@@ -127,7 +127,7 @@ def read_text(path: Path) -> str:
     """What stands in a text file of a run; nothing if it is not there, or not a file."""
     try:
         regular_size(path)
-        return path.read_text(errors="replace")
+        return path.read_text("utf-8", errors="replace")
     except (OSError, ValueError):
         return ""
 

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.data.base import MOST_SIDE, Data, Outline
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
     from dfkd_exp.data.images import ImageData
 
-MODES = {1: "L", 3: "RGB"}
+DECODING = 2
+"""Of how files become pixels, part of the data's identity: raise it when that changes."""
 WINDOW = 256
 """How many decoded images may wait for the disk."""
 
@@ -35,6 +35,9 @@ class Part:
 @dataclass
 class DecodedData(Data):
     """A data set whose images take long enough to decode, or room enough, for the result to be kept in the store."""
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "decoding": DECODING}
 
     def require_size(self) -> None:
         """Raise ConfigError unless ``size``, which several data sets have, is that of an image."""
@@ -107,32 +110,3 @@ def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
 def _require_some(part: Part, what: str) -> None:
     if not part.labels:
         raise DfkdError(f"{what}: there are none; choose data with images to train and to test")
-
-
-def read_image(path: Path, prepare: Callable[[Image], Tensor]) -> Tensor:
-    """``prepare(image)`` of the image in a file. Raises DfkdError, with its name, if it cannot be read."""
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(path) as image:
-            return prepare(image)
-    except (PIL.UnidentifiedImageError, OSError) as error:
-        raise DfkdError(f"{path} is not a readable image; repair or remove it") from error
-
-
-def to_tensor(image: Image, channels: int, size: int | None) -> Tensor:
-    """A PIL image as uint8 ``[C, H, W]``, converted and resized. Raises DfkdError for pixels of unknown range."""
-    import numpy
-    import torch
-    from PIL.Image import Resampling, fromarray
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))  # Pillow would clip 16 bits at 255
-    if image.mode in ("I", "F"):
-        name = getattr(image, "filename", "") or "an image"
-        raise DfkdError(f"{name} has pixels of unknown range (mode {image.mode}); convert it to 8 bits")
-    image = image.convert(MODES[channels])
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Resampling.BILINEAR)
-    pixels = numpy.array(image).reshape(image.height, image.width, channels)
-    return torch.from_numpy(numpy.ascontiguousarray(pixels.transpose(2, 0, 1)))

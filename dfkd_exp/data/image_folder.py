@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.data.decoded import MODES, DecodedData, Part, read_image, to_tensor
+from dfkd_exp.data.decoded import DecodedData, Part
+from dfkd_exp.data.files import MODES, read_image, to_tensor
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ class ImageFolder(DecodedData):
     def fingerprint(self) -> dict[str, Any]:
         files = [path for group in self._files().values() for _, path in group]
         root = Path(self.path)
-        rows = [f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+        rows = [f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}" for path, about in _looked_up(files)]
         return {**self.identity(), "files": hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()}
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
@@ -98,6 +101,15 @@ class ImageFolder(DecodedData):
                 found["test"] += [(label, path) for path in sorted(ranked[:held_out])]
                 found["train"] += [(label, path) for path in sorted(ranked[held_out:])]
         return found
+
+
+def _looked_up(files: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each file and what the system says of it. Raises DfkdError for a link that leads nowhere."""
+    for path in files:
+        try:
+            yield path, path.stat()
+        except OSError as error:
+            raise DfkdError(f"{path} cannot be read ({error.strerror}); repair or remove it") from error
 
 
 def _subfolders(folder: Path) -> list[str]:

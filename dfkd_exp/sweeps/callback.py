@@ -35,7 +35,7 @@ class SweepTable(Callback):
         begun.append(config)
         if ranks_of_process().first:
             folder = Path(config.hydra.sweep.dir)
-            with counted(folder, "the sweep's plan could not be written"):
+            with suppress(OSError):  # whoever writes into the folder next says so, and ends the command
                 plan_sweep(folder, None)  # a grid says more, once it knows its jobs
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -56,7 +56,7 @@ def counted(folder: Path, what: str) -> Iterator[None]:
         where = ""
         if not isinstance(error, DfkdError):
             with suppress(OSError):  # a full disk
-                (folder / ERROR).write_text(traceback.format_exc())
+                (folder / ERROR).write_text(traceback.format_exc(), "utf-8")
                 where = f"; the traceback is in {console.short(folder / ERROR)}"
         reason = error if isinstance(error, DfkdError) else f"{type(error).__name__}: {error}"
         console.error(f"{what}: {reason}{where}")
