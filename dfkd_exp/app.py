@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from dfkd_exp import composition, console
+from dfkd_exp.arguments import check_arguments
 from dfkd_exp.config import CONF, CONFIG_ERRORS, Config, experiment_of, explain, rows_of, typed
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.harmless import printable
@@ -59,6 +60,7 @@ def main() -> None:
             console.error(str(error))
             sys.exit(2)
         return
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra prints errors by itself, at length, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
@@ -70,16 +72,27 @@ def main() -> None:
     if not ranks_of_process().first:
         console.be_quiet()
     try:
+        check_arguments(sys.argv[1:])
         _hydra_main()
     except (DfkdError, *CONFIG_ERRORS) as error:
         check()
+        callback.forget_refused()
         console.error(explain(error))
         sys.exit(2)
     except Exception as error:
         check()
-        if not callback.begun:
+        if callback.begun and Path(callback.begun[0].hydra.sweep.dir).is_dir():
+            callback.end_without_launcher(error)
+        elif isinstance(error, OSError) and error.filename:  # Hydra makes the run's folder
+            console.error(
+                f"outputs: {error.strerror}: {error.filename}; name a folder that can be written: outputs=FOLDER"
+            )
+            sys.exit(1)
+        elif show_traceback:
             raise
-        callback.end_without_launcher(error)
+        else:  # there is no folder yet for a traceback
+            console.error(f"{explain(error)} ({type(error).__name__}; HYDRA_FULL_ERROR=1 shows the traceback)")
+            sys.exit(1)
     finally:
         leave()
     if callback.failures:
@@ -99,10 +112,11 @@ def _hydra_main(settings: DictConfig) -> None:
         _job(settings, folder, list(hydra_config.overrides.task))
     except Pruned as pruned:
         if ranks_of_process().first:
-            (folder / PRUNED).write_text(f"{pruned}\n")
+            (folder / PRUNED).write_text(f"{pruned}\n", "utf-8")
         console.note(f"ended early: {pruned}")
     except Exception as error:  # not let through: Hydra would print it too, and end a sweep whose other jobs can go on
         check()
+        said_before = [_in_one_line(earlier, folder) for earlier in callback.failures]
         callback.failures.append(error)
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
         if begun or not isinstance(error, DfkdError | OSError):
@@ -113,7 +127,10 @@ def _hydra_main(settings: DictConfig) -> None:
             report_failure(message)  # the process that started this one says it
             return
         with console.log_to(folder / LOG) if (folder / LOG).exists() else nullcontext():
-            console.error(message)
+            if message in said_before:
+                console.note("failed as a job before it did")
+            else:
+                console.error(message)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # Hydra makes it before the config is checked
 
@@ -142,7 +159,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
         if row is not None:
             console.note(f"row: {row['title']}")
         if ranks.first:
-            (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()))
+            (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()), "utf-8")
 
         from dfkd_exp.pipeline import run
         from dfkd_exp.report.tables import run_table

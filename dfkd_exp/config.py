@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import math
 import re
+import sys
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
+from dfkd_exp.arguments import unreadable
 from dfkd_exp.data.base import Data
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.distillation.source import Source
@@ -79,17 +83,23 @@ class Config(Settings):
     def __post_init__(self) -> None:
         self.require_choice("pipeline", PIPELINES)
         self.require(
-            "name", bool(re.fullmatch(r"[\w.-]{0,100}", self.name)), "a plain folder name of up to 100 characters"
+            "name",
+            bool(re.fullmatch(r"(?!\.+$)[\w.-]{0,100}", self.name)),
+            "a plain folder name of up to 100 characters",
         )
         self.require("seed", self.seed >= 0, "at least 0")
+        self.require("outputs", bool(self.outputs.strip()), "a folder")
+        if self.distillation.targets == "labels" and not self.source.labelled:
+            raise ConfigError(
+                f"distillation.targets=labels needs images that have labels, and a source of {self.source.words} has none; leave it out, "
+                "or choose another source"
+            )
         if self.privacy and not self.data.available:
             raise ConfigError(
                 "privacy=true compares with the training images, and data=none; choose the data set, for example data=mnist"
             )
         if self.pipeline == "from_release":
-            self.require(
-                "release", bool(self.release), "the folder of a release (release=FOLDER) with pipeline=from_release"
-            )
+            self.require("release", bool(self.release), "a folder (release=FOLDER) with pipeline=from_release")
             if self.source.needs_data and not self.data.available:
                 raise ConfigError(
                     "this source needs real images, and data=none; choose a data set, for example data=mnist"
@@ -131,11 +141,21 @@ def typed(config: DictConfig) -> Config:
     return result
 
 
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A composed config without Hydra's own, as a job is given it."""
+    own = copy.deepcopy(config)
+    with flag_override(own, ["struct", "readonly"], False):
+        del own["hydra"]
+    return own
+
+
 def _built(node: Any, flag: str) -> Any:
     """A node as the object that it is a config of: each dataclass within it knows the flag under which it stands."""
     if isinstance(node, ListConfig):
         return [_built(item, f"{flag}[{number}]") for number, item in enumerate(node)]
     if not isinstance(node, DictConfig):
+        if isinstance(node, float) and not math.isfinite(node):  # comparisons let NaN pass, and infinity most of them
+            raise ConfigError(f"{flag} must be a finite number, got {node}")
         return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
     flags = {name: f"{flag}.{name}".lstrip(".") for name in map(str, node)}
     schema = OmegaConf.get_type(node)
@@ -165,7 +185,7 @@ def kinds(group: str) -> dict[str, type[Settings]]:
     """The dataclass of each choice in a group, by the choice's name."""
     found: dict[str, type[Settings]] = {}
     for name in choices(group):
-        if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text()):
+        if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text("utf-8")):
             found[name] = import_by_path(match[1], group)
     return found
 
@@ -224,7 +244,7 @@ def explain(error: BaseException) -> str:
         if isinstance(link, MissingConfigException):
             return _unknown_choice(link) or _first_line(link)
     if isinstance(error, OverrideParseException):
-        return f"cannot read the argument {error.override!r}; write it as flag=value, and quote special characters in the value"
+        return unreadable(error.override or "", in_a_sweep=bool({"-m", "--multirun"} & set(sys.argv)))
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_flag(match[1])

@@ -27,7 +27,7 @@ class HarmlessConsole(Console):
             yield segment if segment.control else segment._replace(text=printable(segment.text, keep="\n"))
 
 
-console = HarmlessConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+console = HarmlessConsole(highlight=False, soft_wrap=True, width=None if sys.stdout and sys.stdout.isatty() else 120)
 _errors = HarmlessConsole(stderr=True, highlight=False, soft_wrap=True)
 _logs: list[Console] = []
 _SECONDS_BETWEEN_LINES = 10.0

@@ -24,6 +24,11 @@ def brief(text: str) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:half]} … {text[-half:]}"
 
 
+def in_brief(error: BaseException) -> str:
+    """What another's code raised, in one line."""
+    return f"{type(error).__name__}: {brief(str(error))}".removesuffix(": ")
+
+
 def in_html(text: str) -> str:
     """``text`` in a page's text or in an attribute between quotes."""
     return escape(printable(text, keep="\n"))

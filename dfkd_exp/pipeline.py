@@ -12,12 +12,14 @@ from rich.markup import escape
 
 from dfkd_exp import console
 from dfkd_exp.distillation.source import Resources
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
 from dfkd_exp.phases.privacy import measure_privacy
 from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
+from dfkd_exp.phases.rehearsal import Rehearsal
 from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.release import Release, copy_release, read_release
 from dfkd_exp.release_card import usage
@@ -44,7 +46,8 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
     logger.start(folder, config.plain(), _tags(config))
     try:
         data = LazyData(config.data, context)
-        release = release_of(config, context, data)
+        context.rehearse = rehearsal = Rehearsal(config, data)
+        release = rehearsal.release = release_of(config, context, data)
         if config.pipeline == "release":
             failed = False
             if not ranks.first:
@@ -81,7 +84,10 @@ def _tags(config: Config) -> list[str]:
 def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
     """Left of the wall: the release, made from the data or given."""
     if config.pipeline == "from_release":
-        release = read_release(config.release or "", config.teacher)
+        try:
+            release = read_release(config.release or "", config.teacher)
+        except DfkdError as error:
+            raise DfkdError(f"release={config.release}: {error}") from error
         console.heading(f"release: {release.folder}")
         console.note(f"{release.metadata_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release

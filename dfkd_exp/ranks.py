@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import COMMAND, call, environment, start_method, stop
+from dfkd_exp.processes import COMMAND, call, environment, start_method, stop, threads_to_share
 
 T = TypeVar("T")
 
@@ -146,12 +146,11 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     the others are stopped then."""
     from torch.distributed import TCPStore
 
-    threads = max(1, int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1) // count)
+    threads = max(1, threads_to_share() // count)
     context: Any = multiprocessing.get_context(start_method())
     with tempfile.TemporaryDirectory(prefix="dfkd-") as folder, environment({"OMP_NUM_THREADS": str(threads)}):
-        meeting = TCPStore(
-            "localhost", 0, is_master=True, wait_for_workers=False
-        )  # where they find one another; any free port
+        # Where they find one another, at any free port.
+        meeting = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
         variables = {
             **os.environ, LAUNCHED: folder, "WORLD_SIZE": str(count), "MASTER_ADDR": "localhost", "MASTER_PORT": str(meeting.port),
             "TORCHELASTIC_USE_AGENT_STORE": "True",  # torch's word for: the meeting point is there already
@@ -167,7 +166,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
         finally:
             stop(processes)
         if exit_codes:
-            words = {int(path.stem): json.loads(path.read_text()) for path in Path(folder).glob("*.json")}
+            words = {int(path.stem): json.loads(path.read_text("utf-8")) for path in Path(folder).glob("*.json")}
             rank, said = _cause(exit_codes, words)
             raise DfkdError(f"process {rank} of {count} failed: {said}")
 
@@ -205,4 +204,4 @@ def _cause(exit_codes: Mapping[int, int], words: Mapping[int, Mapping[str, Any]]
 def report_failure(message: str) -> None:
     """Leave what went wrong where `launch` reads it."""
     path = Path(os.environ[LAUNCHED], f"{ranks_of_process().rank}.json")
-    path.write_text(json.dumps({"message": message, SAID_AT: time.time_ns()}))
+    path.write_text(json.dumps({"message": message, SAID_AT: time.time_ns()}), "utf-8")

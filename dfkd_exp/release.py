@@ -227,6 +227,15 @@ def _num_weights(path: Path) -> int:
         raise DfkdError(f"{path} is not safetensors ({brief(str(error))}); fetch the release again") from error
 
 
+def holds_release(folder: Path) -> bool:
+    """Whether a sound release lies there."""
+    try:
+        read_release(folder)
+    except DfkdError:
+        return False
+    return True
+
+
 def copy_release(release: Release, target: Path) -> Release:
     """Publish a release: a copy at ``target``, whole or not at all. The same release there already is fine, another is not."""
     if target.is_dir() and any(target.iterdir()):

@@ -127,9 +127,14 @@ def read_text(path: Path) -> str:
     """What stands in a text file of a run; nothing if it is not there, or not a file."""
     try:
         regular_size(path)
-        return path.read_text(errors="replace")
+        return path.read_text("utf-8", errors="replace")
     except (OSError, ValueError):
         return ""
+
+
+def last_line(path: Path) -> str:
+    """The last line of a text file that is not blank: what a traceback ends in."""
+    return next((line for line in reversed(read_text(path).splitlines()) if line.strip()), "")
 
 
 def _texts(value: Any) -> bool:

@@ -100,8 +100,8 @@ class Store:
 
         ``make`` writes files into the folder, which may hold what an interrupted earlier call left, and may return facts
         for the manifest. ``version``: of the code that makes it. ``together``: the processes that all call this at once, and
-        make it with one another; the first holds the lock, and its facts are kept. ``prepare()`` is called before `make`, for what is no
-        part of its seconds, such as imports.
+        make it with one another; the first holds the lock, and its facts are kept. ``prepare()`` is called before anything is made, for
+        what is no part of its seconds, such as imports.
         """
         key = _key(phase, version, identity)
         place = self.root / phase / key
@@ -113,8 +113,8 @@ class Store:
         with held:
             if together.agreed(lambda: _is_whole(place)):
                 return Artifact(place, key, _manifest(place), reused=True)
-            resumed = together.agreed(lambda: _prepared(partial))
             prepare()
+            resumed = together.agreed(lambda: _prepared(partial))
             started = time.perf_counter()
             info = make(partial) or {}
             together.barrier()

@@ -20,7 +20,7 @@ VALUES = {"null": "none", "true": "yes", "false": "no"}
 
 def headline(path: Path) -> tuple[str, str]:
     """Title and explanation of a choice: the first comment of its yaml, ``# TITLE: explanation``; empty without one."""
-    comments = (line[2:].strip() for line in path.read_text().splitlines() if line.startswith("# "))
+    comments = (line[2:].strip() for line in path.read_text("utf-8").splitlines() if line.startswith("# "))
     title, _, explanation = next((text for text in comments if not text.startswith("@package")), "").partition(": ")
     return title.strip(), explanation.strip()
 

@@ -3,6 +3,7 @@
 Imports within functions count like those at the top; those for type checking alone do not. `tests.sources` reads them.
 """
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ SOURCES = read(ROOT, "dfkd_exp", "hydra_plugins")
 RINGS = {
     "foundation": (
         "errors.py files.py harmless.py schema.py damage.py seeding.py settings.py source_code.py processes.py console.py ranks.py "
-        "stopping.py locks.py "
+        "stopping.py terminal.py locks.py "
         "run_folder.py"
     ),
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",
@@ -26,8 +27,8 @@ RINGS = {
         "reconstruction/module.py distillation/distill.py"
     ),
     "command": (
-        "__init__.py __main__.py app.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py release.py "
-        "release_card.py report/ sweeps/ /hydra_plugins/"
+        "__init__.py __main__.py app.py arguments.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py "
+        "release.py release_card.py report/ sweeps/ /hydra_plugins/"
     ),
 }
 """From the inside out: a folder with all that lies in it, or a file, which goes before its folder; below dfkd_exp/ unless it says."""
@@ -53,6 +54,7 @@ LIBRARIES = {
     "lightning_fabric": {"training/checkpoint.py": "how Lightning writes checkpoints"},
     "hydra": {
         "app.py": "the command is Hydra's main function",
+        "arguments.py": "what Hydra's grammar reads",
         "config.py": "Hydra's errors in one line",
         "composition.py": "shortens Hydra's composition",
         "sweeps/callback.py": "Hydra calls it around a sweep's jobs",
@@ -81,7 +83,7 @@ LIBRARIES = {
     },
     "numpy": {
         "data/celeba.py": "reads label files",
-        "data/decoded.py": "decodes images in other processes, without torch",
+        "data/files.py": "images as arrays",
         "metadata/fourier.py": "scipy's arrays",
         "logger.py": "pictures for TensorBoard",
     },
@@ -99,10 +101,9 @@ LIBRARIES = {
     },
     "jsonschema": {"schema.py": "checks what comes from outside by the schemas that are shipped"},
     "matplotlib": {"report/": "figures"},
-    "PIL": {"data/decoded.py": "decodes images", "report/pictures.py": "writes them", "logger.py": "reads them"},
+    "PIL": {"data/files.py": "decodes images", "report/pictures.py": "writes them", "logger.py": "reads them"},
     "sklearn": {"data/digits.py": "has the digits"},
     "pooch": {"data/idx.py": "downloads"},
-    "pickle": {"models/checkpoint.py": "the error that torch raises for what is no checkpoint"},
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
     "filelock": {"locks.py": "one process at a time"},
 }
@@ -287,3 +288,10 @@ def test_a_relative_import_is_refused(tmp_path):
 
 def test_a_heavy_import_is_seen():
     assert "numpy" in heavy_after("import dfkd_exp.metadata\nimport numpy")
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_text_is_utf8_whatever_the_locale(path):
+    """In an ASCII locale Python would read and write our own files in ASCII."""
+    unsaid = re.compile(r"\.(read|write)_text\((?!.*\"utf-8\").*\)$|\bopen\([^b]*\"[rwa]\"(?!.*utf-8)")
+    assert not [line for line in (ROOT / path).read_text("utf-8").splitlines() if unsaid.search(line)]

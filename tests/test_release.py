@@ -246,8 +246,8 @@ def test_what_cannot_be_written_is_said_in_one_line_and_leaves_nothing(release_f
         ({"width": "wide"}, r"arguments \{'width': 'wide'\} do not fit mlp"),
         ({"width": 64}, r"does not fit mlp: it has other shapes for"),
         ({"width": 10**9}, r"does not fit mlp: it has other shapes for"),  # four exabytes, were it built
-        ({"width": 10**18}, r"mlp cannot be made with \{'width': 10+\}"),
-        ({"width": -1}, r"mlp cannot be made with \{'width': -1\}"),
+        ({"width": 10**18}, r"arguments \{'width': 10+\} do not fit mlp"),
+        ({"width": -1}, r"arguments \{'width': -1\} do not fit mlp"),
     ],
 )
 def test_arguments_in_a_release_that_do_not_fit_are_refused_before_they_take_memory(copy, kwargs, message):
@@ -336,7 +336,7 @@ def test_arguments_for_somebodys_own_network_take_no_memory_either(copy, width):
     weights = large_or_small().state_dict()
     save_file(weights, copy / "model.safetensors")
     edit_config(copy, architecture=said.architecture() | {"kwargs": {"width": width}}, num_parameters=310)
-    with pytest.raises(DfkdError, match=r"model\.safetensors.*(does not fit|cannot be made with|do not fit) ") as error:
+    with pytest.raises(DfkdError, match=r"model\.safetensors.*(does not fit|do not fit) ") as error:
         read_release(copy, said).teacher()
     assert "\n" not in str(error.value)
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import LARGEST, InputSpec, Shape
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
     from dfkd_exp.data.images import ImageData
+
+
+MOST_SIDE = math.isqrt(LARGEST)
+"""Pixels along the side of the largest square image that a release may be of."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set before its images are read: the ``shape`` [C, H, W] of each, the number of its classes and of its
+    training images, and the bytes of one image as its owner keeps it."""
+
+    shape: Shape
+    num_classes: int
+    num_images: int
+    bytes_per_image: int
 
 
 @dataclass
@@ -28,7 +44,7 @@ class Data(Settings):
     """Per-channel standard deviation of the normalisation; empty: 1."""
 
     def __post_init__(self) -> None:
-        self.require("pad", self.pad >= 0, "at least 0")
+        self.require("pad", 0 <= self.pad <= MOST_SIDE // 2, f"from 0 to {MOST_SIDE // 2:,}")
         self.require("std", all(s > 0 for s in self.std), "positive")
 
     def fingerprint(self) -> dict[str, Any]:
@@ -44,6 +60,10 @@ class Data(Settings):
         for name in ("mean", "std"):
             values = getattr(self, name)
             self.require(name, len(values) in (0, shape[0]), f"empty or {shape[0]} numbers, one per channel")
+        if math.prod(shape) > LARGEST:
+            raise DfkdError(
+                f"images of shape {list(shape)} are larger than the {LARGEST:,} numbers that are possible; set data.size"
+            )
         return InputSpec.normalised(shape, self.mean, self.std)
 
 

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.data.decoded import DecodedData, Part, read_image, to_tensor
+from dfkd_exp.data.decoded import DecodedData, Part
+from dfkd_exp.data.files import read_image, to_tensor
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import regular_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +54,7 @@ class CelebA(DecodedData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("size", self.size >= 1, "at least 1")
+        self.require_size()
         self.require("max_images", self.max_images is None or self.max_images >= 2, "at least 2, or empty")
 
     def fingerprint(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class CelebA(DecodedData):
                     raise DfkdError(
                         f"{path} is {image.width}x{image.height} pixels; CelebA's aligned images, which are needed, are 178x218"
                     )
-                return to_tensor(image.crop(CROP), 3, self.size)
+                return to_tensor(image, 3, self.size, CROP)
 
             return read_image(path, prepare)
 
@@ -134,9 +136,17 @@ class CelebA(DecodedData):
         return Listing(name, shares[name], {"train": train, "test": test})
 
 
+def _text(path: Path) -> str:
+    try:
+        regular_size(path)
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (OSError, ValueError) as error:
+        raise DfkdError(f"{path} cannot be read ({error}); download it again") from error
+
+
 def read_attributes(path: Path) -> tuple[list[str], dict[str, bytes]]:
     """The attributes' names, and for each file a byte per attribute, 1 where it has it."""
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    lines = _text(path).strip().splitlines()
     names = lines[1].split() if len(lines) > 1 else []
     flags = {}
     for number, line in enumerate(lines[2:], start=3):
@@ -154,7 +164,7 @@ def read_attributes(path: Path) -> tuple[list[str], dict[str, bytes]]:
 def read_partition(path: Path) -> dict[str, str]:
     """For each file its part: 0 train, 1 validation, 2 test."""
     parts = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").strip().splitlines(), start=1):
+    for number, line in enumerate(_text(path).strip().splitlines(), start=1):
         file, *part = line.split() or [""]
         if part not in (["0"], ["1"], ["2"]):
             raise DfkdError(f"{path}, line {number}, is not a file and 0, 1 or 2; download it again")

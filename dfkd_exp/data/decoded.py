@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dfkd_exp.data.base import Data
+from dfkd_exp.data.base import MOST_SIDE, Data, Outline
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
     from dfkd_exp.data.images import ImageData
 
-MODES = {1: "L", 3: "RGB"}
+DECODING = 2
+"""Of how files become pixels, part of the data's identity: raise it when that changes."""
 WINDOW = 256
 """How many decoded images may wait for the disk."""
 
@@ -35,9 +36,29 @@ class Part:
 class DecodedData(Data):
     """A data set whose images take long enough to decode, or room enough, for the result to be kept in the store."""
 
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "decoding": DECODING}
+
+    def require_size(self) -> None:
+        """Raise ConfigError unless ``size``, which several data sets have, is that of an image."""
+        size = getattr(self, "size", None)
+        self.require("size", size is None or 1 <= size <= MOST_SIDE, f"from 1 to {MOST_SIDE:,}, or empty")
+
     def find(self) -> tuple[list[str], dict[str, Part]]:
         """The names of the classes, and the parts ``train`` and ``test``. Opens no image."""
         raise NotImplementedError
+
+    @cached_property
+    def _found(self) -> tuple[list[str], dict[str, Part]]:
+        return self.find()
+
+    def outline(self) -> Outline:
+        """What the first image and the number of the others say."""
+        classes, parts = self._found
+        _require_some(parts["train"], "training images")
+        channels, height, width = parts["train"].read(0).shape
+        shape = channels, height + 2 * self.pad, width + 2 * self.pad
+        return Outline(shape, len(classes), len(parts["train"].labels), channels * height * width)
 
     def load(self, folder: Path | None = None) -> ImageData:
         """Decode the images, into memory, or into files in ``folder`` that are mapped."""
@@ -46,7 +67,7 @@ class DecodedData(Data):
         from dfkd_exp.data.images import ImageData, LabelledImages
         from dfkd_exp.data.mapped import map_images, write_images
 
-        classes, parts = self.find()
+        classes, parts = self._found
         decoded = {}
         for name, part in parts.items():
             images, labels = _decode(part, self.pad, f"decoding {name} images"), torch.tensor(part.labels)
@@ -70,8 +91,7 @@ def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
     from dfkd_exp.console import Progress
 
     count, shape = len(part.labels), None
-    if not count:
-        raise DfkdError(f"{label}: there are none; choose data with images to train and to test")
+    _require_some(part, label)
     # Pillow decodes and resizes without holding the interpreter's lock.
     with Progress(label, count) as progress, ThreadPool(torch.get_num_threads()) as pool:
         for start in range(0, count, WINDOW):
@@ -87,30 +107,6 @@ def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
                 progress.advance()
 
 
-def read_image(path: Path, prepare: Callable[[Image], Tensor]) -> Tensor:
-    """``prepare(image)`` of the image in a file. Raises DfkdError, with its name, if it cannot be read."""
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(path) as image:
-            return prepare(image)
-    except (PIL.UnidentifiedImageError, OSError) as error:
-        raise DfkdError(f"{path} is not a readable image; repair or remove it") from error
-
-
-def to_tensor(image: Image, channels: int, size: int | None) -> Tensor:
-    """A PIL image as uint8 ``[C, H, W]``, converted and resized. Raises DfkdError for pixels of unknown range."""
-    import numpy
-    import torch
-    from PIL.Image import Resampling, fromarray
-
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
-        image = fromarray((numpy.asarray(image) >> 8).astype(numpy.uint8))  # Pillow would clip 16 bits at 255
-    if image.mode in ("I", "F"):
-        name = getattr(image, "filename", "") or "an image"
-        raise DfkdError(f"{name} has pixels of unknown range (mode {image.mode}); convert it to 8 bits")
-    image = image.convert(MODES[channels])
-    if size is not None and image.size != (size, size):
-        image = image.resize((size, size), Resampling.BILINEAR)
-    pixels = numpy.array(image).reshape(image.height, image.width, channels)
-    return torch.from_numpy(numpy.ascontiguousarray(pixels.transpose(2, 0, 1)))
+def _require_some(part: Part, what: str) -> None:
+    if not part.labels:
+        raise DfkdError(f"{what}: there are none; choose data with images to train and to test")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dfkd_exp.data.decoded import MODES, DecodedData, Part, to_tensor
+from dfkd_exp.data.decoded import DecodedData, Part
+from dfkd_exp.data.files import MODES, readable, to_tensor
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Hub(DecodedData):
         super().__post_init__()
         self.require("name", bool(self.name), "a data set of the Hub or a local folder (data.name=…)")
         self.require("channels", self.channels in MODES, "1 or 3")
-        self.require("size", self.size is None or self.size > 0, "positive")
+        self.require_size()
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
         whole = self._dataset()
@@ -78,7 +79,10 @@ class Hub(DecodedData):
                 f"{self.name}: split {split!r} has images without a label (-1); choose another split with labels"
             )
 
-        def read(index: int) -> Tensor:
-            return to_tensor(table[index][self.image_column], self.channels, self.size)
+        def name(index: int) -> str:
+            return f"image {index} of {self.name}, split {split!r},"
 
-        return Part(labels, read, lambda index: f"image {index} of {self.name}, split {split!r},")
+        def read(index: int) -> Tensor:
+            return readable(name(index), lambda: to_tensor(table[index][self.image_column], self.channels, self.size))
+
+        return Part(labels, read, name)

@@ -8,11 +8,13 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.data.base import Data
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import regular_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 DIGITS = [str(digit) for digit in range(10)]
 CLOTHES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
-UNZIP_ERRORS = (OSError, EOFError, zlib.error)
+LARGEST_FILE = 2**26
+"""Bytes of an uncompressed file of these data sets, of which the largest has 47 million: a small one may be unzipped to any number."""
+UNZIP_ERRORS = (OSError, EOFError, ValueError, zlib.error)
 """What gzip raises for a damaged, a truncated and another damaged file."""
 
 
@@ -64,7 +68,9 @@ class IdxData(Data):
     def _bytes(self, name: str) -> bytes:
         path = self._find(name)
         try:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            regular_size(path)
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                content = at_most(file)
         except UNZIP_ERRORS as error:
             raise DfkdError(f"{path} cannot be read ({error}); delete it to have it fetched again") from error
         if hashlib.sha256(content).hexdigest() != self.sha256[name]:
@@ -127,12 +133,13 @@ class _Verified:
 
     def __call__(self, fname: str, action: str, pooch: Any) -> str:
         target = Path(fname + ".raw")
-        zipped = Path(fname).read_bytes()
-        Path(fname).unlink()
         try:
-            content = gzip.decompress(zipped)
+            with gzip.open(fname) as file:
+                content = at_most(file)
         except UNZIP_ERRORS as error:
             raise DfkdError(f"the download of {Path(fname).name} is damaged ({error}); try again") from error
+        finally:
+            Path(fname).unlink()
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise DfkdError(
                 f"the download of {Path(fname).name} is not the published file (its sha256 differs); try again"
@@ -161,6 +168,14 @@ class _RichBar:
     def close(self) -> None:
         if self._bar:
             self._bar.close()
+
+
+def at_most(file: BufferedIOBase) -> bytes:
+    """What a file holds. Raises ValueError if that is more than the largest has."""
+    content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"it holds more than {LARGEST_FILE:,} bytes")
+    return content
 
 
 def read_idx(content: bytes) -> Tensor:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.data.decoded import MODES, DecodedData, Part, read_image, to_tensor
+from dfkd_exp.data.decoded import DecodedData, Part
+from dfkd_exp.data.files import MODES, read_image, to_tensor
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
@@ -35,13 +38,13 @@ class ImageFolder(DecodedData):
         super().__post_init__()
         self.require("path", bool(self.path), "a folder (data.path=…)")
         self.require("channels", self.channels in MODES, "1 or 3")
-        self.require("size", self.size is None or self.size > 0, "positive")
+        self.require_size()
         self.require("test_fraction", 0 < self.test_fraction < 1, "between 0 and 1")
 
     def fingerprint(self) -> dict[str, Any]:
         files = [path for group in self._files().values() for _, path in group]
         root = Path(self.path)
-        rows = [f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files]
+        rows = [f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}" for path, about in _looked_up(files)]
         return {**self.identity(), "files": hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()}
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
@@ -98,6 +101,15 @@ class ImageFolder(DecodedData):
                 found["test"] += [(label, path) for path in sorted(ranked[:held_out])]
                 found["train"] += [(label, path) for path in sorted(ranked[held_out:])]
         return found
+
+
+def _looked_up(files: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
+    """Each file and what the system says of it. Raises DfkdError for a link that leads nowhere."""
+    for path in files:
+        try:
+            yield path, path.stat()
+        except OSError as error:
+            raise DfkdError(f"{path} cannot be read ({error.strerror}); repair or remove it") from error
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dfkd_exp.data.base import Outline
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import Shape
 from dfkd_exp.ranks import ALONE, Ranks
 
 
@@ -59,9 +61,13 @@ class ImageData:
             )
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def outline(self) -> Outline:
+        return Outline(self.shape, len(self.classes), len(self.train), self.bytes_per_image)
 
 
 def class_balanced(labels: Tensor, count: int, num_classes: int, generator: torch.Generator) -> Tensor:

@@ -15,7 +15,6 @@ from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import batches_per_chunk, fit
-from dfkd_exp.training.supervised import shown_to_network
 from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 
 MIXTURES = 2_000
@@ -35,7 +34,7 @@ def train_on_teacher(
     device = (options.get("trainer") or TrainerSettings()).device()
 
     def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
-        shown = shown_to_network(batch.pixels, inputs, settings, uniform)
+        shown = settings.shown(batch.pixels, inputs, uniform)
         kept = batch.logits is not None and not settings.augmentation.changes
         return shown, batch.logits if kept else teacher(shown.clone())  # type: ignore[return-value]
 

@@ -53,6 +53,10 @@ class Source(Settings):
 
     flag: ClassVar[str] = "source"
     needs_data: ClassVar[bool] = False
+    labelled: ClassVar[bool] = True
+    """Whether its images may have labels of their own, beside what the teacher says."""
+    fills_bytes: ClassVar[bool] = False
+    """Whether its images are as many as fit into the metadata's bytes."""
     words: ClassVar[str] = ""
     """What the student saw, in a few words for tables; empty: the class's name."""
 
@@ -101,6 +105,7 @@ class FromData(Source):
 class FromNoise(Source):
     """Gaussian noise, clamped to the range of pixels, labelled by the teacher."""
 
+    labelled: ClassVar[bool] = False
     words: ClassVar[str] = "noise"
 
     images: int | None = None
@@ -135,6 +140,7 @@ class SameBytes(Source):
     """As many whole training images, classes balanced, as fit into the metadata's bytes."""
 
     needs_data: ClassVar[bool] = True
+    fills_bytes: ClassVar[bool] = True
     words: ClassVar[str] = "real, in the metadata's bytes"
 
     def transfer_set(self, resources: Resources) -> TransferSet:
@@ -168,6 +174,15 @@ def noise_pixels(settings: FromNoise, shape: Shape, count: int, seed: int) -> Te
     return noise.mul_(settings.std).add_(settings.mean).clamp_(0, 1)
 
 
+def require_one_each(count: int, num_classes: int, num_bytes: int, bytes_per_image: int) -> None:
+    """Raise DfkdError if ``count`` images are fewer than one per class."""
+    if count < num_classes:
+        raise DfkdError(
+            f"the metadata's {num_bytes:,} bytes hold only {count} images of {bytes_per_image:,} bytes, fewer than one per class; "
+            "source=same_bytes needs larger metadata"
+        )
+
+
 def images_in_bytes(
     train: LabelledImages, num_classes: int, num_bytes: int, bytes_per_image: int, seed: int
 ) -> LabelledImages:
@@ -177,9 +192,5 @@ def images_in_bytes(
     from dfkd_exp.data.images import class_balanced
 
     count = min(num_bytes // bytes_per_image, len(train))
-    if count < num_classes:
-        raise DfkdError(
-            f"the metadata's {num_bytes:,} bytes hold only {count} images of {bytes_per_image:,} bytes, fewer than one per class; "
-            "source=same_bytes needs larger metadata"
-        )
+    require_one_each(count, num_classes, num_bytes, bytes_per_image)
     return train.select(class_balanced(train.labels, count, num_classes, torch.Generator().manual_seed(seed)))

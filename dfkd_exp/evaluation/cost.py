@@ -44,12 +44,12 @@ def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
 
 def _reset() -> None:
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # 5: reset the high-water mark (man proc)
+        Path("/proc/self/clear_refs").write_text("5", "utf-8")  # 5: reset the high-water mark (man proc)
 
 
 def _process_peak() -> int:
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text("utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dfkd_exp import console
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata.fourier import GraphFourier
+from dfkd_exp.metadata.fourier import GraphFourier, check_size
 from dfkd_exp.metadata.graph import coactivation_blocks, weight_blocks
 from dfkd_exp.metadata.storage import decode
 from dfkd_exp.models.layers import Layer
@@ -58,3 +58,13 @@ def graph_bases(
                 bases[chain] = GraphFourier(edges[chain[0] : chain[-1]], graph.rank)
             progress.advance()
     return bases
+
+
+def check_graph(
+    graph: Graph, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, chains: Sequence[tuple[int, ...]]
+) -> None:
+    """Raise DfkdError, in seconds, if `graph_bases` would: if a map between layers is not affine, or a basis too large."""
+    if graph.edges == "weights":
+        weight_blocks(teacher, layers, inputs.shape)
+    for chain in chains:
+        check_size([layers[index].num_units for index in chain], graph.rank)

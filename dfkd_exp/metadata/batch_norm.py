@@ -32,6 +32,10 @@ class BatchNormStatistics(MetadataKind):
         self.require("layers", self.layers == "all", "all: BatchNorm layers and no others carry statistics")
         self.require("signal", self.signal == "before_relu", "before_relu: that is what BatchNorm layers see")
 
+    @property
+    def sized_beforehand(self) -> bool:
+        return True
+
     def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]:
         from dfkd_exp.models.recording import inputs_of_batch_norm
 

@@ -49,8 +49,15 @@ class Composed(Gaussian, Recorded):
             raise ConfigError("metadata.dp.epsilon is for Gaussians of units or channels: set metadata.basis=units")
 
     @property
+    def sized_beforehand(self) -> bool:
+        return self.summary == "gaussian" and self.basis not in GRAPH_BASES
+
+    @property
     def dropout_masks(self) -> bool:
         return self.masks
+
+    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
+        self.check_chain(self.basis if self.basis in GRAPH_BASES else "none", teacher, layers, inputs)
 
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int

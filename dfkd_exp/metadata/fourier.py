@@ -129,6 +129,15 @@ def _rotated(one: Tensor, two: Tensor) -> tuple[Tensor, Tensor]:
 
 def _singular_triplets(blocks: Sequence[Block], sizes: list[int], rank: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """``U``, descending singular values and ``V^T`` of `_matrix`: all of them, with the null spaces, or the leading ``rank``."""
+    check_size(sizes, rank)
+    few = None if rank is None else min(rank, sum(sizes[::2]), sum(sizes[1::2]))
+    if few is not None and few < min(sum(sizes[::2]), sum(sizes[1::2])):
+        return _leading(blocks, sizes, few)
+    return torch.linalg.svd(_matrix(blocks, sizes), full_matrices=few is None)
+
+
+def check_size(sizes: Sequence[int], rank: int | None) -> None:
+    """Raise DfkdError if the basis for layers of ``sizes`` would take more than `LARGEST_BASIS` bytes."""
     num_even, num_odd = sum(sizes[::2]), sum(sizes[1::2])
     few = None if rank is None else min(rank, num_even, num_odd)
     num_bytes = 8 * COPIES * (num_even * (few or num_even) + num_odd * (few or num_odd))
@@ -140,9 +149,6 @@ def _singular_triplets(blocks: Sequence[Block], sizes: list[int], rank: int | No
             f"the basis of a graph of {num_even + num_odd:,} units takes about {num_bytes / 2**30:.1f} GiB, and at most "
             f"{LARGEST_BASIS / 2**30:.1f} are allowed; {way_out}, or name fewer layers in metadata.layers"
         )
-    if few is not None and few < min(num_even, num_odd):
-        return _leading(blocks, sizes, few)
-    return torch.linalg.svd(_matrix(blocks, sizes), full_matrices=few is None)
 
 
 def _matrix(blocks: Sequence[Block], sizes: list[int]) -> Tensor:

@@ -81,12 +81,18 @@ class Gaussian(MetadataKind):
         super().__post_init__()
         self.require_choice("covariance", COVARIANCES)
         self.require("rank", self.rank >= 1, "at least 1")
+        for name in ("full_up_to", "low_rank_up_to"):
+            self.require(name, getattr(self, name) >= 0, "at least 0")
         if self.dp.epsilon is not None:
             few = self.covariance in ("diagonal", "top_only") or self.layers == "top"
             self.require(
                 "covariance", few, "top_only or diagonal with metadata.dp.epsilon: noise would drown larger ones"
             )
             self.check_private()
+
+    @property
+    def sized_beforehand(self) -> bool:
+        return True
 
     def check_private(self) -> None:
         """Raise ConfigError if there is no differential privacy for such statistics."""

@@ -53,6 +53,12 @@ class MetadataKind(Settings):
         )
 
     @property
+    def sized_beforehand(self) -> bool:
+        """Whether its bytes follow from the layers and the number of classes, and not from the images; and whether two images of each class
+        are summarised in seconds."""
+        return False
+
+    @property
     def dropout_masks(self) -> bool:
         """Whether images are to be made through a teacher that is masked by its own dropout."""
         return False
@@ -77,6 +83,9 @@ class MetadataKind(Settings):
 
         return find_layers(teacher, example, self.layers)
 
+    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
+        """Raise DfkdError if these ``layers`` of a teacher, trained or not, cannot be summarised; quickly, and with little memory."""
+
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
@@ -88,6 +97,14 @@ class MetadataKind(Settings):
         from dfkd_exp.metadata.collection import Collector
 
         return Collector(self, teacher, inputs)
+
+    def num_bytes(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> int:
+        """Bytes of the metadata that would be collected of any images, if it is `sized_beforehand`."""
+        import torch
+
+        labels = torch.arange(num_classes).repeat(2)
+        images = inputs.from_pixels(torch.rand(len(labels), *inputs.shape, generator=torch.Generator().manual_seed(0)))
+        return self.collect(teacher, [(images, labels)], inputs).num_bytes
 
     def collect(
         self, teacher: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], inputs: InputSpec | None = None

@@ -43,6 +43,17 @@ class Recorded(MetadataKind):
         self.require_choice("graph", GRAPHS)
         self.require("graph_rank", self.graph_rank is None or self.graph_rank >= 1, "at least 1, or empty")
 
+    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
+        self.check_chain(self.chain, teacher, layers, inputs)
+
+    def check_chain(self, chain: str, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
+        """Raise DfkdError if the ``layers`` cannot be joined to graphs, or to none that is small enough."""
+        joined = chains(chain, layers)
+        if chain != "none":
+            from dfkd_exp.metadata.bases import Graph, check_graph
+
+            check_graph(Graph(self.graph, self.graph_rank), teacher, layers, inputs, joined)
+
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:

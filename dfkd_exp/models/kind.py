@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.harmless import brief
+from dfkd_exp.harmless import brief, in_brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.settings import Settings, under_flag
 
@@ -111,9 +111,15 @@ class Network(Settings):
 
     def build(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
         """The network with fresh weights from ``seed``, or trained ones; checked on a blank image. Torch's generator is left alone."""
-        network = self._made(inputs, num_classes, seed)
+        network = self.untrained(inputs, num_classes, seed)
         if self.pretrained:
             self.give_weights(network)
+            check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
+        return network
+
+    def untrained(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
+        """As `build`, but with fresh weights in any case: nothing is read or downloaded."""
+        network = self._made(inputs, num_classes, seed)
         check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
         return network
 
@@ -129,10 +135,6 @@ class Network(Settings):
             network = self._made(inputs, num_classes, seed=0)
         except DfkdError as error:
             raise DfkdError(str(error) if source in str(error) else f"{source}: {error}") from error
-        except Exception as error:
-            kwargs = brief(str(self.architecture()["kwargs"]))
-            what = f"{type(error).__name__}: {brief(str(error))}"
-            raise DfkdError(f"{source}: {self.title} cannot be made with {kwargs} ({what})") from error
         load_weights(network, state, source, self.title)
         check_output(network, inputs, num_classes, f"{self._flag} {self.title}, of {source},")
         return network
@@ -161,10 +163,14 @@ class Network(Settings):
             torch.manual_seed(seed)
             try:
                 network = self.make(inputs, num_classes)
-            except TypeError as error:
+            except DfkdError as error:
+                if self._flag in str(error):
+                    raise
+                raise DfkdError(f"{self._flag} {self.title}: {error}") from error
+            except Exception as error:  # somebody's own code, or sizes that no tensor has
                 kwargs = self.architecture()["kwargs"]
                 raise DfkdError(
-                    f"{self._flag}: the arguments {brief(str(kwargs))} do not fit {self.title}: {brief(str(error))}"
+                    f"{self._flag}: the arguments {brief(str(kwargs))} do not fit {self.title}: {in_brief(error)}"
                 ) from error
         if not isinstance(network, torch.nn.Module):
             raise DfkdError(f"{self._flag}: {self.title} is not a torch.nn.Module but {type(network).__name__}")
@@ -183,9 +189,11 @@ def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: 
             images = torch.zeros(2, *inputs.shape)
             images[1].uniform_(generator=torch.Generator().manual_seed(0))
             logits = network(images)
-    except RuntimeError as error:
+    except DfkdError:
+        raise
+    except Exception as error:
         raise DfkdError(
-            f"{name} cannot take images of shape {list(inputs.shape)}: {str(error).splitlines()[0]}; "
+            f"{name} cannot take images of shape {list(inputs.shape)}: {in_brief(error)}; "
             "change data.pad or data.size, or the network's arguments"
         ) from error
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_classes):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.data import Data
+from dfkd_exp.data.base import Outline
 from dfkd_exp.data.decoded import DecodedData
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
@@ -51,9 +52,18 @@ class RunContext:
     trainer: TrainerSettings
     logger: LoggerSettings
     ranks: Ranks = ALONE
+    rehearse: Callable[[], None] = lambda: None
+    """Called once, before the first phase that is computed: it raises DfkdError if a later one could not be."""
 
     def __post_init__(self) -> None:
         self.artifacts: dict[str, Artifact] = {}
+        self._rehearsed = False
+
+    def _prepare(self) -> None:
+        _ = self.device
+        if not self._rehearsed:
+            self._rehearsed = True
+            self.rehearse()
 
     @cached_property
     def device(self) -> torch.device:
@@ -88,9 +98,7 @@ class RunContext:
 
         def get() -> Artifact:
             together = self.ranks if by == "all" else ALONE
-            return self.store.get_or_make(
-                name, identity, VERSIONS[name], measured, together, prepare=lambda: self.device
-            )
+            return self.store.get_or_make(name, identity, VERSIONS[name], measured, together, prepare=self._prepare)
 
         artifact = self.ranks.in_turn(get) if by == "first" else get()
         console.note(f"reused from the store: {artifact.path}" if artifact.reused else f"{artifact.seconds:,.1f} s")
@@ -107,6 +115,11 @@ class LazyData:
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         return self.settings.fingerprint()
+
+    @cached_property
+    def outline(self) -> Outline:
+        """Of data that is decoded it takes an image; other data is opened."""
+        return self.settings.outline() if isinstance(self.settings, DecodedData) else self.images.outline
 
     @cached_property
     def images(self) -> ImageData:

@@ -56,7 +56,7 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
 
 def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:
     """What the teacher takes of the data's images; DfkdError if they are of another shape."""
-    given = data.settings.inputs(data.images.shape)
+    given = data.settings.inputs(data.outline.shape)
     wanted = settings.wanted_inputs(given)
     if wanted.shape != given.shape:
         raise DfkdError(

@@ -100,6 +100,21 @@ def make_student(
     return artifact
 
 
+def check_test_set(release: Release, data: LazyData) -> None:
+    """Raise DfkdError if the data, where there is any, is not like that of the release."""
+    if not data.settings.available:
+        return
+    if data.outline.shape != release.inputs.shape:
+        raise DfkdError(
+            f"the release is for images of shape {list(release.inputs.shape)}, the data's are {list(data.outline.shape)}; "
+            "set data.pad or data.size as its owner did"
+        )
+    if data.outline.num_classes > len(release.classes):
+        raise DfkdError(
+            f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
+        )
+
+
 def evaluate(
     context: RunContext,
     release: Release,
@@ -120,15 +135,7 @@ def evaluate(
         from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 
         test = data.images.test
-        if data.images.shape != release.inputs.shape:
-            raise DfkdError(
-                f"the release is for images of shape {list(release.inputs.shape)}, the data's are {list(data.images.shape)}; "
-                "set data.pad or data.size as its owner did"
-            )
-        if int(test.labels.max()) >= len(release.classes):
-            raise DfkdError(
-                f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
-            )
+        check_test_set(release, data)
         networks = (
             load_network(settings, student, release.inputs, len(release.classes)),
             release.teacher(),

@@ -38,6 +38,11 @@ class Adam(Optimizer):
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     """Decay of the running means of the gradient and of its square."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        self.require("betas", fits, "two numbers from 0 to below 1")
+
     def build(self, pixels: Tensor) -> torch.optim.Optimizer:
         import torch
 
@@ -50,6 +55,10 @@ class AdamW(Adam):
 
     weight_decay: float = 0.01
     """Strength of the decay."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("weight_decay", self.weight_decay >= 0, "at least 0")
 
     def build(self, pixels: Tensor) -> torch.optim.Optimizer:
         import torch
@@ -66,6 +75,10 @@ class Sgd(Optimizer):
     """Learning rate; gradients of a mean over many images and units are small, so it is large."""
     momentum: float = 0.9
     """Momentum."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("momentum", 0 <= self.momentum < 1, "at least 0 and below 1")
 
     def build(self, pixels: Tensor) -> torch.optim.Optimizer:
         import torch
@@ -85,6 +98,11 @@ class Lbfgs(Optimizer):
     """Iterations per step."""
     history_size: int = 20
     """Updates remembered."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("max_iter", "history_size"):
+            self.require(name, getattr(self, name) >= 1, "at least 1")
 
     def build(self, pixels: Tensor) -> torch.optim.Optimizer:
         import torch

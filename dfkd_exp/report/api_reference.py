@@ -149,5 +149,5 @@ def _named(name: str, module: ModuleType) -> Any:
 
 if __name__ == "__main__":
     target = CONF.parent / "docs" / "api.md"
-    target.write_text(api_reference())
+    target.write_text(api_reference(), "utf-8")
     print(f"wrote {target}")

@@ -15,6 +15,7 @@ from dfkd_exp.report.page import write_report
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.status import newest
 from dfkd_exp.report.summary import read
+from dfkd_exp.terminal import at_terminal
 
 
 def main() -> None:
@@ -29,19 +30,20 @@ def main() -> None:
         "other", nargs="?", type=Path, help="another one: what changed in config and figures, FOLDER first"
     )
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to write (default: in the sweep's folder)")
-    said = parser.parse_args()
-    try:
-        sweep = read(newest(said.folder))
-        if said.other is not None:
-            console.show(compared(sweep, read(newest(said.other))))
-            return
-        page = write_report(sweep, said.to or sweep.folder)
-        for sentence in in_words(sweep):
-            console.show(escape(sentence))
-        console.show(escape(f"report   {console.short(page)}"))
-    except DfkdError as error:
-        console.error(str(error))
-        sys.exit(2)
-    except OSError as error:
-        console.error(f"{error.strerror}: {error.filename}")
-        sys.exit(1)
+    with at_terminal():
+        said = parser.parse_args()
+        try:
+            sweep = read(newest(said.folder))
+            if said.other is not None:
+                console.show(compared(sweep, read(newest(said.other))))
+                return
+            page = write_report(sweep, said.to or sweep.folder)
+            for sentence in in_words(sweep):
+                console.show(escape(sentence))
+            console.show(escape(f"report   {console.short(page)}"))
+        except DfkdError as error:
+            console.error(str(error))
+            sys.exit(2)
+        except OSError as error:
+            console.error(f"{error.strerror}: {error.filename}")
+            sys.exit(1)

@@ -122,5 +122,5 @@ def field_docs(cls: type) -> dict[str, str]:
 
 if __name__ == "__main__":
     target = CONF.parent / "docs" / "config.md"
-    Path(target).write_text(config_reference())
+    Path(target).write_text(config_reference(), "utf-8")
     print(f"wrote {target}")

@@ -79,7 +79,7 @@ def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
     first = sweep.settings[0].results[0] if sweep.settings else None
     done = sum(job.state == "done" for job in sweep.jobs)
     name = first["name"] if first else sweep.folder.parent.name
-    return Template(TEMPLATE.read_text()).substitute(
+    return Template(TEMPLATE.read_text("utf-8")).substitute(
         title=in_html(f"{name}: {len(sweep.settings)} setting{'s' if len(sweep.settings) != 1 else ''}"),
         about=in_html(
             f"{sweep.folder.name}; {done} of {len(sweep.jobs)} jobs done; written {datetime.now():%Y-%m-%d %H:%M}"

@@ -28,11 +28,13 @@ from dfkd_exp.run_folder import (
     SWEEP,
     is_running,
     job_numbers,
+    last_line,
     planned_jobs,
     read_job,
     read_result,
     read_text,
 )
+from dfkd_exp.terminal import at_terminal
 
 STATES = {
     "done": "green",
@@ -157,6 +159,12 @@ def summary(folder: Path, jobs: list[Status]) -> str:
     return f"{folder}: {len(jobs)} job{'s' if len(jobs) > 1 else ''}: {', '.join(parts)}"
 
 
+def _seconds(text: str) -> float:
+    if not 0.1 <= (value := float(text)) <= 1e6:  # NaN neither
+        raise ValueError
+    return value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="dfkd-status", description="How far a sweep, or a run, is: done, running, failed, the time left."
@@ -165,33 +173,34 @@ def main() -> None:
         "folder", nargs="?", default="outputs", type=Path, help="a sweep, a run, or the outputs (default)"
     )
     parser.add_argument(
-        "--watch", type=float, metavar="SECONDS", help="show it again every so many seconds until it is over"
+        "--watch", type=_seconds, metavar="SECONDS", help="show it again every so many seconds until it is over"
     )
     parser.add_argument("--json", action="store_true", help="for programs")
-    said = parser.parse_args()
-    try:
-        while True:
-            folder = newest(said.folder)
-            jobs = read_sweep(folder)
-            if said.json:
-                lines = [{**vars(job), "folder": str(job.folder)} for job in jobs]
-                print(json.dumps({"folder": str(folder), "seconds_left": seconds_left(jobs), "jobs": lines}, indent=2))
-            else:
-                console.show(status_table(jobs))
-                console.show(escape(summary(folder, jobs)))
-            if not said.watch or not any(job.state in ("running", "waiting") for job in jobs):
-                return
-            time.sleep(said.watch)
-    except DfkdError as error:
-        console.error(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # whoever reads has read enough
-        sys.exit(0)
-    except OSError as error:
-        console.error(f"{error.strerror}: {error.filename}")
-        sys.exit(1)
+    with at_terminal():
+        said = parser.parse_args()
+        try:
+            while True:
+                folder = newest(said.folder)
+                jobs = read_sweep(folder)
+                if said.json:
+                    lines = [{**vars(job), "folder": str(job.folder)} for job in jobs]
+                    print(
+                        json.dumps({"folder": str(folder), "seconds_left": seconds_left(jobs), "jobs": lines}, indent=2)
+                    )
+                else:
+                    console.show(status_table(jobs))
+                    console.show(escape(summary(folder, jobs)))
+                if not said.watch or not any(job.state in ("running", "waiting") for job in jobs):
+                    return
+                time.sleep(said.watch)
+        except DfkdError as error:
+            console.error(str(error))
+            sys.exit(2)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except OSError as error:
+            console.error(f"{error.strerror}: {error.filename}")
+            sys.exit(1)
 
 
 def _last_words(folder: Path) -> str:
@@ -203,5 +212,5 @@ def _last_words(folder: Path) -> str:
 
 
 def _error(path: Path) -> str:
-    lines = [line for line in read_text(path).splitlines() if line.strip()]
-    return f"{lines[-1].removeprefix('dfkd_exp.errors.')} ({path})" if lines else str(path)
+    line = last_line(path)
+    return f"{line.removeprefix('dfkd_exp.errors.')} ({path})" if line else str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.ranks import ranks_of_process
-from dfkd_exp.run_folder import ERROR, LOG, STDERR, plan_sweep, planned_jobs
+from dfkd_exp.run_folder import ERROR, LOG, STDERR, SWEEP, last_line, plan_sweep, planned_jobs
 from dfkd_exp.stopping import check
 from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
@@ -34,7 +35,7 @@ class SweepTable(Callback):
         begun.append(config)
         if ranks_of_process().first:
             folder = Path(config.hydra.sweep.dir)
-            with counted(folder, "the sweep's plan could not be written"):
+            with suppress(OSError):  # whoever writes into the folder next says so, and ends the command
                 plan_sweep(folder, None)  # a grid says more, once it knows its jobs
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -55,7 +56,7 @@ def counted(folder: Path, what: str) -> Iterator[None]:
         where = ""
         if not isinstance(error, DfkdError):
             with suppress(OSError):  # a full disk
-                (folder / ERROR).write_text(traceback.format_exc())
+                (folder / ERROR).write_text(traceback.format_exc(), "utf-8")
                 where = f"; the traceback is in {console.short(folder / ERROR)}"
         reason = error if isinstance(error, DfkdError) else f"{type(error).__name__}: {error}"
         console.error(f"{what}: {reason}{where}")
@@ -71,9 +72,8 @@ def _end(folder: Path) -> None:
             _show_table(folder, results)
         if (failed or not_started) and not failures:  # it was in another process
             failures.append(DfkdError("jobs left no result"))
-        for job, wrong in failed.items():
-            said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
-            console.error(f"job {job.name} failed: {wrong or console.short(said)}")
+        for jobs, where in _alike(failed):
+            console.error(f"job{'s' * (len(jobs) > 1)} {', '.join(jobs)} failed: {where}")
         if not_started:
             console.error(f"not started: job {', '.join(map(str, not_started))}")
         if next(folder.glob("*/wandb/offline-run-*"), None):
@@ -87,6 +87,16 @@ def _end(folder: Path) -> None:
                 console.show(escape(f"report   {console.short(write_report(read(folder), folder))}"))
         done = f"{len(results)} of {len(results) + len(failed) + len(not_started)} jobs done"
         console.show(escape(f"sweep    {console.short(folder)}: {done}"))
+
+
+def _alike(failed: dict[Path, str]) -> list[tuple[list[str], str]]:
+    """The names of the jobs that failed in one way, and where that is said, for each way."""
+    ways: dict[str, tuple[list[str], str]] = {}
+    for job, wrong in failed.items():
+        said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
+        way = wrong or (last_line(job / ERROR) if said.name == ERROR else str(said))
+        ways.setdefault(way, ([], wrong or console.short(said)))[0].append(job.name)
+    return list(ways.values())
 
 
 def _show_table(folder: Path, results: list[dict[str, Any]]) -> None:
@@ -112,6 +122,14 @@ def end_without_launcher(error: Exception) -> None:
         f"may go on (dfkd-status {folder}); the same command again runs the rest"
     )
     SweepTable().on_multirun_end(config)
+
+
+def forget_refused() -> None:
+    """Remove what was written of a sweep that was refused before its first job."""
+    for config in begun:
+        folder = Path(config.hydra.sweep.dir)
+        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {SWEEP, "multirun.yaml"}:
+            shutil.rmtree(folder)
 
 
 def refuse_launcher(settings: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dfkd_exp.config import experiment_of, explain, rows_of
+from dfkd_exp.config import experiment_of, explain, rows_of, typed, without_hydra
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.rows import chosen, naming_row, with_row
@@ -25,6 +25,19 @@ def plan_jobs(folder: Path, grid: Sequence[Sequence[str]], config: Any) -> list[
         words = words_of(dict.fromkeys(override for job in jobs for override in job))
         plan_sweep(folder, jobs, [row.plain() for row in rows if row.name in used], words)
     return jobs
+
+
+def require_one_right(jobs: Sequence[Sequence[str]], configs: Sequence[Any], config: Any) -> None:
+    """Raise ConfigError if no job's config is right, with what is wrong with each, said once. If some are, the sweep is worth its while."""
+    wrong = []
+    for overrides, composed in zip(jobs, configs, strict=True):
+        try:
+            typed(without_hydra(composed))
+            return
+        except ConfigError as error:
+            wrong.append(str(explained(error, overrides, config)))
+    if wrong:
+        raise ConfigError("; ".join(dict.fromkeys(wrong)))
 
 
 def explained(error: BaseException, overrides: Sequence[str], config: Any) -> ConfigError:

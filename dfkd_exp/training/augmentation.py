@@ -82,4 +82,8 @@ class FlipAndCrop(Augmentation):
     def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
         from dfkd_exp.training.transforms import flip_and_crop
 
+        side = min(images.shape[-2:])
+        self.require(
+            "padding", not self.reflect or self.padding < side, f"below {side}, the images' side, to be reflected"
+        )
         return flip_and_crop(images, uniform, outside, self.padding, self.reflect, self.flip)

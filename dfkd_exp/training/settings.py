@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.settings import UNSET, Settings
 from dfkd_exp.training.augmentation import Augmentation, NoAugmentation
 from dfkd_exp.training.optimizers import Adam, Optimizer
 from dfkd_exp.training.schedules import Constant, Schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
@@ -35,6 +39,12 @@ class Training(Settings):
         for name in ("epochs", "batch_size"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         self.require("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
+
+    def shown(self, pixels: Tensor, inputs: InputSpec, uniform: Tensor) -> Tensor:
+        """What a network in training is shown of images ``pixels[N, C, H, W]``, as it takes them, as ``uniform[N, num_random]`` says."""
+        shown = inputs.from_pixels(pixels)
+        outside, _ = inputs.bounds(shown)
+        return self.augmentation(shown, uniform.to(shown.device), outside)
 
     def num_steps(self, num_images: int) -> int:
         """Of the whole training; an epoch's last batch may be smaller than the others, or larger by one (`batches`)."""

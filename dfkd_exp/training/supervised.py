@@ -21,7 +21,7 @@ def train_on_labels(
 
     def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
         assert batch.labels is not None
-        return shown_to_network(batch.pixels, inputs, settings, uniform), batch.labels
+        return settings.shown(batch.pixels, inputs, uniform), batch.labels
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch
@@ -30,10 +30,3 @@ def train_on_labels(
     device = (options.get("trainer") or TrainerSettings()).device()
     size = batches_per_chunk(settings, math.prod(inputs.shape), device)
     return fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
-
-
-def shown_to_network(pixels: Tensor, inputs: InputSpec, settings: Training, uniform: Tensor) -> Tensor:
-    """What the network in training sees of images, as it takes them, as ``uniform[N, num_random]`` says."""
-    shown = inputs.from_pixels(pixels)
-    outside, _ = inputs.bounds(shown)
-    return settings.augmentation(shown, uniform.to(shown.device), outside)

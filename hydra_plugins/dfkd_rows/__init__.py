@@ -47,12 +47,15 @@ class RowSweeper(BasicSweeper):
         return list(BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size))
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Compose each job, as Hydra does; a mistake in a row is said with the row's name."""
+        """Compose each job, as Hydra does; a mistake in a row is said with the row's name, and one that all jobs share is said once."""
         from dfkd_exp.config import CONFIG_ERRORS
-        from dfkd_exp.sweeps.plan import explained
+        from dfkd_exp.sweeps.plan import explained, require_one_right
 
+        assert self.hydra_context is not None
+        configs = []
         for overrides in batch:
             try:
-                super().validate_batch_is_legal([overrides])
+                configs.append(self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides)))
             except CONFIG_ERRORS as error:
                 raise explained(error, overrides, self.config) from error
+        require_one_right(batch, configs, self.config)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dfkd_exp.data.decoded import to_tensor
+from dfkd_exp.data.files import to_tensor
 from dfkd_exp.data.image_folder import ImageFolder
 from dfkd_exp.errors import DfkdError
 

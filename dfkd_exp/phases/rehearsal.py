@@ -1,0 +1,84 @@
+"""What can be known before the first phase that must be computed: whether the later ones can be.
+
+Networks are built and trained for a step, optimisers make one, the layers of the metadata are looked up: seconds, beside hours. What is
+reused from the store has been computed, and is not rehearsed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfkd_exp.distillation.source import require_one_each
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.phases.context import LazyData
+from dfkd_exp.phases.owner import wanted_inputs
+from dfkd_exp.phases.receiver import check_test_set
+from dfkd_exp.release import Release, holds_release
+from dfkd_exp.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from dfkd_exp.config import Config
+    from dfkd_exp.inputs import InputSpec
+
+
+@dataclass
+class Rehearsal:
+    """Of a run. ``release``: once it is there; before that, what it will be of follows from the data and the teacher."""
+
+    config: Config
+    data: LazyData
+    release: Release | None = None
+
+    def __call__(self) -> None:
+        """Raise DfkdError, with the flag, for what could not be computed."""
+        if self.release is None:
+            inputs, num_classes = wanted_inputs(self.config.teacher, self.data), self.data.outline.num_classes
+            self._owners_side(inputs, num_classes)
+        else:
+            inputs, num_classes = self.release.inputs, len(self.release.classes)
+            check_test_set(self.release, self.data)
+        if self.config.pipeline != "release":
+            self._receivers_side(inputs, num_classes)
+
+    def _owners_side(self, inputs: InputSpec, num_classes: int) -> None:
+        from dfkd_exp.models.recording import borrowed
+        from dfkd_exp.training.rehearsal import rehearse_training
+
+        config = self.config
+        if config.pipeline == "release" and config.release:
+            check_target(Path(config.release))
+        config.metadata.check_images(self.data.outline.num_images)
+        # Without the weights of one that is pretrained, which the phase of the teacher, the first, will get.
+        teacher = config.teacher.untrained(inputs, num_classes, derive_seed(config.seed, "teacher"))
+        example = inputs.example()
+        with borrowed(teacher):
+            layers = config.metadata.recorded(teacher, example)
+            config.metadata.check_layers(teacher, layers, inputs)
+        if config.pipeline != "release" and config.source.fills_bytes and config.metadata.sized_beforehand:
+            num_bytes, each = config.metadata.num_bytes(teacher, inputs, num_classes), self.data.outline.bytes_per_image
+            require_one_each(num_bytes // each, num_classes, num_bytes, each)
+        if not config.teacher.pretrained:
+            rehearse_training(teacher, config.training, inputs, num_classes, f"teacher {config.teacher.title}")
+
+    def _receivers_side(self, inputs: InputSpec, num_classes: int) -> None:
+        from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
+        from dfkd_exp.training.rehearsal import rehearse_training
+
+        config = self.config
+        student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
+        rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
+        rehearse_reconstruction(config.optimizer, list(config.terms.values()), inputs, num_classes)
+
+
+def check_target(target: Path) -> None:
+    """Raise DfkdError if no release can be written to ``target``: it is a file, holds something else, or may not be written."""
+    if os.path.lexists(target) and not target.is_dir():
+        raise DfkdError(f"release={target} is not a folder; name a new one")
+    if target.is_dir() and any(target.iterdir()) and not holds_release(target):
+        raise DfkdError(f"release={target} holds something else already; name a new folder")
+    above = next(path for path in target.absolute().parents if os.path.lexists(path))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise DfkdError(f"release={target} cannot be made: {above} is not a folder that may be written; name another")

@@ -1,0 +1,38 @@
+"""A step of images of noise: an optimiser or a term that cannot work is known before anything else is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.reconstruction.optimizers import Optimizer
+from dfkd_exp.reconstruction.terms.term import Candidates, Term
+from dfkd_exp.training.rehearsal import tried
+
+IMAGES = 4
+
+
+def rehearse_reconstruction(optimizer: Optimizer, terms: Sequence[Term], inputs: InputSpec, num_classes: int) -> None:
+    """Compute the ``terms`` of a few images, and make one step by the ``optimizer``. Raises DfkdError, with the flag, if either cannot be
+    done; torch's generator is left alone."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.rand(IMAGES, *inputs.shape, generator=generator)
+    logits, labels = torch.randn(IMAGES, num_classes, generator=generator), torch.arange(IMAGES) % num_classes
+    for term in terms:
+        name = f"{term.flag}: {type(term).__name__}"
+        missed = tried(lambda term=term: term(Candidates(pixels, logits, labels)), f"{name} cannot be computed")  # type: ignore[misc]
+        if not isinstance(missed, Tensor) or missed.shape != (IMAGES,):
+            got = f"shape {list(missed.shape)}" if isinstance(missed, Tensor) else type(missed).__name__
+            raise DfkdError(f"{name} must be one number for each image, [{IMAGES}] for {IMAGES} of them, got {got}")
+    name = f"{optimizer.flag}: {type(optimizer).__name__}"
+    stepper = tried(lambda: optimizer.build(pixels), f"{name} cannot be built")
+
+    def closure() -> Tensor:
+        pixels.grad = pixels - 0.5
+        return pixels.grad.square().sum()
+
+    tried(lambda: stepper.step(closure), f"{name} cannot make a step")  # type: ignore[arg-type]

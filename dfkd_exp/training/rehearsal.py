@@ -1,0 +1,65 @@
+"""A step of training on noise: what cannot be trained is known before anything else is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.harmless import in_brief
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.training.settings import Training
+
+T = TypeVar("T")
+IMAGES = 2
+STEPS = 10
+"""Of a schedule that is looked at; a real training may have millions."""
+
+
+def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec, num_classes: int, name: str) -> None:
+    """Train ``network``, which a message calls ``name``, for one step on two images of noise.
+
+    Raises DfkdError, with its flag, if optimiser, schedule, augmentation or network cannot do that. The network is changed, torch's
+    generator is not.
+    """
+    optimizing, scheduling, augmenting = (
+        f"{part.flag}: {type(part).__name__}" for part in (settings.optimizer, settings.schedule, settings.augmentation)
+    )
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        network.train()
+        optimizer = tried(lambda: settings.optimizer.build(network), f"{optimizing} cannot be built for {name}")
+        schedule = tried(lambda: settings.schedule.build(optimizer, STEPS), f"{scheduling} cannot be built")
+        pixels, labels = torch.rand(IMAGES, *inputs.shape), torch.arange(IMAGES) % num_classes
+        uniform = torch.rand(IMAGES, settings.augmentation.num_random)
+        shown = tried(
+            lambda: settings.shown(pixels, inputs, uniform),
+            f"{augmenting} cannot change images of shape {list(inputs.shape)}",
+        )
+        if shown.shape != pixels.shape:
+            raise DfkdError(
+                f"{augmenting} makes images of shape {list(shown.shape[1:])} of those of shape {list(inputs.shape)}; an augmentation "
+                "leaves their shape as it is"
+            )
+        tried(lambda: F.cross_entropy(network(shown), labels).backward(), f"{name} cannot be trained")
+        tried(optimizer.step, f"{optimizing} cannot make a step for {name}")
+        for step in range(1, STEPS):
+            tried(schedule.step, f"{scheduling} has no rate for step {step} of {STEPS}")
+            rates = [float(group["lr"]) for group in optimizer.param_groups]
+            if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
+                raise DfkdError(f"{scheduling} sets a rate of {min(rates)} at step {step} of {STEPS}")
+
+
+def tried(do: Callable[[], T], what: str) -> T:
+    """What ``do()`` returns; whatever it raises as a DfkdError that begins with ``what``."""
+    try:
+        return do()
+    except DfkdError:
+        raise
+    except Exception as error:  # of somebody else's code, any
+        raise DfkdError(f"{what}: {in_brief(error)}") from error

@@ -1,0 +1,361 @@
+"""Some 500 configs that are wrong: what is said on the command line, and what the answer must name.
+
+A part is written down; the others are made of the schema: every number that is not finite, every text in the place of a number, every
+negative number where there is none, every choice and flag misspelt. ``{release}``, ``{tmp}``: folders that whoever runs them makes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import NamedTuple
+
+from dfkd_exp.config import groups, inner_groups, kinds
+from dfkd_exp.settings import Settings
+
+
+class Wrong(NamedTuple):
+    """What is said, and a word that the answer has."""
+
+    said: tuple[str, ...]
+    named: str
+
+    def __str__(self) -> str:
+        return " ".join(self.said)
+
+
+TEACHERS = ["lenet5", "lenet5_half", "lenet5_half_dafl", "alexnet", "alexnet_half"]
+"""Networks that digits are too small for."""
+MINE = "tests.wrong_parts"
+CUSTOM = {  # what is wrong about a network of one's own, after =custom
+    "target=nowhere.Net": "target",
+    "target=Net": "target",
+    "target=torch.nn.Nope": "target",
+    "target=torch.nn.Linear": "student",
+    f"target={MINE}.NOT_A_NETWORK": "student",
+    "target=os.getcwd": "student",
+    "target=builtins.dict": "student",
+    f"target={MINE}.Flat kwargs.num_out=11": "10",
+    f"target={MINE}.Flat kwargs.num_out=0": "10",
+    f"target={MINE}.Flat kwargs.num_out=-1": "student",
+    f"target={MINE}.Flat kwargs.num_out=many": "student",
+    f"target={MINE}.Flat kwargs.nun_out=10": "student",
+    f"target={MINE}.Flat kwargs.softmax=true": "student",
+    f"target={MINE}.Flat kwargs.twice=true": "student",
+    f"target={MINE}.Flat kwargs.fails=made": "student",
+    f"target={MINE}.Flat kwargs.fails=called": "student",
+    f"target={MINE}.Flat kwargs.fails=trained": "student",
+    "target=torch.nn.Flatten": "student",
+    "target=torch.nn.Conv2d kwargs.in_channels=3 kwargs.out_channels=10 kwargs.kernel_size=8": "student",
+}
+OURS = {  # and about one of ours
+    "student=mlp +student.kwargs.widht=8": "student",
+    "student=mlp +student.kwargs.width=-8": "student",
+    "student=mlp +student.kwargs.width=wide": "student",
+    "student=mlp +student.kwargs.width=1.5": "student",
+    "student=mlp +student.kwargs.width=null": "student",
+    "student=mlp +student.kwargs.width=[8]": "student",
+    "student=mlp +student.kwargs.width=1000000000000": "student",
+    "student=cnn +student.kwargs.nope=1": "student",
+    "student=resnet8 +student.kwargs.width=4": "student",
+    "student.name=nothing": "student.name",
+    "student=mlp student.checkpoint={tmp}/missing.pt": "student.checkpoint",
+    "student=mlp student.checkpoint={tmp}": "student.checkpoint",
+    "student=mlp student.checkpoint={tmp}/text.pt": "student.checkpoint",
+    "student=mlp student.checkpoint={tmp}/text.safetensors": "student.checkpoint",
+    "student=mlp student.checkpoint={tmp}/empty.pt": "student.checkpoint",
+    "student=cnn student.checkpoint={release}/model.safetensors": "student.checkpoint",
+}
+OPTIMIZERS = {  # of training and distillation, after optimizer=custom
+    "_target_=torch.optim.Nope": "_target_",
+    "_target_=nowhere.Adam": "_target_",
+    "_target_=Adam": "_target_",
+    "_target_=torch.nn.Linear": "_target_",
+    "_target_=torch.optim.LBFGS": "_target_",
+    "_target_=os.getcwd": "_target_",
+    "_target_=torch.optim.RMSprop kwargs.nope=1": "optimizer",
+    "_target_=torch.optim.RMSprop kwargs.momentum=-1": "optimizer",
+    "_target_=torch.optim.RMSprop kwargs.momentum=much": "optimizer",
+    "_target_=torch.optim.SGD kwargs.nesterov=true": "optimizer",
+    "_target_=torch.optim.SparseAdam": "optimizer",
+    f"_target_={MINE}.NeedsClosure": "optimizer",
+}
+BY_HAND = {
+    # what a network is trained by
+    "{part}.optimizer.betas=[0.9]": "betas",
+    "{part}.optimizer.betas=[]": "betas",
+    "{part}.optimizer.betas=[0.9,1]": "betas",
+    "{part}.optimizer.betas=[0.9,0.99,0.999]": "betas",
+    "{part}.optimizer.betas=0.9": "betas",
+    "{part}.optimizer.betas=[a,b]": "betas",
+    "{part}.optimizer.betas=[0.9,inf]": "betas",
+    "{part}/optimizer=sgd {part}.optimizer.momentum=1": "momentum",
+    "{part}/optimizer=sgd {part}.optimizer.momentum=0": "nesterov",
+    "{part}/schedule=one_cycle {part}.schedule.warmup=1": "warmup",
+    f"{{part}}/schedule={MINE}.Falling": "schedule",
+    f"{{part}}/schedule={MINE}.Breaking": "schedule",
+    f"{{part}}/schedule={MINE}.Nope": "schedule",
+    f"{{part}}/schedule={MINE}.NOT_A_NETWORK": "schedule",
+    f"{{part}}/augmentation={MINE}.Smaller": "augmentation",
+    "{part}/augmentation=flip_and_crop {part}.augmentation.reflect=true {part}.augmentation.padding=8": "padding",
+    "{part}/augmentation=affine {part}.augmentation.scale=1": "scale",
+    "{part}.label_smoothing=1": "label_smoothing",
+    "{part}.batch_size=0": "batch_size",
+}
+ALONE = {
+    "distillation.label_smoothing=0.1": "distillation.label_smoothing",
+    "distillation.targets=hard": "distillation.targets",
+    "source=noise distillation=labels": "distillation",
+    "source=noise distillation.targets=labels": "distillation",
+    "source=noise source.images=0": "source.images",
+    "source=noise source.std=0": "source.std",
+    "source=same_bytes metadata=batch_norm teacher=cnn_bn": "same_bytes",
+    "source=same_bytes metadata=top_layer metadata.storage=int8 metadata.covariance=diagonal": "same_bytes",
+    "source=dfkd_exp.distillation.source.Nope": "source",
+    "source=os.path.join": "source",
+    # what is recorded
+    "metadata.layers=[nope]": "metadata.layers",
+    "metadata.layers=[0.5]": "metadata.layers",
+    "metadata.layers=[1,nope]": "metadata.layers",
+    "metadata.layers=nope": "metadata.layers",
+    "metadata.layers=3": "metadata.layers",
+    "metadata=top_layer metadata.layers=all": "metadata.layers",
+    "metadata=spectral_layer_pairs metadata.layers=top": "metadata.layers",
+    "metadata=spectral_all_layers metadata.layers=top": "metadata.layers",
+    "metadata=spectral_all_layers metadata.layers=[]": "metadata.layers",
+    "metadata=composed metadata.basis=layer_pairs metadata.layers=top": "metadata.layers",
+    "metadata=composed metadata.basis=all_layers metadata.summary=records metadata.layers=[]": "metadata.layers",
+    "metadata=composed metadata.basis=separable metadata.summary=records": "metadata.basis",
+    "metadata=composed metadata.basis=all_layers metadata.graph=coactivation": "metadata.graph",
+    "metadata=batch_norm": "batch_norm",
+    "metadata=batch_norm teacher=cnn": "batch_norm",
+    "metadata=batch_norm teacher=cnn_bn metadata.layers=dense": "metadata.layers",
+    "metadata=batch_norm teacher=cnn_bn metadata.signal=after_relu": "metadata.signal",
+    "metadata=channels metadata.scope=some": "metadata.scope",
+    "metadata=channels metadata.scope=all metadata.dp.epsilon=1": "metadata.dp.epsilon",
+    "metadata.dp.epsilon=0": "metadata.dp.epsilon",
+    "metadata.dp.epsilon=1e300": "metadata.dp.epsilon",
+    "metadata.dp.epsilon=1 metadata.dp.delta=0.005": "metadata.dp.delta",
+    "metadata.dp.epsilon=1 metadata.dp.delta=0.9": "metadata.dp.delta",
+    "metadata=all_layers metadata.dp.epsilon=1": "metadata.covariance",
+    "metadata=spatial metadata.dp.epsilon=1": "metadata",
+    "metadata.temperature=0": "metadata.temperature",
+    "metadata.storage=fp64": "metadata.storage",
+    "metadata.covariance=some": "metadata.covariance",
+    "metadata=spectral_all_layers metadata.fraction=0": "metadata.fraction",
+    "metadata=spectral_all_layers metadata.fraction=1.5": "metadata.fraction",
+    "metadata=spectral_all_layers metadata.graph=edges": "metadata.graph",
+    # how images are made
+    "optimizer.betas=[0.9]": "optimizer.betas",
+    "optimizer.betas=[0.9,1]": "optimizer.betas",
+    "optimizer.betas=[0.9,-1]": "optimizer.betas",
+    "optimizer.betas=[nan,0.9]": "optimizer.betas",
+    "optimizer.betas=[a,b]": "optimizer.betas",
+    "optimizer=adamw optimizer.weight_decay=-1": "optimizer.weight_decay",
+    "optimizer=adamw optimizer.betas=[1,1]": "optimizer.betas",
+    "optimizer=sgd optimizer.momentum=-1": "optimizer.momentum",
+    "optimizer=sgd optimizer.momentum=1": "optimizer.momentum",
+    "optimizer=lbfgs optimizer.max_iter=0": "optimizer.max_iter",
+    "optimizer=lbfgs optimizer.history_size=0": "optimizer.history_size",
+    "optimizer=custom optimizer._target_=torch.optim.Nope": "optimizer._target_",
+    "optimizer=custom optimizer._target_=nowhere.Adam": "optimizer._target_",
+    "optimizer=custom optimizer._target_=torch.nn.Linear": "optimizer._target_",
+    "optimizer=custom optimizer._target_=torch.optim.RMSprop +optimizer.kwargs.nope=1": "optimizer",
+    "optimizer=custom optimizer._target_=torch.optim.RMSprop +optimizer.kwargs.momentum=-1": "optimizer",
+    "optimizer=custom optimizer._target_=torch.optim.SparseAdam": "optimizer",
+    "reconstruction.group_size=1 reconstruction.images_per_class=1": "reconstruction.group_size",
+    "reconstruction.images_per_class=15": "reconstruction.images_per_class",
+    "reconstruction.images_per_class=0": "reconstruction.images_per_class",
+    "reconstruction.steps=0": "reconstruction.steps",
+    "reconstruction.schedule=linear": "reconstruction.schedule",
+    "reconstruction.tolerance=1": "reconstruction.tolerance",
+    "reconstruction=sample reconstruction.shrinkage=0.1": "reconstruction.shrinkage",
+    "reconstruction=moments reconstruction.shrinkage=0": "reconstruction.shrinkage",
+    "parametrisation.start=zero": "parametrisation.start",
+    "parametrisation.blur_sigma=-1": "parametrisation.blur_sigma",
+    "parametrisation.blur_every=0": "parametrisation.blur_every",
+    "parametrisation=latents parametrisation.directions=1": "parametrisation.directions",
+    "terms=[nope]": "terms",
+    "terms=nope": "terms",
+    "terms=[label,nope]": "terms",
+    "terms.label.weight=1": "terms",
+    "terms=[label] terms.label.weight=-1": "terms.label.weight",
+    "terms=[label] terms.label.weight=nan": "terms.label.weight",
+    "terms=[label] terms.label.weigth=1": "terms.label",
+    f"+terms@terms.mine={MINE}.PerBatch": "terms.mine",
+    f"+terms@terms.mine={MINE}.Unfinished": "terms.mine",
+    f"+terms@terms.mine={MINE}.Nope": "terms",
+    "engine.precision=fp16": "engine.precision",
+    "engine.convolutions=fft": "engine.convolutions",
+    "engine.images_per_batch=0": "engine.images_per_batch",
+    "engine.compile=perhaps": "engine.compile",
+    # the data
+    "data=none": "data",
+    "data=mnist data.root={tmp}/missing": "data.root",
+    "data=mnist data.root={tmp}": "data.root",
+    "data=fashion_mnist data.root={tmp}/missing": "data.root",
+    "data=celeba data.root={tmp}/missing": "data",
+    "data=celeba data.size=0": "data.size",
+    "data=image_folder": "data.path",
+    "data=image_folder data.path={tmp}/missing": "data.path",
+    "data=image_folder data.path={tmp}/text.pt": "data.path",
+    "data=image_folder data.path={tmp}/one_class": "data.path",
+    "data=image_folder data.path={release}": "data.path",
+    "data=image_folder data.path={tmp}/images data.channels=2": "data.channels",
+    "data=image_folder data.path={tmp}/images data.size=0": "data.size",
+    "data=image_folder data.path={tmp}/images data.size=10000000": "data.size",
+    "data=image_folder data.path={tmp}/images data.test_fraction=1": "data.test_fraction",
+    "data=hub": "data.name",
+    "data.pad=-1": "data.pad",
+    "data.pad=1000000": "data.pad",
+    "data.mean=[0.5,0.5]": "data.mean",
+    "data.std=[1,1,1]": "data.std",
+    "data.std=[0]": "data.std",
+    "data.std=[inf]": "data.std",
+    "data.mean=[nan]": "data.mean",
+    "data.mean=0.5": "data.mean",
+    "data.mean=[a]": "data.mean",
+    "data.size=8": "data.size",
+    # where it runs and what is kept
+    "trainer.accelerator=cuda": "trainer.accelerator",
+    "trainer.accelerator=mps": "trainer.accelerator",
+    "trainer.accelerator=tpu": "trainer.accelerator",
+    "trainer=gpu": "trainer",
+    "trainer.devices=0": "trainer.devices",
+    "trainer.devices=-1": "trainer.devices",
+    "trainer.devices=two": "trainer.devices",
+    "trainer.devices=100000": "trainer.devices",
+    "trainer.devices=null": "trainer.devices",
+    "trainer.nodes=0": "trainer.nodes",
+    "trainer.nodes=2": "trainer.nodes",
+    "trainer.launcher=mpi": "trainer.launcher",
+    "trainer=slurm": "trainer",
+    "trainer.precision=64": "trainer.precision",
+    "logger=mlflow": "logger",
+    "name=a/b": "name",
+    "name=..": "name",
+    "name=.": "name",
+    "seed=-1": "seed",
+    "seed=1.5": "seed",
+    "seed=0,1": "seed",
+    "seed=nan": "seed",
+    "row=nope": "row",
+    "experiment=tradeoff row=nope": "nope",
+    "experiment=nope": "experiment",
+    "recipe=nope": "recipe",
+    "scale=nope": "scale",
+    "sweep=nope": "sweep",
+    "pipeline=half": "pipeline",
+    "privacy=maybe": "privacy",
+    "rows=[1]": "rows",
+    # the wall
+    "pipeline=release release={tmp}": "release",
+    "pipeline=release release={tmp}/text.pt": "release",
+    "pipeline=release release={tmp}/text.pt/below": "release",
+    "pipeline=release student=cnn": "student",
+    "pipeline=release privacy=true": "privacy",
+    "pipeline=release optimizer.lr=1": "optimizer",
+    "pipeline=from_release": "release",
+    "pipeline=from_release release={tmp}/missing": "release",
+    "pipeline=from_release release={tmp}": "release",
+    "pipeline=from_release release={tmp}/text.pt": "release",
+    "pipeline=from_release release={release} metadata=top_layer": "metadata",
+    "pipeline=from_release release={release} training.epochs=2": "training",
+    "pipeline=from_release release={release} privacy=true": "privacy",
+    "pipeline=from_release release={release} source=data": "data",
+    "pipeline=from_release release={release} source=same_bytes": "data",
+    "pipeline=from_release release={release} student=lenet5": "student",
+    "pipeline=from_release release={release} student=custom student.target=nowhere.Net": "student.target",
+    "pipeline=from_release release={release} data=digits data.pad=1": "data.pad",
+    "pipeline=from_release release={release} data=mnist data.root={tmp}": "data.root",
+    "pipeline=from_release release={release} source=noise distillation=labels": "distillation",
+    "pipeline=from_release release={release} optimizer=custom optimizer._target_=torch.optim.Nope": "optimizer._target_",
+    # not an argument at all
+    "seed=[1": "seed=[1",
+    "seed": "seed",
+    "=1": "=1",
+    "seed==1": "seed==1",
+    "teacher.checkpoint=a=b.ckpt": "teacher.checkpoint",
+    "nothing=1": "nothing",
+    "+nothing=1": "nothing",
+    "+data.nothing=1": "nothing",
+    "~data": "data",
+    "data.=1": "data",
+    "Data=digits": "Data",
+    "teacher=mlp,cnn": "teacher",
+    "hydra.run.dir": "hydra.run.dir",
+    "hydra/launcher=nope": "hydra/launcher",
+    "--no-such-flag": "--no-such-flag",
+}  # fmt: skip
+
+NO_VALUES = {"float": ("inf", "-inf", "nan"), "int": ("many", "1.5", "-1"), "bool": ("perhaps",)}
+"""By the type of a field, what is none of its values."""
+PLACES = {  # what must be chosen for a field to be there, beside the choice that has it
+    "data=image_folder": "data.path={tmp}/images",
+    "data=hub": "data.name=somebody/something",
+    "student=custom": f"student.target={MINE}.Flat",
+    "teacher=custom": f"teacher.target={MINE}.Flat",
+    "optimizer=custom": "optimizer._target_=torch.optim.RMSprop",
+    "training/optimizer=custom": "training.optimizer._target_=torch.optim.RMSprop",
+    "distillation/optimizer=custom": "distillation.optimizer._target_=torch.optim.RMSprop",
+}
+
+
+def by_hand() -> Iterator[Wrong]:
+    """Those that are written down."""
+    for part in ("training", "distillation"):
+        yield from (_wrong(said.replace("{part}", part), named) for said, named in BY_HAND.items())
+        for said, named in OPTIMIZERS.items():
+            flag = f"{part}.optimizer"
+            target, _, kwargs = said.partition(" ")
+            more = f" +{flag}.{kwargs}" if kwargs else ""
+            yield _wrong(f"{part}/optimizer=custom {flag}.{target}{more}", named)
+    for part in ("teacher", "student"):
+        yield from (_wrong(f"{part}={name}", part) for name in TEACHERS)
+        for said, named in CUSTOM.items():
+            target, *kwargs = said.split()
+            more = "".join(f" +{part}.{text}" for text in kwargs)
+            yield _wrong(f"{part}=custom {part}.{target}{more}", part if named == "student" else named)
+        yield from (_wrong(s.replace("student", part), n.replace("student", part)) for s, n in OURS.items())
+    yield from (_wrong(said, named) for said, named in ALONE.items())
+
+
+def of_the_schema() -> Iterator[Wrong]:
+    """Every field that is a number, once with each kind of value that is none; every choice and flag misspelt."""
+    seen: set[str] = set()
+    for group in groups():
+        yield Wrong((f"{group}=nope",), group)
+        yield Wrong((f"{group.replace('/', '.')}.nope=1",), group.partition("/")[0])
+        for choice, schema in kinds(group).items():
+            if group == "terms":
+                chosen, prefix = [f"terms=[{choice}]"], f"terms.{choice}"
+            else:
+                chosen, prefix = [f"{group}={choice}"], group.replace("/", ".")
+            if more := PLACES.get(chosen[0]):
+                chosen.append(more)
+            for flag, kind in _numbers(schema, prefix, set(inner_groups(group))):
+                if flag in seen:
+                    continue
+                seen.add(flag)
+                for value in NO_VALUES[re.search("float|int|bool", kind)[0]]:
+                    said = f"[{value}]" if kind.startswith("list") else value
+                    yield Wrong((*chosen, f"{flag}={said}"), flag)
+
+
+def _numbers(schema: type[Settings], prefix: str, inner: set[str]) -> Iterator[tuple[str, str]]:
+    for field in fields(schema):
+        kind = str(field.type)
+        if is_dataclass(field.default_factory):
+            yield from _numbers(field.default_factory, f"{prefix}.{field.name}", set())
+        elif re.fullmatch(r"(list\[)?(float|int|bool)\]?( \| None)?", kind):
+            yield f"{prefix}.{field.name}", kind
+
+
+def _wrong(said: str, named: str) -> Wrong:
+    return Wrong(tuple(said.split()), named)
+
+
+def every() -> list[Wrong]:
+    """All of them, none twice."""
+    return list(dict.fromkeys([*by_hand(), *of_the_schema()]))
