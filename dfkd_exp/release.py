@@ -100,11 +100,11 @@ class Release:
     def teacher(self) -> nn.Module:
         """The teacher with its weights, frozen."""
         from dfkd_exp.evaluation.probe import check_answers
-        from dfkd_exp.models.checkpoint import read_state_dict, require_sound
+        from dfkd_exp.models.checkpoint import read_safetensors, require_sound
         from dfkd_exp.models.recording import frozen, num_parameters, weights_digest
 
         path = self.folder / MODEL
-        teacher = self.network.rebuilt(read_state_dict(path, MODEL), str(path), self.inputs, len(self.classes))
+        teacher = self.network.rebuilt(read_safetensors(path, str(path)), str(path), self.inputs, len(self.classes))
         if weights_digest(teacher) != self.config["teacher_sha256"]:
             raise DfkdError(f"{path} does not hold the weights that {CONFIG} names; fetch the release again")
         require_sound(teacher, str(path))

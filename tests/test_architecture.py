@@ -86,6 +86,7 @@ LIBRARIES = {
         "data/files.py": "images as arrays",
         "metadata/fourier.py": "scipy's arrays",
         "logger.py": "pictures for TensorBoard",
+        "models/checkpoint.py": "numbers beside weights",
     },
     "scipy": {
         "evaluation/attacks.py": "ranks",

@@ -1,31 +1,232 @@
-"""Trained weights from a file into a network, with one line for what does not fit."""
+"""Trained weights from a file into a network: in the forms in which people keep them, with a line for what was taken, and one for what does
+not fit."""
 
 from __future__ import annotations
 
+import argparse
+import collections
+import math
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.harmless import brief
+from dfkd_exp.models.weight_files import Loaded, files_of, is_index
+
+OF_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile and wrappers for large networks put into the names of weights."""
+OF_PROFILERS = ("total_ops", "total_params")
+"""What counters of operations leave among the weights."""
+ACCURACY = re.compile(r"(best_|test_|val_|valid_)*(acc|accuracy|prec|precision|top)_?(at_?)?1?", re.IGNORECASE)
+"""How a checkpoint calls its accuracy: best_acc1, best_prec1, test_acc, top1."""
+HARMLESS: list[Any] = [
+    argparse.Namespace, collections.defaultdict, dict, numpy.dtype, numpy.float64(0).__reduce__()[0],
+    *(type(numpy.dtype(name)) for name in ("bool", "float16", "float32", "float64", "int32", "int64", "uint8")),
+]  # fmt: skip
+"""What people keep beside weights, and loading may make: it runs no code of theirs."""
+NOT_WEIGHTS = {
+    b"version https://git-lfs": "is a pointer of Git LFS and not the file; fetch it with git lfs pull",
+    b"<!doctype html": "is a web page and not the file; download the file that the page shows",
+    b"<html": "is a web page and not the file; download the file that the page shows",
+    b"\x89hdf": "is an HDF5 file, as Keras writes it; convert its weights to a torch state_dict",
+}
+"""How files begin that people take for weights."""
 
 
-def read_state_dict(path: Path, flag: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a torch state_dict file (read with ``weights_only``)."""
+@dataclass(frozen=True)
+class _Fit:
+    """Some tensors of a file as a network's weights: what it gets, what was done, and what hinders, if something does."""
+
+    state: dict[str, Tensor]
+    notes: list[str]
+    misfit: str
+
+
+def load_checkpoint(network: nn.Module, path: Path, flag: str, title: str, choice: str | None = None) -> Loaded:
+    """Put the weights of a file into ``network``, in place.
+
+    It may be safetensors, one file or an index of several, or what ``torch.save`` wrote: a state_dict, or one within other things.
+    Prefixes of wrappers go, entries beside the network's are left out, missing counts of batches are forgiven, other precisions
+    converted. ``choice`` says which of several state_dicts to take, by its name or a word of it, such as ``ema``; where it is None it is
+    the one that fits and is no moving average. DfkdError names ``flag``, the network by its ``title``, and what to do.
+    """
+    source = f"{flag}={path}"
+    content = _read(path, source)
+    found = dict(_state_dicts(content))
+    if not found:
+        entries = (
+            f"; its entries are {brief(', '.join(map(str, content)))}"
+            if isinstance(content, Mapping) and content
+            else ""
+        )
+        raise DfkdError(f"{source} holds no state_dict{entries}; save one with torch.save(model.state_dict(), …)")
+    option = f"{flag.rpartition('.')[0]}.weights".lstrip(".")
+    name, fit = _chosen(
+        {name: _fit(network, tensors) for name, tensors in found.items()}, choice, source, option, title
+    )
+    network.load_state_dict(fit.state)
+    averages = [other for other in found if _is_average(other) and other != name]
+    told = [f"taken from {name}"] if name else []
+    return Loaded(
+        [*told, *fit.notes, *(f"{other} is there too, and {option}={_word(other)} takes it" for other in averages)],
+        _claimed_accuracy(content),
+    )
+
+
+def read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, and of nothing else. DfkdError names ``source`` if it is none."""
     try:
-        if path.suffix == ".safetensors":
+        return load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise DfkdError(f"{source} is no safetensors file, or is damaged; fetch it again") from error
+
+
+def _read(path: Path, source: str) -> Any:
+    """What a file holds, told by its content and not its ending."""
+    if is_index(path):
+        tensors: dict[str, Tensor] = {}
+        for shard in files_of(path)[1:]:
+            tensors |= _read(shard, source)
+        return tensors
+    with path.open("rb") as file:
+        start = file.read(64)
+    for beginning, what in NOT_WEIGHTS.items():
+        if start.lower().startswith(beginning):
+            raise DfkdError(f"{source} {what}")
+    try:
+        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript and old pickles, of which more is said below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever the bytes lead it to
-        raise DfkdError(
-            f"{flag}={path} is neither safetensors nor a plain torch state_dict; save it with "
-            "safetensors.torch.save_file(model.state_dict(), …) or torch.save(model.state_dict(), …)"
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DfkdError(f"{flag}={path} holds no state_dict; save it with torch.save(model.state_dict(), …)")
-    return state
+        raise DfkdError(f"{source} {_why_not(path)}") from error
+
+
+def _why_not(path: Path) -> str:
+    """What a file is that cannot be read as weights, and what to do with it."""
+    take_out = "python -c \"import torch; {}torch.save({}, 'weights.pt')\""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("constants.pkl") for name in names):
+            command = take_out.format("", f"torch.jit.load('{path}', map_location='cpu').state_dict()")
+            return f"is TorchScript, a program; take its weights out: {command}"
+        if any(name.endswith("data.pkl") for name in names):
+            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            if foreign:
+                loaded = f"c = torch.load('{path}', map_location='cpu', weights_only=False); "
+                command = take_out.format(loaded, "c['state_dict'] if isinstance(c, dict) else c.state_dict()")
+                return (
+                    f"holds objects of {brief(', '.join(foreign))}, whose code would run when it is read; if you trust it, take its "
+                    f"weights out: {command}"
+                )
+    return (
+        "is neither safetensors nor a plain torch state_dict, or is damaged; save it with "
+        "safetensors.torch.save_file(model.state_dict(), …) or torch.save(model.state_dict(), …)"
+    )
+
+
+def _state_dicts(content: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every state_dict within what was read, by where it lies: ``model.state_dict``; at the top it is called the empty string."""
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        return
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        yield name, dict(content)
+    elif depth:
+        for key, value in content.items():
+            yield from _state_dicts(value, f"{name}.{key}".lstrip("."), depth - 1)
+
+
+def _chosen(fits: dict[str, _Fit], choice: str | None, source: str, option: str, title: str) -> tuple[str, _Fit]:
+    names = list(fits)
+    if choice is not None:
+        names = [choice] if choice in fits else [name for name in fits if choice in re.split(r"[._]", name)]
+        if not names:
+            raise DfkdError(
+                f"{option}={choice}: {source} has {brief(', '.join(fits)) or 'one state_dict, without a name'}"
+            )
+    else:
+        names = [name for name in names if not _is_average(name)] or names
+    fitting = [name for name in names if not fits[name].misfit]
+    if len(fitting) == 1:
+        return fitting[0], fits[fitting[0]]
+    if fitting:
+        raise DfkdError(f"{source} has several state_dicts that fit {title}: say {option}={' or '.join(fitting)}")
+    name = max(names, key=lambda name: len(fits[name].state))
+    raise DfkdError(f"{source} does not fit {title}: {name or 'it'} {fits[name].misfit}")
+
+
+def _is_average(name: str) -> bool:
+    return not {"ema", "swa", "averaged", "average"}.isdisjoint(re.split(r"[._]", name.lower()))
+
+
+def _word(name: str) -> str:
+    """The shortest way to choose a moving average."""
+    return next((word for word in ("ema", "swa") if word in re.split(r"[._]", name)), name)
+
+
+def _fit(network: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
+    """The tensors as the weights of ``network``, by their names without what wrappers put before or into them."""
+    own = network.state_dict()
+    wrapped = [
+        part for part in OF_WRAPPERS if any(part in key for key in tensors) and not any(part in key for key in own)
+    ]
+    renamed = dict(tensors)
+    for part in wrapped:
+        renamed = {key.replace(part, ""): value for key, value in renamed.items()}
+    prefix = _prefix(own, renamed)
+    within = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
+    counted = [key for key in within if key not in own and key.rpartition(".")[2] in OF_PROFILERS]
+    state = {key: within[key] for key in own if key in within}
+    uncounted = [key for key in own if key not in within and key.endswith("num_batches_tracked")]
+    state |= {key: own[key] for key in uncounted}
+    outside = [key for key in renamed if not key.startswith(prefix)]
+    extra = [key for key in within if key not in own and key not in counted]
+    notes = [f"without {part.rstrip('.')} in names" for part in wrapped]
+    notes += [f"without the prefix {prefix}"] if prefix else []
+    notes += [f"left out {_some(outside + counted)}"] if outside + counted else []
+    notes += (
+        [f"num_batches_tracked of {len(uncounted)} layers is missing, which changes no answer"] if uncounted else []
+    )
+    others = {value.dtype for key, value in state.items() if value.dtype != own[key].dtype}
+    notes += [f"{', '.join(sorted(str(dtype).removeprefix('torch.') for dtype in others))} converted"] if others else []
+    return _Fit(state, notes, _misfit(own, state, extra))
+
+
+def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """What stands before the network's own names where most of them are found; as little as possible."""
+    found: collections.Counter[str] = collections.Counter()
+    for key in tensors:
+        for name in own:
+            if key == name or key.endswith(f".{name}"):
+                found[key.removesuffix(name)] += 1
+    return max(sorted(found, key=len), key=lambda prefix: found[prefix], default="")
+
+
+def _claimed_accuracy(content: Any) -> float | None:
+    """What a checkpoint says of its accuracy, in 0 to 1."""
+    if not isinstance(content, Mapping):
+        return None
+    for key, value in content.items():
+        if not isinstance(key, str) or not ACCURACY.fullmatch(key):
+            continue
+        if isinstance(value, Tensor):
+            value = value.item() if value.numel() == 1 else None
+        if isinstance(value, int | float | numpy.number) and math.isfinite(value) and 0 < value <= 100:
+            return float(value) / (1 if value <= 1 else 100)
+    return None
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], source: str, title: str) -> None:
@@ -37,14 +238,20 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], source: str, titl
 def require_fit(network: nn.Module, state: dict[str, Tensor], source: str, title: str) -> None:
     """DfkdError says which entries of ``source`` do not fit the network called ``title``, which may be on the device ``meta``."""
     own = network.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
-    if missing or extra or wrong:
-        problems = [("lacks", missing), ("has unknown", extra), ("has other shapes for", sorted(wrong))]
-        what = "; ".join(
-            f"{verb} {', '.join(keys[:3])}{'…' if len(keys) > 3 else ''}" for verb, keys in problems if keys
-        )
+    if what := _misfit(own, state, [key for key in state if key not in own]):
         raise DfkdError(f"{source} does not fit {title}: it {what}")
+
+
+def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], extra: list[str]) -> str:
+    """What hinders ``state`` to be weights with the names and shapes of ``own``; empty if nothing does."""
+    missing = [key for key in own if key not in state]
+    wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    problems = [("lacks", missing), ("has unknown", extra), ("has other shapes for", wrong)]
+    return "; ".join(f"{verb} {_some(keys)}" for verb, keys in problems if keys)
+
+
+def _some(keys: list[str]) -> str:
+    return brief(", ".join(sorted(keys)[:3])) + ("…" if len(keys) > 3 else "")
 
 
 def require_sound(network: nn.Module, source: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief, in_brief
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.weight_files import Loaded, files_of
 from dfkd_exp.settings import Settings, under_flag
 
 if TYPE_CHECKING:
@@ -30,11 +32,13 @@ class Network(Settings):
 
     kind: ClassVar[str] = ""
     """What a release calls the kind, and a receiver chooses it by; a class that does not say is called by its import path."""
-    of_weights: ClassVar[tuple[str, ...]] = ("checkpoint",)
-    """Fields that say where the weights come from: no part of the architecture."""
+    of_weights: ClassVar[tuple[str, ...]] = ()
+    """Fields that say where the weights come from, beside ``checkpoint`` and ``weights``: no part of the architecture."""
 
     checkpoint: str | None = None
-    """File with trained weights, safetensors or a torch state_dict; a teacher that has one is not trained."""
+    """File with trained weights: safetensors, the index of several, or what torch.save wrote; a teacher that has one is not trained."""
+    weights: str | None = None
+    """Which of a checkpoint's state_dicts to take, by its name or a word of it, such as ema; null takes the one that fits."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -61,29 +65,28 @@ class Network(Settings):
         """
         raise NotImplementedError
 
-    def give_weights(self, network: nn.Module) -> None:
-        """Put the trained weights into ``network``, in place; called if it is `pretrained`."""
-        from dfkd_exp.models.checkpoint import load_weights, read_state_dict
+    def give_weights(self, network: nn.Module) -> Loaded | None:
+        """Put the trained weights into ``network``, in place, and say what there is to say of them; called if it is `pretrained`."""
+        from dfkd_exp.models.checkpoint import load_checkpoint
 
-        flag, path = self.named("checkpoint"), Path(str(self.checkpoint))
-        load_weights(network, read_state_dict(path, flag), f"{flag}={path}", self.title)
+        return load_checkpoint(network, Path(str(self.checkpoint)), self.named("checkpoint"), self.title, self.weights)
 
     def wanted_inputs(self, given: InputSpec) -> InputSpec:
         """The inputs that it wants as a teacher where the data gives ``given``: those, or the normalisation or shape of its own."""
         return given
 
     def identity(self) -> dict[str, Any]:
-        """The kind, its fields and, for a checkpoint, the sha256 of the file: its place does not matter, its content does."""
+        """The kind, its fields and, for a checkpoint, the sha256 of its content, wherever it lies."""
         sha256 = _sha256(Path(self.checkpoint)) if self.checkpoint else None
         return {**super().identity(), "kind": self.kind, "checkpoint": sha256}
 
     def function(self) -> dict[str, Any]:
         """Of its `identity` what does not decide its weights: for the keys of what is made with a network whose weights are known."""
-        return {name: value for name, value in self.identity().items() if name not in self.of_weights}
+        return {name: value for name, value in self.identity().items() if name not in self._of_weights}
 
     def architecture(self) -> dict[str, Any]:
         """What a release says of it, JSON-able: the kind, a name for people, and what somebody with the kind's code builds it from."""
-        kwargs = {name: value for name, value in asdict(self).items() if name not in self.of_weights}
+        kwargs = {name: value for name, value in asdict(self).items() if name not in self._of_weights}
         return {"kind": self.kind, "name": self.title, "kwargs": kwargs}
 
     def completed(self, architecture: dict[str, Any]) -> Network | None:
@@ -109,11 +112,15 @@ class Network(Settings):
         with under_flag(self.flag):
             return replace(self, **values)
 
-    def build(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
-        """The network with fresh weights from ``seed``, or trained ones; checked on a blank image. Torch's generator is left alone."""
+    def build(
+        self, inputs: InputSpec, num_classes: int, seed: int, tell: Callable[[Loaded], object] = lambda loaded: None
+    ) -> nn.Module:
+        """The network with fresh weights from ``seed``, or trained ones, of which ``tell`` hears; checked on a blank image. Torch's
+        generator is left alone."""
         network = self.untrained(inputs, num_classes, seed)
         if self.pretrained:
-            self.give_weights(network)
+            if (loaded := self.give_weights(network)) is not None:
+                tell(loaded)
             check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
         return network
 
@@ -151,6 +158,10 @@ class Network(Settings):
             if "meta" in str(error.__cause__ or error).lower():  # so torch says what cannot be done there
                 return None
             raise
+
+    @property
+    def _of_weights(self) -> set[str]:
+        return {"checkpoint", "weights", *self.of_weights}
 
     @property
     def _flag(self) -> str:
@@ -215,5 +226,9 @@ def _defaults(settings: Network) -> dict[str, Any]:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Of a checkpoint's only file, or of the sums of its several."""
+    sums = []
+    for part in files_of(path):
+        with part.open("rb") as file:
+            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return sums[0] if len(sums) == 1 else hashlib.sha256(" ".join(sums).encode()).hexdigest()

@@ -19,6 +19,7 @@ from dfkd_exp.data.decoded import DecodedData
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.models.kind import Network
+from dfkd_exp.models.weight_files import Loaded
 from dfkd_exp.ranks import ALONE, Ranks
 from dfkd_exp.release import MODEL
 from dfkd_exp.store import Artifact, Store
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 VERSIONS = {
     "images": 2,
-    "teacher": 1,
+    "teacher": 2,
     "metadata": 4,
     "release": 4,
     "signals": 1,
@@ -144,6 +145,15 @@ def weights_bytes(network: nn.Module) -> bytes:
     from safetensors.torch import save
 
     return save({name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()})
+
+
+def built(settings: Network, inputs: InputSpec, num_classes: int, seed: int) -> tuple[nn.Module, float | None]:
+    """`Network.build`, saying what was loaded; and the accuracy that is claimed for that, if one is."""
+    loaded: list[Loaded] = []
+    network = settings.build(inputs, num_classes, seed, tell=loaded.append)
+    for note in [note for said in loaded for note in said.notes]:
+        console.note(f"weights: {note}")
+    return network, next((said.claimed_accuracy for said in loaded), None)
 
 
 def load_network(settings: Network, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:

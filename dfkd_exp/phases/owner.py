@@ -14,7 +14,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
-from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
+from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
 from dfkd_exp.ranks import Ranks
 from dfkd_exp.release import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
@@ -24,6 +24,11 @@ from dfkd_exp.training.transfer_set import FixedImages
 
 if TYPE_CHECKING:
     from dfkd_exp.metadata.collection import Collector
+
+NEAR_CHANCE = 1.5
+"""Up to so many times the accuracy of guessing, a pretrained teacher is taken for one that was loaded wrongly."""
+FAR_BELOW = 0.05
+"""So far below what its file says."""
 
 
 def make_teacher(context: RunContext, settings: Network, training: Training, data: LazyData, seed: int) -> Artifact:
@@ -38,7 +43,7 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
 
         images = data.images
         inputs = wanted_inputs(settings, data)
-        network = settings.build(inputs, len(images.classes), derive_seed(seed, "teacher"))
+        network, claimed = built(settings, inputs, len(images.classes), derive_seed(seed, "teacher"))
         if not settings.pretrained:
             train_on_labels(
                 network, FixedImages.of(images.train.images, images.train.labels), inputs, training, derive_seed(seed, "teacher"),
@@ -48,10 +53,31 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
         if context.ranks.first:
             write_atomically(folder / MODEL, weights_bytes(network))
         logits = predict_logits(network.to(context.device), images.test.images, inputs)
-        return {"test_accuracy": accuracy(logits, images.test.labels), "inputs": inputs.to_json()}
+        return {
+            "test_accuracy": accuracy(logits, images.test.labels), "inputs": inputs.to_json(), "num_classes": len(images.classes),
+            "claimed_accuracy": claimed,
+        }  # fmt: skip
 
     verb = "loading" if settings.pretrained else "training"
-    return context.phase("teacher", f"teacher: {verb} {settings.title}", identity, make, by="all")
+    teacher = context.phase("teacher", f"teacher: {verb} {settings.title}", identity, make, by="all")
+    if settings.pretrained:
+        _tell_accuracy(teacher, settings.title)
+    return teacher
+
+
+def _tell_accuracy(teacher: Artifact, title: str) -> None:
+    """Of a teacher that was not trained here, before anything is made with it: what its owner's test images say."""
+    found, claimed = teacher.info["test_accuracy"], teacher.info["claimed_accuracy"]
+    console.note(
+        f"{found:.2%} of the test images are answered rightly" + (f"; its file says {claimed:.2%}" if claimed else "")
+    )
+    near_chance = found < NEAR_CHANCE / teacher.info["num_classes"]
+    if near_chance or (claimed and found < claimed - FAR_BELOW):
+        what = "which is near chance" if near_chance else f"where its file says {claimed:.2%}"
+        console.warn(
+            f"{title} answers {found:.2%} of the test images rightly, {what}. The usual causes: classes in another order than the data's, "
+            "images normalised otherwise (data.mean, data.std), in other channels or of another size (data.channels, data.size, data.pad)"
+        )
 
 
 def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:

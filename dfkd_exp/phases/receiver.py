@@ -11,7 +11,7 @@ from typing import Any
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.models.kind import Network
-from dfkd_exp.phases.context import LazyData, RunContext, load_network, weights_bytes
+from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
 from dfkd_exp.release import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
@@ -47,7 +47,7 @@ def make_student(
         from dfkd_exp.training.supervised import train_on_labels
 
         inputs, num_classes = release.inputs, len(release.classes)
-        network = settings.build(inputs, num_classes, derive_seed(seed, "student"))
+        network, _ = built(settings, inputs, num_classes, derive_seed(seed, "student"))
         images, held = transfer_set.held_out(distillation.holdout, derive_seed(seed, "holdout"))
         options: dict[str, Any] = {
             "label": "training the student", "trainer": context.trainer,

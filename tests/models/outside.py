@@ -13,7 +13,7 @@ from dfkd_exp.models.kind import Network
 class Tiny(Network):
     """A perceptron that wants inputs in [-1, 1], and has trained weights elsewhere than in a file."""
 
-    of_weights: ClassVar[tuple[str, ...]] = ("checkpoint", "published")
+    of_weights: ClassVar[tuple[str, ...]] = ("published",)
     downloads: ClassVar[list[str]] = []
 
     width: int = 8
