@@ -1,0 +1,22 @@
+"""A teacher that somebody else has trained: what it knows stands at once, and a wrong one is told of."""
+
+import torch
+from safetensors.torch import load_file
+
+
+def test_what_a_pretrained_teacher_knows_stands_before_anything_is_made_with_it(dfkd, tmp_path):
+    trained = dfkd("pipeline=release", "release=own")
+    assert trained.code == 0, trained.err
+    weights = load_file(next((tmp_path / "outputs" / "store" / "teacher").glob("*/model.safetensors")))
+    torch.save({"net": {f"module.{key}": value for key, value in weights.items()}, "best_acc1": 99.9}, "good.pth")
+    torch.save({key: torch.zeros_like(value) for key, value in weights.items()}, "blank.pth")
+    for again in range(2):
+        good = dfkd("pipeline=release", "release=good", "teacher.checkpoint=good.pth")
+        assert good.code == 0, good.err
+        assert ("weights: without the prefix module." in good.out) == (not again)
+        assert "of the test images are answered rightly; its file says 99.90%" in good.out
+        assert "where its file says 99.90%. The usual causes: classes in another order" in " ".join(good.err.split())
+    assert good.out.index("answered rightly") < good.out.index("collecting")
+    blank = dfkd("pipeline=release", "release=blank", "teacher.checkpoint=blank.pth")
+    assert "which is near chance" in " ".join(blank.err.split())
+    assert "warning" not in trained.err
