@@ -13,6 +13,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata, as_signals
 from dfkd_exp.metadata.reservoir import image_hash
 from dfkd_exp.metadata.statistic import Accumulator, Observed
+from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.recording import borrowed, recording, weights_digest
 
@@ -60,6 +61,7 @@ class Collector:
         """Images of each class that were seen."""
 
     @torch.no_grad()
+    @exact()
     def update(self, images: Tensor, labels: Tensor, pixels: Tensor | None = None) -> None:
         """Add a batch: ``images[N, C, H, W]`` as the teacher takes them, ``labels[N]``.
 

@@ -33,8 +33,10 @@ class ReconstructionModule(pl.LightningModule):
         self.optimizer, self.engine, self.seed, self.progress = optimizer, engine, seed, progress
 
     def on_predict_start(self) -> None:
-        here = replace(self.problem, metadata=self.problem.metadata.to(self.device))
-        self.objective = Objective(here, self.engine)
+        problem = self.problem
+        if problem.device != self.device:  # else what it has built already can be used
+            problem = replace(problem, metadata=problem.metadata.to(self.device))
+        self.objective = Objective(problem, self.engine)
 
     def predict_step(self, batch: list[int], *_: Any) -> Images:
         images = reconstruct_groups(self.objective, batch, self.optimizer, self.seed, self.progress.advance)

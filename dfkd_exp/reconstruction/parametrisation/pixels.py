@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
 
 if TYPE_CHECKING:
@@ -43,7 +45,12 @@ class Pixels(Parametrisation):
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         from dfkd_exp.reconstruction.start import class_means
 
-        means = class_means(teacher, metadata, self.init_mean) if self.start == "metadata" else None
+        means = None
+        if self.start == "metadata":
+            try:
+                means = class_means(teacher, metadata, self.init_mean)
+            except DfkdError as error:
+                console.note(f"images start from noise, not from the metadata: {error}")
         return PixelSpace(self, metadata.inputs.shape, means)
 
 
