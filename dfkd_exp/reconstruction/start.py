@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.float32 import exact
-from dfkd_exp.models.recording import recording
+from dfkd_exp.models.recording import device_of, recording
 
 ITERATIONS = 100
 SPREAD = 0.7
@@ -34,7 +34,7 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
     if statistic.scope == "all":
         raise DfkdError(f"{what} are of all classes together")
     moments = [statistic.moments(torch.tensor([label]))[0] for label in range(metadata.num_classes)]
-    mean, deviation = (torch.stack(parts) for parts in zip(*moments, strict=True))
+    mean, deviation = (torch.stack(parts).to(device_of(teacher)) for parts in zip(*moments, strict=True))
     origin = mean.new_zeros(shape)
 
     def layer(pixels: Tensor) -> Tensor:

@@ -48,14 +48,14 @@ class Pixels(Parametrisation):
         means = None
         if self.start == "metadata":
             try:
-                means = class_means(teacher, metadata, self.init_mean)
+                means = class_means(teacher, metadata, self.init_mean).cpu()
             except DfkdError as error:
                 console.note(f"images start from noise, not from the metadata: {error}")
         return PixelSpace(self, metadata.inputs.shape, means)
 
 
 class PixelSpace(ImageSpace):
-    """Pixels ``[M, C, H, W]``; ``means[K, C, H, W]``: of each class, to start from, if they are known."""
+    """Pixels ``[M, C, H, W]``; ``means[K, C, H, W]``: of each class, to start from, if they are known, on the CPU."""
 
     def __init__(self, settings: Pixels, shape: tuple[int, int, int], means: Tensor | None):
         self.settings, self.shape, self.means = settings, shape, means
@@ -68,7 +68,7 @@ class PixelSpace(ImageSpace):
         noise = torch.randn(len(labels), *self.shape, generator=generator)
         if self.means is None:
             return self.settings.init_mean + self.settings.init_std * noise
-        return around(self.means.cpu()[labels], noise)
+        return around(self.means[labels], noise)
 
     def pixels(self, values: Tensor) -> tuple[Tensor, None]:
         return values, None
