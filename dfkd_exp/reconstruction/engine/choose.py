@@ -49,16 +49,21 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
     plain = ResolvedEngine(**{name: getattr(PLAIN if name in left_open else engine, name) for name in CHOICES})
     if engine.images_per_batch is None:
         plain = replace(plain, images_per_batch=_images_per_batch(problem, plain))
-    kept = _read(cache).get(PRECISION, {}).get(_kind_of_teacher(problem)) if cache else None
+    known = _read(cache) if cache else {}
+    kept = known.get(PRECISION, {}).get(_kind_of_teacher(problem))
     num_steps = len(problem.batches(plain.images_per_batch)) * problem.settings.steps
     if num_steps < FEWEST_STEPS:
         return replace(plain, precision=_precisions(engine, problem, plain, kept, measuring=False)[0])
     offered = _precisions(engine, problem, plain, kept, measuring=True)
     plain = replace(plain, precision=kept if kept in offered else offered[0])
+    if found := _known(known, _key(engine, offered, problem)):
+        return found
     seconds, fitting = seconds_per_step(problem, problem.fitted(plain))
     if fitting.images_per_batch < problem.fitted(plain).images_per_batch:  # the memory did not suffice
         plain = fitting
     budget = Budget(SHARE * num_steps * seconds, began)
+    if found := _known(known, _key(engine, offered, problem), budget.seconds):
+        return found
     if num_steps * seconds < WORTH_MEASURING:
         return plain
     with _locked(cache):
@@ -74,12 +79,11 @@ def _chosen(
     if kept in offered:  # while this process waited for its turn, another chose
         offered, plain = [kept], replace(plain, precision=kept)
 
-    def key_for(offered: list[str]) -> str:
-        return canonical_json([teacher, _circumstances(engine, offered, problem)])
-
-    key = key_for(offered)
-    if key in known and (found := _understood(known[key], cache, budget.seconds)):
+    key = _key(engine, offered, problem)
+    if found := _known(known, key, budget.seconds):
         return found
+    if key in known and _understood(known[key]) is None:
+        console.warn(f"an entry of {cache} is not understood; the engine is measured again")
     console.heading("engine: measuring what is fastest, once for this machine and kind of teacher")
     best, plain_rate = fastest(engine, problem.fitted(plain), offered, problem, budget)
     chosen = best.engine
@@ -88,10 +92,10 @@ def _chosen(
     )
     if engine.precision == "auto":
         known.setdefault(PRECISION, {}).setdefault(teacher, chosen.precision)
-        key = key_for([chosen.precision])  # what will be offered the next time
+        key = _key(engine, [chosen.precision], problem)  # what will be offered the next time
     known[key] = {
         **{name: getattr(chosen, name) for name in CHOICES}, "image_steps_per_second": best.rate,
-        "seconds_allowed": None if budget.kept else budget.seconds,
+        "seconds_allowed": None if budget.sufficed else budget.seconds,
     }  # fmt: skip
     if cache:
         write_atomically(cache, (json.dumps(known, indent=2) + "\n").encode())
@@ -148,6 +152,10 @@ def _kind_of_teacher(problem: Problem) -> str:
     return hashlib.sha256(canonical_json([str(problem.teacher), weights]).encode()).hexdigest()
 
 
+def _key(engine: Engine, offered: list[str], problem: Problem) -> str:
+    return canonical_json([_kind_of_teacher(problem), _circumstances(engine, offered, problem)])
+
+
 def _circumstances(engine: Engine, offered: list[str], problem: Problem) -> dict[str, Any]:
     """What the choice depends on, beside the teacher."""
     on_gpu, settings, metadata = problem.device.type == "cuda", problem.settings, problem.metadata
@@ -182,15 +190,23 @@ def _read(cache: Path) -> dict[str, Any]:
     return {}
 
 
-def _understood(entry: Any, cache: Path | None, seconds: float) -> ResolvedEngine | None:
-    """What an entry says, unless there are ``seconds`` now for candidates that there was no time for."""
+def _known(known: dict[str, Any], key: str, seconds: float | None = None) -> ResolvedEngine | None:
+    """What the cache says, if it does and is understood; unless there was too little time for some candidates, and twice as much now.
+    ``seconds``: that there are, if that is known."""
+    found = _understood(known.get(key))
+    if found is None:
+        return None
+    engine, allowed = found
+    return engine if allowed is None or (seconds is not None and seconds < 2 * allowed) else None
+
+
+def _understood(entry: Any) -> tuple[ResolvedEngine, float | None] | None:
+    """The engine of an entry, and how many seconds there were, if they did not suffice for all candidates."""
     try:
-        allowed = entry.get("seconds_allowed")
         switches = [entry["compile"], entry["cuda_graphs"]]
         if type(entry["images_per_batch"]) is not int or {type(value) for value in switches} != {bool}:
-            raise TypeError
-        found = ResolvedEngine(**{name: entry[name] for name in CHOICES})
-        return found if allowed is None or seconds < 2 * allowed else None
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
-        console.warn(f"an entry of {cache} is not understood ({type(error).__name__}); the engine is measured again")
+            return None
+        allowed = entry.get("seconds_allowed")
+        return ResolvedEngine(**{name: entry[name] for name in CHOICES}), None if allowed is None else float(allowed)
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError):
         return None

@@ -46,13 +46,13 @@ class Budget:
 
     def __init__(self, seconds: float, began: float):
         self.seconds, self._began = seconds, began
-        self.kept = True
+        self.sufficed = True
         """Whether all was tried: nothing was left out for want of time."""
 
     def allows(self, seconds: float) -> bool:
         """Whether there is time for what takes so long."""
         allowed = time.perf_counter() - self._began + seconds <= self.seconds
-        self.kept &= allowed
+        self.sufficed &= allowed
         return allowed
 
 
