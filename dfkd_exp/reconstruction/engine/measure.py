@@ -20,6 +20,8 @@ from dfkd_exp.reconstruction.problem import Problem
 LARGEST_GRADIENT_ERROR, LARGEST_LOSS_ERROR = 0.2, 0.01
 """Relative to plain fp32 at the start of the optimisation; a precision is not used where it is further off."""
 STEPS = 3
+LONG_ENOUGH = 1.0
+"""Seconds of steps that are enough to know how long one takes."""
 COMPILED = 2
 """Compiling pays for some forms far more than for others, but takes long: it is tried on the best so many,"""
 COMPILING = 15.0
@@ -163,7 +165,10 @@ def _measured(
             return Timed(0.0, engine, time.perf_counter() - began)
         if not step and slowest and not engine.compile and len(values) / seconds[0] < slowest.rate / FAR_SLOWER:
             break
-    rate = len(values) / sorted(seconds[1:] or seconds)[steps // 2 if len(seconds) > 1 else 0]
+        if sum(seconds[1:]) > LONG_ENOUGH:
+            break
+    counted = sorted(seconds[1:] or seconds)
+    rate = len(values) / counted[len(counted) // 2]
     return Timed(rate, engine, time.perf_counter() - began)
 
 
