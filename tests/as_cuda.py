@@ -164,25 +164,62 @@ def _where() -> str:
     return " < ".join(lines) or "?"
 
 
+MEMORY = 10**9
+"""Bytes that are free on the GPU; 900 kB are taken at the peak."""
+
+
+class Driver:
+    """What ``torch.cuda`` says of a GPU. Some of it raises an error until it has been initialised."""
+
+    started = False
+
+    def init(self) -> None:
+        self.started = True
+
+    def reset_peak_memory_stats(self, device: Any = None) -> None:
+        if not self.started:
+            raise RuntimeError("Invalid device argument 0: did you call init?")
+
+    def memory_allocated(self, device: Any = None) -> int:
+        return 100_000
+
+    def max_memory_allocated(self, device: Any = None) -> int:
+        return 1_000_000
+
+    def mem_get_info(self, device: Any = None) -> tuple[int, int]:
+        return MEMORY, 2 * MEMORY
+
+    def get_device_name(self, device: Any = None) -> str:
+        return "as if"
+
+    def empty_cache(self) -> None:
+        pass
+
+    def _lazy_init(self) -> None:
+        pass
+
+
 @contextmanager
 def as_cuda() -> Iterator[AsIfCuda]:
     """Within the context ``cuda:0`` exists, for tensors and modules."""
-    future = torch.__future__
-    before = (
-        future.get_overwrite_module_params_on_conversion(),
-        torch._C._only_lift_cpu_tensors(),
-        torch.cuda._lazy_init,
-    )
-    future.set_overwrite_module_params_on_conversion(True)  # a module's parameters become others when it moves
+    future, driver = torch.__future__, Driver()
+    names = [name for name in vars(Driver) if callable(getattr(driver, name)) and hasattr(torch.cuda, name)]
+    before = future.get_swap_module_params_on_conversion(), torch._C._only_lift_cpu_tensors()
+    functions = {name: getattr(torch.cuda, name) for name in names}
+    future.set_swap_module_params_on_conversion(
+        True
+    )  # else a module's parameters could not become others when it moves
     torch._C._set_only_lift_cpu_tensors(True)
-    torch.cuda._lazy_init = lambda: None  # there is nothing to start
     device = AsIfCuda()
     _devices.append(device)
     try:
+        for name in names:
+            setattr(torch.cuda, name, getattr(driver, name))
         with device:
             yield device
     finally:
         _devices.pop()
-        future.set_overwrite_module_params_on_conversion(before[0])
+        for name, function in functions.items():
+            setattr(torch.cuda, name, function)
+        future.set_swap_module_params_on_conversion(before[0])
         torch._C._set_only_lift_cpu_tensors(before[1])
-        torch.cuda._lazy_init = before[2]

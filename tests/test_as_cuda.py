@@ -1,9 +1,13 @@
 """As if on a GPU: what is collected, matched and trained mixes no devices, is what a CPU makes, and waits for nothing within its loops."""
 
+import inspect
 from dataclasses import replace
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.accelerators import CPUAccelerator
+from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from dfkd_exp.evaluation.attacks import metadata_scores
 from dfkd_exp.evaluation.metrics import predict_logits
@@ -31,6 +35,7 @@ from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
+from dfkd_exp.training.module import TrainingModule
 from tests.as_cuda import CUDA, MixedDevices, OnCuda, as_cuda
 from tests.toy import INPUTS, dropout_teacher, normalised_teacher, problem, toy_images, toy_teacher
 
@@ -115,7 +120,14 @@ def test_every_objective_starts_the_same_and_waits_for_nothing(kind, match, made
 
 @pytest.mark.parametrize(
     ("optimizer", "made_of"),
-    [(Adam(), "pixels"), (AdamW(), "pixels"), (Sgd(), "pixels"), (Adam(), "start"), (Adam(), "latents"), (Adam(), "auto")],
+    [
+        (Adam(), "pixels"),
+        (AdamW(), "pixels"),
+        (Sgd(), "pixels"),
+        (Adam(), "start"),
+        (Adam(), "latents"),
+        (Adam(), "auto"),
+    ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_the_loop_waits_for_nothing_from_step_to_step(optimizer, made_of, monkeypatch):
@@ -142,6 +154,35 @@ def test_answers_and_attacks_are_the_same():
         there = frozen(toy_teacher()).to(CUDA)
         assert torch.equal(predict_logits(there, images, INPUTS), logits)
         assert torch.equal(metadata_scores(kept, teacher, images, labels), scores)
+
+
+class OnIt(CPUAccelerator):
+    """Lightning's, which would refuse another device than the CPU."""
+
+    def setup_device(self, device):
+        pass
+
+
+@pytest.mark.parametrize(
+    "choices", [("privacy=true",), ("teacher=cnn_bn", "metadata=channels", "parametrisation.start=metadata")], ids=str
+)
+def test_the_whole_pipeline_runs(choices, dfkd, monkeypatch):
+    """Training is Lightning's; within its steps nothing waits."""
+    trainer = pl.Trainer
+
+    def on_the_gpu(**options):
+        return trainer(**{**options, "accelerator": "auto", "strategy": SingleDeviceStrategy(CUDA, accelerator=OnIt())})
+
+    monkeypatch.setattr(pl, "Trainer", on_the_gpu)
+    with as_cuda() as device:
+        ran = dfkd("scale=smoke", *choices, small=False)
+    assert ran.code == 0, ran.err
+    phases = ran.result["phases"].values()
+    assert {phase["peak_memory_bytes"] for phase in phases} == {1_000_000}
+    code, first = inspect.getsourcelines(TrainingModule.training_step)
+    lines = [where.split(" < ")[0] for where, _ in device.waits]
+    assert not {f"training/module.py:{first + number}" for number in range(len(code))} & {*lines}
+    assert any(line.startswith("training/module.py") for line in lines), "a loss is logged, once an epoch"
 
 
 def test_a_mix_of_devices_is_an_error_and_a_wait_is_counted():
