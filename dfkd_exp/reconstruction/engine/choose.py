@@ -41,9 +41,11 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
 
     A precision that was chosen once is kept for all work with that kind of teacher, so that two rows of one table do not differ in it.
     """
+    if problem.device.type != "cuda" and engine.cuda_graphs is None:
+        engine = replace(engine, cuda_graphs=False)
     left_open = [name for name in CHOICES if getattr(engine, name) in ("auto", None)]
     if not left_open:
-        return ResolvedEngine(**vars(engine))
+        return ResolvedEngine(**{name: getattr(engine, name) for name in CHOICES})
     _ = problem.space  # built first: that is work that is done anyway
     began = time.perf_counter()
     plain = ResolvedEngine(**{name: getattr(PLAIN if name in left_open else engine, name) for name in CHOICES})
