@@ -34,6 +34,8 @@ def num_threads() -> int:
     if said.isdecimal() and int(said):
         return int(said)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if (task := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdecimal():  # not every cluster binds tasks to cores
+        cores = min(cores, int(task))
     with suppress(OSError, ValueError):
         share, period = (int(number) for number in QUOTA.read_text().split())
         cores = min(cores, -(-share // period))

@@ -22,3 +22,12 @@ def test_threads_are_those_that_it_may_use(said, quota, threads, tmp_path, monke
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota + "\n")
     assert processes.num_threads() == threads
+
+
+@pytest.mark.parametrize(("task", "threads"), [("4", 4), ("64", 6), ("", 6)])
+def test_a_slurm_task_has_no_more_than_it_asked_for(task, threads, tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", task)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
+    monkeypatch.setattr(processes, "QUOTA", tmp_path / "none")
+    assert processes.num_threads() == threads
