@@ -108,7 +108,7 @@ def ranks_of_process() -> Ranks:
 
 def shared_name(propose: Callable[[], str]) -> str | None:
     """A name that all processes of this run know, and no other run's do; None for a process that is alone. ``propose()`` makes one that is
-    new. A run that torchrun or SLURM starts once more has the same again."""
+    new. A run that SLURM starts once more has the same again."""
     if ranks_of_process().world == 1:
         return None
     if "RANK" not in os.environ:

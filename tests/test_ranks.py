@@ -246,8 +246,26 @@ def test_processes_agree_on_a_name_that_is_new(monkeypatch):
         monkeypatch.setenv("RANK", "1")
         names.append((first, shared_name(lambda: "never")))
         monkeypatch.setenv("RANK", "0")
-        assert shared_name(lambda: "started once more") == first
+        assert shared_name(lambda: "asked again") == first
     assert names == [("one", "one"), ("two", "two")]
+
+
+@pytest.mark.slow
+def test_two_runs_of_torchrun_have_two_folders(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "-m",
+        "dfkd_exp",
+        *TWO,
+        "scale=smoke",
+    ]
+    for seed in range(2):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_PORT": str(20000 + os.getpid() % 9999)}
+        subprocess.run([*command, f"seed={seed}"], cwd=tmp_path, env=environment, check=True, timeout=120)
+    assert len(list((tmp_path / "outputs").glob("runs/digits/*/result.json"))) == 2
 
 
 class Joined:

@@ -69,9 +69,7 @@ def reconstruct_groups(
     try:
         losses, steps = _optimise(values, objective, target, optimizer, on_step)
     except torch.OutOfMemoryError as error:
-        raise DfkdError(
-            f"the GPU's memory does not suffice for {len(values):,} images at a time; set engine.images_per_batch={len(values) // 2}"
-        ) from error
+        raise DfkdError(objective.problem.too_large(len(groups))) from error
     pixels = objective.images(values).float().cpu().contiguous()
     return Images(pixels, objective.metadata.inputs, target.labels.flatten().cpu(), losses, steps)
 

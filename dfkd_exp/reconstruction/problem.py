@@ -66,6 +66,12 @@ class Problem:
         images = self.groups_at_once(engine.images_per_batch) * self.settings.group_size
         return replace(engine, images_per_batch=images)
 
+    def too_large(self, num_groups: int) -> str:
+        """What is to be done where a GPU's memory does not suffice for so many groups side by side."""
+        images = num_groups * self.settings.group_size
+        mend = f"engine.images_per_batch={images // 2}" if num_groups > 1 else "a smaller reconstruction.group_size"
+        return f"the GPU's memory does not suffice for {images:,} images at a time; set {mend}"
+
     def batches(self, images_per_batch: int) -> list[list[int]]:
         """All group indices, in batches of at most so many images, or of one group."""
         size = self.groups_at_once(images_per_batch)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.reconstruction.engine.rewrite import runs
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
@@ -131,17 +132,17 @@ def fastest(
 
 
 def measured(
-    problem: Problem, engine: ResolvedEngine, reference: Outcome | None = None, slowest: Timed | None = None, steps: int = STEPS
+    problem: Problem, engine: ResolvedEngine, reference: Outcome | None = None, slowest: Timed | None = None, steps: int | None = None
 ) -> Timed:  # fmt: skip
-    """Image-steps per second, the median of a few steps, after one that is not counted, or half as many images at a time, and so on, where
-    memory does not suffice. 0 where losses and gradient are not those of the ``reference``; one step alone where it is far slower than
-    ``slowest``."""
+    """How fast an engine is: the median of a few ``steps`` after one that is not counted, or that one alone where it is far slower than
+    ``slowest``; 0 where losses and gradient are not those of the ``reference``. Half as many images at a time, and so on, where memory does
+    not suffice. Raises DfkdError where it does not for one group."""
     while True:
         try:
-            return _measured(problem, engine, reference, slowest, steps)
+            return _measured(problem, engine, reference, slowest, steps or STEPS)
         except torch.OutOfMemoryError:
             if len(first_groups(problem, engine)) == 1:
-                raise
+                raise DfkdError(problem.too_large(1)) from None
         torch.cuda.empty_cache()
         engine = problem.fitted(replace(engine, images_per_batch=engine.images_per_batch // 2))
 
@@ -178,7 +179,10 @@ def images_that_fit(problem: Problem, plain: ResolvedEngine) -> int:
     torch.cuda.reset_peak_memory_stats(device)
     before, (free, _) = torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)
     groups = first_groups(problem, replace(plain, images_per_batch=1))
-    _first_step(problem, replace(plain, images_per_batch=1))
+    try:
+        _first_step(problem, replace(plain, images_per_batch=1))
+    except torch.OutOfMemoryError:
+        raise DfkdError(problem.too_large(1)) from None
     taken = torch.cuda.max_memory_allocated(device) - before
     return max(1, math.floor(free / 2 / max(1, taken) * len(groups) * problem.settings.group_size))
 
@@ -206,10 +210,13 @@ def _first_step(problem: Problem, engine: ResolvedEngine) -> tuple[Outcome, floa
     """Losses and gradient at the start, uncompiled, and how many seconds they took."""
     objective = Objective(problem, replace(engine, compile=False, cuda_graphs=False))
     drawn = draw_groups(objective, first_groups(problem, engine), seed=0)
-    started = time.perf_counter()
-    outcome = objective(*drawn)
-    outcome[0].sum().item()
-    return outcome, time.perf_counter() - started
+    seconds: list[float] = []
+    while len(seconds) < 2 and sum(seconds) < LONG_ENOUGH:  # libraries prepare themselves in the first
+        started = time.perf_counter()
+        outcome = objective(*drawn)
+        outcome[0].sum().item()  # waits for a device that runs ahead
+        seconds.append(time.perf_counter() - started)
+    return outcome, min(seconds)
 
 
 def _close(outcome: Outcome, reference: Outcome) -> bool:

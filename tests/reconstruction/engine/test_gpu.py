@@ -48,6 +48,7 @@ def gpu(metadata, monkeypatch):
         return whole(asked, engine, *rest)
 
     monkeypatch.setattr(measure, "_measured", measured)
+    monkeypatch.setattr(measure, "STEPS", 1)
     monkeypatch.setattr(replay, "record", recorded)
     for name, value in {"WORTH_MEASURING": 0, "FEWEST_STEPS": 0, "SHARE": 1e9}.items():
         monkeypatch.setattr(choose, name, value)
@@ -131,6 +132,8 @@ def test_memory_that_ends_on_the_way_is_said_with_what_to_set(teacher, metadata,
     monkeypatch.setattr(Objective, "__call__", full)
     with pytest.raises(DfkdError, match=r"for 8 images at a time; set engine\.images_per_batch=4"):
         reconstruct_groups(objective, [0, 1], Adam(), 0)
+    with pytest.raises(DfkdError, match=r"for 4 images at a time; set a smaller reconstruction\.group_size"):
+        reconstruct_groups(objective, [0], Adam(), 0)
 
 
 def test_the_first_phases_memory_is_measured_before_anything_is_on_the_gpu():
