@@ -20,7 +20,7 @@ from dfkd_exp.damage import move_aside
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.files import canonical_json, read_json, write_atomically
 from dfkd_exp.locks import lock
-from dfkd_exp.reconstruction.engine.measure import Budget, fastest, images_that_fit, precisions, seconds_per_step
+from dfkd_exp.reconstruction.engine.measure import Budget, Timed, fastest, images_that_fit, measured, precisions
 from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.problem import Problem
 
@@ -60,26 +60,27 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
     plain = replace(plain, precision=kept if kept in offered else offered[0])
     if found := _known(known, _key(engine, offered, problem)):
         return found
-    seconds, fitting = seconds_per_step(problem, problem.fitted(plain))
-    if fitting.images_per_batch < problem.fitted(plain).images_per_batch:  # the memory did not suffice
-        plain = fitting
-    budget = Budget(SHARE * num_steps * seconds, began)
+    timed = measured(problem, problem.fitted(replace(plain, compile=False, cuda_graphs=False)), steps=1)
+    if timed.engine.images_per_batch < problem.fitted(plain).images_per_batch:  # the memory did not suffice
+        plain = replace(plain, images_per_batch=timed.engine.images_per_batch)
+    seconds = _image_steps(problem) / timed.rate
+    budget = Budget(SHARE * seconds, began)
     if found := _known(known, _key(engine, offered, problem), budget.seconds):
         return found
-    if num_steps * seconds < WORTH_MEASURING:
+    if seconds < WORTH_MEASURING:
         return plain
     with _locked(cache):
-        return _chosen(engine, plain, offered, problem, budget, cache)
+        return _chosen(engine, timed, offered, problem, budget, cache)
 
 
 def _chosen(
-    engine: Engine, plain: ResolvedEngine, offered: list[str], problem: Problem, budget: Budget, cache: Path | None
+    engine: Engine, plain: Timed, offered: list[str], problem: Problem, budget: Budget, cache: Path | None
 ) -> ResolvedEngine:
     """What the cache says for such work, or what is measured, and is then in the cache."""
     known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem)
     kept = known.get(PRECISION, {}).get(teacher) if engine.precision == "auto" else None
     if kept in offered:  # while this process waited for its turn, another chose
-        offered, plain = [kept], replace(plain, precision=kept)
+        offered = [kept]
 
     key = _key(engine, offered, problem)
     if found := _known(known, key, budget.seconds):
@@ -87,7 +88,7 @@ def _chosen(
     if key in known and _understood(known[key]) is None:
         console.warn(f"an entry of {cache} is not understood; the engine is measured again")
     console.heading("engine: measuring what is fastest, once for this machine and kind of teacher")
-    best, plain_rate = fastest(engine, problem.fitted(plain), offered, problem, budget)
+    best, plain_rate = fastest(engine, plain, offered, problem, budget)
     chosen = best.engine
     console.note(
         f"{describe(chosen)}: {best.rate:,.0f} image-steps/s, {best.rate / plain_rate:.1f} times plain PyTorch"
@@ -146,6 +147,10 @@ def _images_per_batch(problem: Problem, plain: ResolvedEngine) -> int:
     if problem.device.type == "cuda":
         return images_that_fit(problem, plain)
     return max(1, min(1_000, 2**28 // (4 * sum(layer.num_units for layer in problem.metadata.layers))))
+
+
+def _image_steps(problem: Problem) -> int:
+    return problem.num_groups * problem.settings.group_size * problem.settings.steps
 
 
 def _kind_of_teacher(problem: Problem) -> str:

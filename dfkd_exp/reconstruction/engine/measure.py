@@ -76,24 +76,18 @@ def precisions(problem: Problem, plain: ResolvedEngine) -> list[str]:
     return found
 
 
-def seconds_per_step(problem: Problem, plain: ResolvedEngine) -> tuple[float, ResolvedEngine]:
-    """How long a step of a batch takes, and ``plain`` with a batch that fits into memory."""
-    timed = measured(problem, plain, steps=1)
-    return timed.engine.images_per_batch / timed.rate, timed.engine
-
-
-def fastest(
-    engine: Engine, plain: ResolvedEngine, offered: list[str], problem: Problem, budget: Budget
-) -> tuple[Timed, float]:
-    """The fastest way of what ``engine`` leaves open, as far as the ``budget`` allows to look, and the rate of ``plain``."""
-    candidates = list(_candidates(engine, plain, offered, problem))
+def fastest(engine: Engine, plain: Timed, offered: list[str], problem: Problem, budget: Budget) -> tuple[Timed, float]:
+    """The fastest way of what ``engine`` leaves open, as far as the ``budget`` allows to look, and the rate of ``plain``, of which one step
+    has been timed."""
+    candidates = list(_candidates(engine, plain.engine, offered, problem))
     parts = (2, 5) if engine.images_per_batch is None else ()
     compiled = 0 if engine.compile is False else COMPILED
-    on_gpu = problem.device.type == "cuda" and engine.cuda_graphs is None
+    on_gpu = problem.device.type == "cuda" and engine.cuda_graphs is not False
     total = len(candidates) + max(1, compiled) * len(parts) + compiled + on_gpu
     with console.Progress("candidates", total) as progress:
-        first = measured(problem, candidates[0])
-        reference, _ = _first_step(problem, replace(plain, precision="fp32", images_per_batch=1))
+        known = plain.engine == candidates[0] and plain.seconds > LONG_ENOUGH
+        first = plain if known else measured(problem, candidates[0])
+        reference, _ = _first_step(problem, replace(candidates[0], precision="fp32", images_per_batch=1))
 
         def timed(candidate: ResolvedEngine, seconds: float | None = None) -> Timed:
             progress.advance()
@@ -106,7 +100,8 @@ def fastest(
         for best in sorted(eager, key=_rate, reverse=True)[: max(1, compiled)]:
             # Fewer images at a time may fit into the processor's cache; a device that wants more is slower with them.
             fewer = [
-                problem.fitted(replace(best.engine, images_per_batch=plain.images_per_batch // part)) for part in parts
+                problem.fitted(replace(best.engine, images_per_batch=first.engine.images_per_batch // part))
+                for part in parts
             ]
             finalists.append(max([best, *map(timed, fewer)], key=_rate))
         finalists = [found for found in finalists if found.rate] or [first]
@@ -125,8 +120,11 @@ def fastest(
         best = max(results, key=_rate)
         if on_gpu:
             try:
-                best = max(best, timed(replace(best.engine, cuda_graphs=True)), key=_rate)
+                replayed = timed(replace(best.engine, cuda_graphs=True), 0.0 if engine.cuda_graphs else None)
+                best = replayed if engine.cuda_graphs else max(best, replayed, key=_rate)
             except Exception as error:  # what waits for the device cannot be recorded: many kinds too
+                if engine.cuda_graphs:
+                    raise
                 console.note(f"no CUDA graph ({type(error).__name__})")
     return best, first.rate
 
