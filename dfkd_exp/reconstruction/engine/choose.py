@@ -67,7 +67,8 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
     budget = Budget(SHARE * seconds, began)
     if found := _known(known, _key(engine, offered, problem), budget.seconds):
         return found
-    if seconds < WORTH_MEASURING:
+    # Without the time to compare precisions, none is to be kept for other work.
+    if seconds < WORTH_MEASURING or not budget.allows(len(offered) * timed.seconds):
         return plain
     with _locked(cache):
         return _chosen(engine, timed, offered, problem, budget, cache)

@@ -69,7 +69,7 @@ def precisions(problem: Problem, plain: ResolvedEngine) -> list[str]:
     one_group = replace(plain, precision="fp32", images_per_batch=1)
     reference, seconds = _first_step(problem, one_group)
     found = ["fp32"]
-    for precision in ("bf16",) if problem.device.type == "cpu" else ("tf32", "bf16"):
+    for precision in ("tf32", "bf16") if problem.device.type == "cuda" else ("bf16",):
         outcome, own_seconds = _first_step(problem, replace(one_group, precision=precision))
         if _close(outcome, reference) and own_seconds <= FAR_SLOWER * max(seconds, 0.01):
             found.append(precision)
@@ -200,7 +200,9 @@ def _candidates(
     if problem.device.type == "cuda" and any(isinstance(module, nn.Conv2d) for module in problem.teacher.modules()):
         forms.append("channels_last")
     forms = forms if engine.convolutions == "auto" else [engine.convolutions]
-    for precision, convolutions in itertools.product(offered, forms):
+    for convolutions, precision in itertools.product(
+        forms, offered
+    ):  # precisions first: one is kept for all other work
         yield replace(plain, precision=precision, convolutions=convolutions, compile=False)
 
 

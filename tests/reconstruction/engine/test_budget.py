@@ -101,6 +101,16 @@ def test_a_call_for_a_few_images_and_steps_measures_nothing(teacher, metadata, m
     assert not machine.now
 
 
+def test_a_precision_is_kept_only_where_all_were_tried(teacher, metadata, monkeypatch, tmp_path):
+    Machine(monkeypatch, by_precision(fp32=0.01, bf16=0.03))
+    cache = tmp_path / "engine.json"
+    little, more = (problem(teacher, metadata, replace(SETTINGS, steps=steps)) for steps in (45, 100))
+    assert resolve_engine(Engine(), little, cache).precision == "fp32"
+    assert not cache.exists()
+    assert resolve_engine(Engine(), more, cache).precision == "bf16"
+    assert resolve_engine(Engine(), little, cache).precision == "bf16"
+
+
 def test_what_there_was_no_time_for_is_measured_when_there_is(teacher, metadata, monkeypatch, tmp_path):
     machine, cache = Machine(monkeypatch, by_precision(fp32=1, bf16=3), compiling=14.0), tmp_path / "engine.json"
     little, much = (problem(teacher, metadata, replace(SETTINGS, steps=steps)) for steps in (400, 4000))
