@@ -19,7 +19,7 @@ from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine
-from dfkd_exp.reconstruction.loop import MATCHES, batches_of_groups, reconstruct_groups
+from dfkd_exp.reconstruction.loop import MATCHES, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam
 from dfkd_exp.reconstruction.problem import Problem
@@ -67,7 +67,7 @@ def rows() -> Iterator[Row]:
         torch.manual_seed(0)
         teacher, plain = (frozen(builder(case.network)(case.shape, case.num_classes)) for _ in range(2))
         plain.load_state_dict(teacher.state_dict())
-        metadata = noise_metadata(teacher, case.shape, case.num_classes).resolved(teacher).to(DEVICE)
+        metadata = noise_metadata(teacher, case.shape, case.num_classes).resolved(teacher)
         teacher, plain = teacher.to(DEVICE), plain.to(DEVICE)
         for match in MATCHES:
             yield _row(f"{name}, {match}", case, teacher, plain, metadata, match)
@@ -79,11 +79,11 @@ def _row(name: str, case: Case, teacher: nn.Module, plain: nn.Module, metadata: 
     engine = resolve_engine(Engine(), usual)  # as for a reconstruction of the usual size
     settings = build(steps=case.steps)
     objective = Objective(Problem(teacher, metadata, settings), engine)
-    groups = batches_of_groups(settings, Adam(), case.num_classes, engine.images_per_batch or 1000)[0]
+    groups = objective.problem.batches(engine.images_per_batch)[0]
     hooks = reference.Hooks(plain)
     distributions = [matchable.distribution for matchable in metadata.statistics]
-    means = [found.mean[0] for found in distributions]
-    deviations = [found.std()[0] for found in distributions]
+    means = [found.mean[0].to(DEVICE) for found in distributions]
+    deviations = [found.std()[0].to(DEVICE) for found in distributions]
 
     def ours(on_step: Callable[..., None]) -> None:
         reconstruct_groups(objective, groups, Adam(), 0, on_step)

@@ -24,7 +24,7 @@ from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.harmless import printable
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import stop_without_parent
-from dfkd_exp.ranks import LAUNCHED, launch, leave, ranks_of_process, report_failure, shared_name
+from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
 from dfkd_exp.rows import ROW, chosen, naming_row, with_row
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
 from dfkd_exp.stopping import at_signals, check
@@ -71,9 +71,11 @@ def main() -> None:
     stop_without_parent()
     if not ranks_of_process().first:
         console.be_quiet()
+    whole = False
     try:
         check_arguments(sys.argv[1:])
         _hydra_main()
+        whole = not callback.failures
     except (DfkdError, *CONFIG_ERRORS) as error:
         check()
         callback.forget_refused()
@@ -94,9 +96,9 @@ def main() -> None:
             console.error(f"{explain(error)} ({type(error).__name__}; HYDRA_FULL_ERROR=1 shows the traceback)")
             sys.exit(1)
     finally:
-        leave()
+        leave(whole)
     if callback.failures:
-        sys.exit(2 if all(isinstance(error, ConfigError) for error in callback.failures) else 1)
+        end(2 if all(isinstance(error, ConfigError) for error in callback.failures) else 1)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -203,4 +205,8 @@ def _in_one_line(error: Exception, folder: Path) -> str:
 
 def _run_name() -> str:
     """Sorts by time, and is unique for runs that start in the same second; the same in all processes of one run."""
-    return shared_name() or f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+
+    def new() -> str:
+        return f"{datetime.now():%Y%m%d-%H%M%S}-{uuid4().hex[:6]}"
+
+    return shared_name(new) or new()

@@ -62,10 +62,13 @@ class InputSpec:
         low, high = (like.new_tensor(values).view(-1, 1, 1) for values in (self.low, self.high))
         return low, high
 
-    def from_pixels(self, pixels: Tensor) -> Tensor:
-        """Pixels, uint8 or floating in [0, 1], ``[N, C, H, W]`` to the network's inputs (at least float32)."""
+    def from_pixels(self, pixels: Tensor, bounds: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Pixels, uint8 or floating in [0, 1], ``[N, C, H, W]`` to the network's inputs (at least float32).
+
+        ``bounds``: the `bounds` of such inputs, where they are needed so often that copying them to a GPU each time would take long.
+        """
         values = unit_pixels(pixels)
-        low, high = self.bounds(values)
+        low, high = self.bounds(values) if bounds is None else bounds
         if values is pixels or values.requires_grad:
             return low + (high - low) * values
         return values.mul_(high - low).add_(low)  # in place: of large images, memory is most of the time

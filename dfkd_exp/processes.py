@@ -23,6 +23,25 @@ IMPORTED_ONCE = ("torch", "pytorch_lightning", "hydra.main", "safetensors.torch"
 """What each process of a command needs and takes seconds to import. None of it looks for devices, or starts threads, when imported."""
 
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux tells those in a container how much of the processor they may use: microseconds in each so many, or ``max``."""
+
+
+def num_threads() -> int:
+    """How many threads this command may keep busy: as OMP_NUM_THREADS says, or as many as it has cores, which SLURM, containers and
+    taskset may have limited."""
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # it may be a list, of threads within threads
+    if said.isdecimal() and int(said):
+        return int(said)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if (task := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdecimal():  # not every cluster binds tasks to cores
+        cores = min(cores, int(task))
+    with suppress(OSError, ValueError):
+        share, period = (int(number) for number in QUOTA.read_text().split())
+        cores = min(cores, -(-share // period))
+    return max(1, cores)
+
+
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Within the context, what is started finds ``values`` in its environment."""
@@ -51,14 +70,6 @@ def start_method() -> str:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return "forkserver"
-
-
-def threads_to_share() -> int:
-    """The threads that this process may have: OMP_NUM_THREADS, of which a list has those of regions within one another, or one for each
-    processor that it may run on."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(int(said), found) if said.isdecimal() and int(said) >= 1 else found
 
 
 def start(arguments: Sequence[str], variables: Mapping[str, str], errors: Path, threads: int) -> BaseProcess:

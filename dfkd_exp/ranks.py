@@ -16,17 +16,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import COMMAND, call, environment, start_method, stop, threads_to_share
+from dfkd_exp.processes import COMMAND, call, environment, num_threads, start_method, stop
 
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=30)
-"""How long they wait for one another: the first may wait for another run's lock. One that fails ends them all, at once."""
+"""How long they wait for one another between phases: the first may wait for another run's lock. One that fails ends them all, at once."""
+WITHIN = timedelta(minutes=30)
+"""How long within a phase, where they work in step: who waits longer has lost one, and fails."""
+NAME = "dfkd-name"
+"""What the processes of a run call it, where they meet."""
 SAID_AT = "nanoseconds"
 """When a process said what went wrong, beside what it said."""
 SECONDS_TO_HEAR = 0.3
@@ -83,7 +88,7 @@ _group: Any = None
 
 
 def _small_talk() -> Any:
-    """A group on the CPU, whatever the devices: NCCL has no objects and no patience."""
+    """A group on the CPU, whatever the devices, where they wait with `PATIENCE`."""
     global _group
     if _group is None:
         import torch.distributed as dist
@@ -102,13 +107,37 @@ def ranks_of_process() -> Ranks:
     return ALONE
 
 
-def shared_name() -> str | None:
-    """A name that all processes of this run know; None for a process that is alone."""
+def shared_name(propose: Callable[[], str]) -> str | None:
+    """A name that all processes of this run know, and no other run's do; None for a process that is alone. ``propose()`` makes one that is
+    new. A run that SLURM starts once more has the same again."""
     if ranks_of_process().world == 1:
         return None
-    if "RANK" in os.environ:
-        return f"torchrun-{os.environ.get('TORCHELASTIC_RUN_ID', os.environ.get('MASTER_PORT', ''))}"
-    return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ['SLURM_STEP_ID']}"
+    if "RANK" not in os.environ:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ['SLURM_STEP_ID']}"
+    store = _meeting_place()
+    if ranks_of_process().first:
+        return store.compare_set(NAME, "", propose()).decode()
+    return store.get(NAME).decode()  # waits for it
+
+
+@cache
+def _meeting_place() -> Any:
+    """What the processes of a run find one another by, as MASTER_ADDR and MASTER_PORT say it. The first holds it, unless torchrun does."""
+    import torch.distributed as dist
+
+    # Asked for twice in one process it would wait for the others twice; so it is kept.
+    return next(dist.rendezvous("env://", timeout=WITHIN))[0]
+
+
+def local_device() -> int:
+    """Which of the GPUs that this process sees is its own: that of its place on the machine, or the only one, if each of the machine's
+    processes was given one (``--gpus-per-task=1``). DfkdError if there are too few."""
+    import torch
+
+    place, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if place >= count > 1:
+        raise DfkdError(f"process {place + 1} of this machine has no GPU: {count} are seen; start as many processes")
+    return min(place, count - 1)
 
 
 def join(accelerator: str) -> None:
@@ -121,24 +150,57 @@ def join(accelerator: str) -> None:
     if dist.is_initialized():
         return
     if "RANK" not in os.environ:
-        from pytorch_lightning.plugins.environments import SLURMEnvironment
-
-        slurm = SLURMEnvironment()
-        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = slurm.main_address, str(slurm.main_port)
-        os.environ["RANK"], os.environ["WORLD_SIZE"] = (str(value) for value in vars(ranks_of_process()).values())
-        os.environ["LOCAL_RANK"] = os.environ["SLURM_LOCALID"]
+        os.environ.update(_as_torchrun_says_it(os.environ))
     on_gpu = accelerator != "cpu" and torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        os.environ["LOCAL_RANK"] = str(own := local_device())  # Lightning takes it for the number of the device
+        torch.cuda.set_device(own)
+    ranks = ranks_of_process()
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo", store=_meeting_place(), rank=ranks.rank, world_size=ranks.world, timeout=WITHIN
+    )
 
 
-def leave() -> None:
-    """Close what `join` opened."""
+def _as_torchrun_says_it(slurm: Mapping[str, str]) -> dict[str, str]:
+    """Place and meeting place of a process that ``srun`` has started; steps of one job do not meet."""
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+    ranks, step = ranks_of_process(), int(slurm["SLURM_STEP_ID"])
+    nodes = slurm.get("SLURM_STEP_NODELIST", slurm.get("SLURM_NODELIST", "127.0.0.1"))
+    return {
+        "MASTER_ADDR": slurm.get("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes)),
+        "MASTER_PORT": slurm.get("MASTER_PORT", str(15_000 + (int(slurm["SLURM_JOB_ID"]) + 1_000 * step) % 10_000)),
+        "RANK": str(ranks.rank), "WORLD_SIZE": str(ranks.world), "LOCAL_RANK": slurm["SLURM_LOCALID"],
+    }  # fmt: skip
+
+
+def leave(whole: bool) -> None:
+    """Close what `join` opened, if this process's part is ``whole``.
+
+    NCCL waits, when it is closed, for work that has begun; a process that failed would wait for the others, who wait for it within a
+    collective. So it is left open there, and `end` leaves the process. Source: ProcessGroupNCCL::shutdown, which flushes all collectives.
+    """
     global _group
-    if "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized():
-        sys.modules["torch"].distributed.destroy_process_group()
+    dist = _joined()
+    if dist is not None and (whole or dist.get_backend() != "nccl"):
+        dist.destroy_process_group()
         _group = None
+        _meeting_place.cache_clear()
+
+
+def end(code: int) -> NoReturn:
+    """Leave the process with an exit code: at once, where `leave` left something open. Whoever started it then ends the others."""
+    if _joined() is None:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _joined() -> Any:
+    """``torch.distributed``, if this process has joined others."""
+    dist = sys.modules["torch"].distributed if "torch" in sys.modules else None
+    return dist if dist is not None and dist.is_initialized() else None
 
 
 def launch(count: int, arguments: Sequence[str]) -> None:
@@ -146,7 +208,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     the others are stopped then."""
     from torch.distributed import TCPStore
 
-    threads = max(1, threads_to_share() // count)
+    threads = max(1, num_threads() // count)
     context: Any = multiprocessing.get_context(start_method())
     with tempfile.TemporaryDirectory(prefix="dfkd-") as folder, environment({"OMP_NUM_THREADS": str(threads)}):
         # Where they find one another, at any free port.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
-from dfkd_exp.ranks import PATIENCE, ranks_of_process
+from dfkd_exp.ranks import WITHIN, ranks_of_process
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ class TrainerSettings(Settings):
             raise ConfigError(
                 "trainer.devices is empty, for all GPUs, and there are none; say how many processes: trainer.devices=2"
             )
+        ranks = ranks_of_process()
+        if (
+            count == 1 and ranks.world > 1
+        ):  # of the machine's GPUs each process may have been given one (--gpus-per-task=1)
+            return max(1, ranks.world // self.nodes)
         return count
 
     def check_processes(self, batch_size: int) -> bool:
@@ -101,8 +106,14 @@ class TrainerSettings(Settings):
         from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
         plugins = list(plugins)
-        several = ranks_of_process().world > 1
-        if several:
+        world, devices, nodes = ranks_of_process().world, 1, 1
+        if world == 1:
+            from pytorch_lightning.plugins.environments import LightningEnvironment
+
+            plugins.append(
+                LightningEnvironment()
+            )  # it would take a batch script of several tasks for SLURM's processes, and refuse it
+        else:
             from pytorch_lightning.plugins.environments import TorchElasticEnvironment
             from pytorch_lightning.strategies import DDPStrategy
 
@@ -111,9 +122,10 @@ class TrainerSettings(Settings):
             plugins.append(TorchElasticEnvironment())  # what `join` has put into the environment, whoever started us
             on_gpu = self.accelerator != "cpu" and torch.cuda.is_available()
             plugins += [] if on_gpu else [BatchNormOverProcesses()]
-            options |= {
-                "strategy": DDPStrategy(timeout=PATIENCE), "num_nodes": self.nodes, "sync_batchnorm": on_gpu,
-            }  # fmt: skip
+            devices, nodes = self.num_devices(), self.nodes
+            if on_gpu and torch.cuda.device_count() == 1:  # each sees its own alone, as if each had a machine
+                devices, nodes = 1, world
+            options |= {"strategy": DDPStrategy(timeout=WITHIN), "sync_batchnorm": on_gpu}
 
         for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -126,7 +138,8 @@ class TrainerSettings(Settings):
         try:
             runner = pl.Trainer(
                 accelerator=self.accelerator,
-                devices=self.num_devices() if several else 1,
+                devices=devices,
+                num_nodes=nodes,
                 precision=self.precision,  # type: ignore[arg-type]
                 logger=logger,
                 callbacks=callbacks,

@@ -118,6 +118,7 @@ TALKING = {
     "metadata/bases.py": "a large graph's bases take minutes",
     "reconstruction/loop.py": "a notebook's reconstruction takes minutes",
     "reconstruction/prior.py": "directions of large weights take minutes",
+    "reconstruction/parametrisation/": "says where images start from, if not from what was asked for",
     "reconstruction/engine/": "says what it measures and has chosen",
 }
 """Who of the mathematics says something to people, or draws a progress bar."""

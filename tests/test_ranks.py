@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dfkd_exp.errors import ConfigError
+from dfkd_exp import ranks
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.ranks import SAID_AT, Ranks, _cause, ranks_of_process, shared_name
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.batches import batches
@@ -148,7 +149,7 @@ def test_a_batch_script_is_not_one_of_several(monkeypatch):
     for name, value in {**as_srun_does(0), "SLURM_STEP_NUM_TASKS": "1"}.items():
         monkeypatch.setenv(name, value)
     assert ranks_of_process() == Ranks()
-    assert shared_name() is None
+    assert shared_name(lambda: "new") is None
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
@@ -180,3 +181,117 @@ def test_the_weighted_mean_over_processes_is_the_batchs_mean(world, num_rows):
 def test_of_several_failures_the_cause_is_told(exit_codes, words, cause):
     said = {rank: {"message": message, SAID_AT: at} for rank, (message, at) in words.items()}
     assert _cause(exit_codes, said) == cause
+
+
+def as_srun_does_without(name: str, tasks: int = 2) -> dict[str, str]:
+    return {key: value for key, value in as_srun_does(0, tasks).items() if key != name}
+
+
+def test_a_batch_script_need_not_say_how_many_tasks_a_node_has(monkeypatch):
+    """Lightning refuses it, whether or not srun starts the processes."""
+    for name, value in {**as_srun_does_without("SLURM_NTASKS_PER_NODE"), "SLURM_NODELIST": "node[07-12,20]"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_PORT")
+    said = ranks._as_torchrun_says_it(os.environ)
+    assert said == {
+        "MASTER_ADDR": "node07", "MASTER_PORT": "19711", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0",
+    }  # fmt: skip
+    assert ranks._as_torchrun_says_it({**os.environ, "SLURM_STEP_ID": "1"})["MASTER_PORT"] == "20711", "another step"
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")  # the script itself
+    assert TrainerSettings(accelerator="cpu").build().world_size == 1
+
+
+def test_processes_that_see_one_gpu_each_use_it(monkeypatch):
+    """As ``srun --gpus-per-task=1`` starts them. gloo stands for NCCL."""
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert ranks.local_device() == 0
+    assert TrainerSettings(devices=None).num_devices() == 4
+    assert TrainerSettings(devices=None, nodes=2).num_devices() == 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    assert ranks.local_device() == 3
+    assert TrainerSettings(devices=None).num_devices() == 8
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(DfkdError, match="process 4 of this machine has no GPU: 2 are seen"):
+        ranks.local_device()
+
+
+def test_lightning_takes_a_process_that_sees_one_gpu_for_a_machine(monkeypatch):
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "0"}.items():  # as `join` leaves them
+        monkeypatch.setenv(name, value)
+    asked = {}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("pytorch_lightning.Trainer", lambda **options: asked.update(options))
+    TrainerSettings(devices=4, accelerator="cuda").build()
+    assert (asked["devices"], asked["num_nodes"]) == (1, 4)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    TrainerSettings(devices=4, accelerator="cuda").build()
+    assert (asked["devices"], asked["num_nodes"]) == (4, 1)
+
+
+def test_processes_agree_on_a_name_that_is_new(monkeypatch):
+    """As torchrun starts them without --rdzv-id; it calls all its runs ``none`` then."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    names = []
+    for run in ("one", "two"):
+        store = torch.distributed.HashStore()
+        monkeypatch.setattr(ranks, "_meeting_place", lambda store=store: store)
+        monkeypatch.setenv("RANK", "0")
+        first = shared_name(lambda run=run: run)
+        monkeypatch.setenv("RANK", "1")
+        names.append((first, shared_name(lambda: "never")))
+        monkeypatch.setenv("RANK", "0")
+        assert shared_name(lambda: "asked again") == first
+    assert names == [("one", "one"), ("two", "two")]
+
+
+@pytest.mark.slow
+def test_two_runs_of_torchrun_have_two_folders(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "-m",
+        "dfkd_exp",
+        *TWO,
+        "scale=smoke",
+    ]
+    for seed in range(2):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "MASTER_PORT": str(20000 + os.getpid() % 9999)}
+        subprocess.run([*command, f"seed={seed}"], cwd=tmp_path, env=environment, check=True, timeout=120)
+    assert len(list((tmp_path / "outputs").glob("runs/digits/*/result.json"))) == 2
+
+
+class Joined:
+    """``torch.distributed`` of a process that has joined others."""
+
+    def __init__(self, backend):
+        self.open, self.get_backend = True, lambda: backend
+
+    def is_initialized(self):
+        return self.open
+
+    def destroy_process_group(self):
+        self.open = False
+
+
+@pytest.mark.parametrize(
+    ("backend", "whole", "closed"), [("nccl", True, True), ("nccl", False, False), ("gloo", False, True)]
+)
+def test_a_process_that_failed_does_not_wait_for_those_that_wait_for_it(backend, whole, closed, monkeypatch):
+    """NCCL, which cannot be tried here, would wait when it is closed."""
+    dist, left = Joined(backend), []
+    monkeypatch.setattr(ranks, "_joined", lambda: dist if dist.open else None)
+    monkeypatch.setattr(os, "_exit", left.append)
+    ranks.leave(whole)
+    assert dist.open is not closed
+    if closed:
+        with pytest.raises(SystemExit, match="3"):
+            ranks.end(3)
+    else:
+        ranks.end(3)
+        assert left == [3]

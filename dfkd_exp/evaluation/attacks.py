@@ -14,6 +14,7 @@ from scipy.stats import beta
 from torch import Tensor, nn
 
 from dfkd_exp.metadata.metadata import ResolvedMetadata
+from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.recording import borrowed, recording
 
 FALSE_POSITIVES = (0.001, 0.01)
@@ -85,6 +86,7 @@ def confidence_scores(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@exact()
 def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
     """How well the teacher's activations for images ``[N, C, H, W]`` fit the metadata of their classes, ``[N]``.
 
@@ -104,6 +106,7 @@ def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tens
     return scores
 
 
+@exact()
 def nearest(images: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     """For each of ``images[N, …]`` the distance ``[N]`` to the nearest ``among[M, …]``, and which it is; root of the mean squared
     difference of their values."""

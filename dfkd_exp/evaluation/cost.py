@@ -33,6 +33,7 @@ def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
     """Measure the peak within the context. Where the system cannot reset it (not Linux), it is the process's so far."""
     peak = PeakMemory()
     if device.type == "cuda":
+        torch.cuda.init()  # else there is nothing to reset yet, which raises
         torch.cuda.reset_peak_memory_stats(device)
     else:
         _reset()

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.recording import borrowed
 
 
 @torch.no_grad()
+@exact()
 def predict_logits(network: nn.Module, pixels: Tensor, inputs: InputSpec, batch_size: int | None = None) -> Tensor:
     """Logits ``[N, K]`` of a network in evaluation mode for images whose ``pixels[N, C, H, W]`` are uint8, or floating in [0, 1].
 

@@ -13,8 +13,9 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata, as_signals
 from dfkd_exp.metadata.reservoir import image_hash
 from dfkd_exp.metadata.statistic import Accumulator, Observed
+from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.recording import borrowed, recording, weights_digest
+from dfkd_exp.models.recording import borrowed, device_of, recording, weights_digest
 
 
 class Kind(Protocol):
@@ -49,8 +50,7 @@ class Collector:
     def __init__(self, kind: Kind, teacher: nn.Module, inputs: InputSpec):
         self.kind, self.inputs, self.teacher_sha256 = kind, inputs, weights_digest(teacher)
         self.teacher = teacher
-        device = next((p.device for p in teacher.parameters()), torch.device("cpu"))
-        example = inputs.example().to(device)
+        example = inputs.example().to(device_of(teacher))
         with borrowed(teacher):
             self.layers = kind.recorded(teacher, example)
             with torch.no_grad():
@@ -60,6 +60,7 @@ class Collector:
         """Images of each class that were seen."""
 
     @torch.no_grad()
+    @exact()
     def update(self, images: Tensor, labels: Tensor, pixels: Tensor | None = None) -> None:
         """Add a batch: ``images[N, C, H, W]`` as the teacher takes them, ``labels[N]``.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from math import isqrt
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,9 +32,6 @@ class GaussianSummary(Summary, Distribution):
 
     def tensors(self) -> dict[str, Tensor]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
-
-    def to(self, device: torch.device | str) -> Self:
-        return type(self)(**{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def distribution(self, side: TeacherSide) -> Distribution:
         return self if side.basis is None else InBasis.of(self, side.basis)

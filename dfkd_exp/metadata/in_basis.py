@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -42,7 +42,4 @@ class InBasis(Distribution):
         return self.deviation
 
     def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
-        return self.basis.inverse(self.coefficients.sample(row, count, generator).cpu()).to(self.mean)
-
-    def to(self, device: torch.device | str) -> InBasis:
-        return replace(self, mean=self.mean.to(device), deviation=self.deviation.to(device))
+        return self.basis.inverse(self.coefficients.sample(row, count, generator)).to(self.mean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
@@ -31,11 +31,7 @@ class Distribution(ABC):
 
     @abstractmethod
     def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` draws of one row: ``[count, F]``, on the statistics' device, from a CPU generator."""
-
-    @abstractmethod
-    def to(self, device: torch.device | str) -> Distribution:
-        """The same on another device."""
+        """``count`` draws of one row: ``[count, F]``."""
 
     def kept(self) -> Tensor | None:
         """All of it as one tensor, for who wants to keep what took minutes to compute; None where it did not, or is more than that."""
@@ -83,9 +79,6 @@ class Matchable:
     def _moments(self) -> tuple[Tensor, Tensor]:
         return self.distribution.mean, self.distribution.std()
 
-    def to(self, device: torch.device | str) -> Matchable:
-        return replace(self, distribution=self.distribution.to(device))
-
     def moments(self, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Means and deviations, ``[F]`` each and a pair per layer, of images of classes ``labels[N]`` together."""
         rows, counts = self._rows(labels).unique(return_counts=True)
@@ -94,12 +87,12 @@ class Matchable:
             mean, std = mean[rows[0]], std[rows[0]]
         else:
             shares = (counts / counts.sum()).to(mean)[:, None]
-            rows = rows.to(mean.device)
             own_mean, square = mean[rows], std[rows].square() + mean[rows].square()
             mean = (shares * own_mean).sum(0)
             std = ((shares * square).sum(0) - mean.square()).clamp_min(0).sqrt()
         return [(mean[part], std[part]) for part in self._parts]
 
+    @cached_property
     def mean_variances(self) -> list[float]:
         """The mean over rows and values of each layer's variances."""
         variance = self._moments[1].square()
@@ -114,7 +107,7 @@ class Matchable:
             own = rows == row
             count = int(own.sum())
             drawn = self.distribution.sample(row, count * per_image, generator)
-            draws[own.to(draws.device)] = drawn.view(count, per_image, -1)
+            draws[own] = drawn.view(count, per_image, -1)
         if not self.per_channel:
             return [draws[:, 0, part] for part in self._parts]
         [layer] = self.recorded

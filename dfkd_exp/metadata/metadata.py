@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from dfkd_exp.metadata.matchable import Matchable
 from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import encode
 from dfkd_exp.models.layers import Layer, axes_of
-from dfkd_exp.models.recording import borrowed, recording, weights_digest
+from dfkd_exp.models.recording import borrowed, device_of, recording, weights_digest
 
 
 @dataclass
@@ -93,9 +93,8 @@ class Metadata:
     @torch.no_grad()
     def check_layers(self, teacher: nn.Module) -> None:
         """Raise DfkdError unless the layers are the teacher's: by name, order, shape and axes, the logits last."""
-        device = next((parameter.device for parameter in teacher.parameters()), torch.device("cpu"))
         with borrowed(teacher), recording(teacher, self.layers) as recorder:
-            values = recorder(self.inputs.example().to(device))
+            values = recorder(self.inputs.example().to(device_of(teacher)))
         modules = dict(teacher.named_modules())
         for layer, value in zip(self.layers, values, strict=True):
             shape = tuple(value.shape[1:])
@@ -165,14 +164,6 @@ class ResolvedMetadata:
     inputs: InputSpec
     signal: str = "before_relu"
     dropout_masks: bool = False
-
-    @property
-    def device(self) -> torch.device:
-        return self.statistics[-1].distribution.mean.device
-
-    def to(self, device: torch.device | str) -> ResolvedMetadata:
-        """The same with its statistics on another device."""
-        return replace(self, statistics=[statistic.to(device) for statistic in self.statistics])
 
     def kept(self) -> dict[str, Tensor]:
         """What is worth keeping where bases took minutes, by the number of the statistic (`Metadata.resolved`)."""

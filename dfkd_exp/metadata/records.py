@@ -105,13 +105,10 @@ class Signals(Distribution):
         """``count`` records of one row, ``[count, U]``: all of them in random order before one comes again."""
         number = self.signals.shape[1]
         rounds = [torch.randperm(number, generator=generator) for _ in range(-(-count // number))]
-        return self.signals[row, torch.cat(rounds)[:count].to(self.signals.device)]
+        return self.signals[row, torch.cat(rounds)[:count]]
 
     def kept(self) -> Tensor:
         return self.signals
-
-    def to(self, device: torch.device | str) -> Signals:
-        return Signals(self.signals.to(device))
 
     def leading(self, row: int, part: slice, count: int) -> tuple[Tensor, Tensor]:
         return leading_of_signals(self.signals[row][:, part], count)

@@ -193,6 +193,11 @@ def weights_digest(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's weights lie; the CPU if it has none."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
 def num_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 

@@ -77,24 +77,25 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
         from torch.utils.data import DataLoader
 
         from dfkd_exp.reconstruction.engine.choose import describe, resolve_engine
-        from dfkd_exp.reconstruction.loop import batches_of_groups
         from dfkd_exp.reconstruction.module import ReconstructionModule, ShardWriter
         from dfkd_exp.reconstruction.problem import Problem
         from dfkd_exp.reconstruction.shards import is_sound, read_losses, shard_name
 
         teacher = release.teacher()
         metadata = resolved_metadata(context, release, teacher)
-        here = teacher.to(context.device), metadata.to(context.device)
-        problem = Problem(*here, settings, asked.parametrisation, asked.terms)
+        # Every process has some groups.
+        at_once = (
+            1 if asked.optimizer.couples_images else -(-settings.groups_per_class * metadata.num_classes // ranks.world)
+        )
+        teacher = teacher.to(context.device)
+        problem = Problem(teacher, metadata, settings, asked.parametrisation, asked.terms, at_once)
         # One of several processes measures, and the others, who wait, do not disturb it.
         cache = context.store.root / "engine.json"
         chosen = ranks.agreed(lambda: vars(resolve_engine(asked.engine, problem, cache)))
         engine = ResolvedEngine(**chosen)
         console.note(describe(engine))
         num_groups = problem.num_groups
-        # Every process has some, and as few batches differ from those of a single process as can be.
-        at_once = min(engine.images_per_batch, -(-num_groups // ranks.world) * settings.group_size)
-        batches = batches_of_groups(settings, asked.optimizer, metadata.num_classes, at_once)
+        batches = problem.batches(engine.images_per_batch)
         expected = {shard_name(groups): groups for groups in batches}
 
         def tidied() -> list[list[int]]:

@@ -52,15 +52,6 @@ class Images:
         return len(self.labels)
 
 
-def batches_of_groups(
-    settings: Reconstruction, optimizer: Optimizer, num_classes: int, images_per_batch: int
-) -> list[list[int]]:
-    """All group indices, in batches of at most ``images_per_batch`` images."""
-    size = 1 if optimizer.couples_images else max(1, images_per_batch // settings.group_size)
-    indices = range(settings.groups_per_class * num_classes)
-    return [list(indices[start : start + size]) for start in range(0, len(indices), size)]
-
-
 def reconstruct_groups(
     objective: Objective,
     groups: Sequence[int],
@@ -75,7 +66,10 @@ def reconstruct_groups(
     do not depend on the groups beside it.
     """
     values, target = draw_groups(objective, groups, seed)
-    losses, steps = _optimise(values, objective, target, optimizer, on_step)
+    try:
+        losses, steps = _optimise(values, objective, target, optimizer, on_step)
+    except torch.OutOfMemoryError as error:
+        raise DfkdError(objective.problem.too_large(len(groups))) from error
     pixels = objective.images(values).float().cpu().contiguous()
     return Images(pixels, objective.metadata.inputs, target.labels.flatten().cpu(), losses, steps)
 
@@ -141,10 +135,12 @@ def reconstruct(
     chosen = MATCHES[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()
     with borrowed(teacher):
-        problem = Problem(teacher, metadata.resolved(teacher), chosen, parametrisation or Pixels(), terms)
+        made_of = parametrisation or Pixels()
+        at_once = 1 if optimizer.couples_images else None
+        problem = Problem(teacher, metadata.resolved(teacher), chosen, made_of, terms, at_once)
         used = resolve_engine(engine or Engine(), problem)
         objective = Objective(problem, used)
-        batches = batches_of_groups(chosen, optimizer, metadata.num_classes, used.images_per_batch)
+        batches = problem.batches(used.images_per_batch)
         with Progress("image-steps", per_class * metadata.num_classes * chosen.steps) as progress:
             parts = [reconstruct_groups(objective, groups, optimizer, seed, progress.advance) for groups in batches]
     return concatenate(parts)

@@ -65,7 +65,8 @@ def covariance_loss(values: Tensor, directions: Tensor) -> Tensor:
     along = values @ directions.mT
     along = along - along.mean(1, keepdim=True)
     covariance = along.mT @ along / (values.shape[1] - 1)
-    return _mean((covariance - torch.eye(directions.shape[1]).to(covariance)).square())
+    identity = torch.eye(directions.shape[1], dtype=covariance.dtype, device=covariance.device)
+    return _mean((covariance - identity).square())
 
 
 def _mean(values: Tensor) -> Tensor:

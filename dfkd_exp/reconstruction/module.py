@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,12 @@ class ReconstructionModule(pl.LightningModule):
 
     def __init__(self, problem: Problem, optimizer: Optimizer, engine: ResolvedEngine, seed: int, progress: Progress):
         super().__init__()
-        self.problem, self.teacher = (
-            problem,
-            problem.teacher,
-        )  # a module of this one, which Lightning takes to its device
+        # The teacher is a module of this one, which Lightning takes to its device.
+        self.problem, self.teacher = problem, problem.teacher
         self.optimizer, self.engine, self.seed, self.progress = optimizer, engine, seed, progress
 
     def on_predict_start(self) -> None:
-        here = replace(self.problem, metadata=self.problem.metadata.to(self.device))
-        self.objective = Objective(here, self.engine)
+        self.objective = Objective(self.problem, self.engine)
 
     def predict_step(self, batch: list[int], *_: Any) -> Images:
         images = reconstruct_groups(self.objective, batch, self.optimizer, self.seed, self.progress.advance)

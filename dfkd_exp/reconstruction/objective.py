@@ -1,17 +1,20 @@
-"""The loss of groups of images and its gradient: as plain autograd, traced into one graph, or compiled."""
+"""The loss of groups of images and its gradient: as plain autograd, traced into one graph and compiled, or replayed."""
 
 from __future__ import annotations
 
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.models.float32 import multiplied_as
 from dfkd_exp.models.recording import Recorder, recording
+from dfkd_exp.reconstruction.engine.replay import Replayed
 from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 from dfkd_exp.reconstruction.layout import Layout
@@ -22,7 +25,7 @@ from dfkd_exp.reconstruction.targets import GroupTarget, LayerTarget
 from dfkd_exp.reconstruction.terms.term import Candidates
 from dfkd_exp.seeding import derive_seed
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -37,20 +40,28 @@ class Objective:
         metadata = problem.metadata
         self.problem, self.metadata, self.settings, self.engine = problem, metadata, problem.settings, engine
         self.dtype = DTYPES[engine.precision]
-        example = metadata.inputs.example().to(metadata.device)
+        example = metadata.inputs.example().to(problem.device)
+        self._bounds = metadata.inputs.bounds(example)
         self.space = problem.space
         self.terms = problem.all_terms
         masked = self.settings.masks_dropout(metadata)
         self.masks = DropoutMasks(problem.teacher, example) if masked else None
+        if engine.cuda_graphs and problem.device.type != "cuda":
+            raise DfkdError(
+                f"engine.cuda_graphs=true needs a GPU of NVIDIA's, and this is a {problem.device.type}; leave it out"
+            )
         teacher = problem.teacher
         orders: dict[str, Tensor] = {}
         if engine.convolutions == "blocks" and not self.masks:  # masks lie as the teacher's own outputs do
             teacher, orders = with_blocks(teacher, example)
-        elif any(parameter.dtype != self.dtype for parameter in teacher.parameters()):
+        elif engine.convolutions == "channels_last" or any(p.dtype != self.dtype for p in teacher.parameters()):
             teacher = copy.deepcopy(teacher)
+        self._format = torch.channels_last if engine.convolutions == "channels_last" else torch.preserve_format
         self.teacher = teacher.to(self.dtype)
+        if engine.convolutions == "channels_last":
+            self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         with torch.no_grad(), recording(self.teacher, metadata.layers) as recorder:
-            outputs = recorder(example.to(self.dtype))
+            outputs = recorder(example.to(self.dtype, memory_format=self._format))
         self._layouts = [
             Layout.reordered(orders[layer.name], layer)
             if layer.side == "output" and layer.name in orders
@@ -67,15 +78,20 @@ class Objective:
 
     def arranged(self, target: GroupTarget) -> GroupTarget:
         """A target as the teacher's values lie in memory, on its device. Do this once per batch."""
-        return target.to(self.metadata.device).arranged(lambda layer: self._layouts[layer].order)
+        return target.to(self.problem.device).arranged(lambda layer: self._layouts[layer].order)
 
     def __call__(self, values: Tensor, target: GroupTarget) -> tuple[Tensor, Tensor]:
         flat = target.tensors()
         step = self._steps.get(tuple(values.shape))
         if step is None:
             step = self._steps[tuple(values.shape)] = self._built(values, target)
-        with torch.no_grad():
+        with torch.no_grad(), self._multiplied():
             return step(values.detach(), *flat)
+
+    def _multiplied(self) -> AbstractContextManager[None]:
+        if self.problem.device.type == "cpu":
+            return nullcontext()
+        return multiplied_as(tf32=self.engine.precision == "tf32")
 
     def images(self, values: Tensor) -> Tensor:
         """The pixels ``[G * N, C, H, W]`` that optimised ``values`` stand for."""
@@ -92,7 +108,7 @@ class Objective:
     def losses(self, recorder: Recorder, values: Tensor, target: GroupTarget) -> Tensor:
         """The loss of each group, ``[G]``: the match with the metadata, and the terms."""
         pixels, excess = self.space.pixels(values)
-        inputs = self.metadata.inputs.from_pixels(pixels).to(self.dtype)
+        inputs = self.metadata.inputs.from_pixels(pixels, self._bounds).to(self.dtype, memory_format=self._format)
         recorded = zip(recorder(inputs), self._layouts, strict=True)
         activations = self.metadata.activations([layout(output).float() for output, layout in recorded])
         # Not [G, N, U]: with one index per axis of the memory's the compiler makes vector code, with remainders it does not.
@@ -134,12 +150,15 @@ class Objective:
                 (gradient,) = torch.autograd.grad(losses.sum(), values)
             return losses.detach(), gradient
 
-        if not self.engine.compile:
-            return step
-        # Loss and gradient in one graph: hooks and autograd are gone from the loop, and the compiler sees all of it.
-        graph = make_fx(step)(values.detach(), *target.tensors())
-        warnings.filterwarnings("ignore", module="torch._(inductor|dynamo|functorch).*")
-        return torch.compile(graph, dynamic=False)
+        if any(len(values) < shape[0] for shape in self._steps):
+            return step  # the last batch, which is smaller, is not worth another compilation
+        built: Step = step
+        if self.engine.compile:
+            # Loss and gradient in one graph: hooks and autograd are gone from the loop, and the compiler sees all of it.
+            graph = make_fx(step)(values.detach(), *target.tensors())
+            warnings.filterwarnings("ignore", module="torch._(inductor|dynamo|functorch).*")
+            built = torch.compile(graph, dynamic=False)
+        return Replayed(built) if self.engine.cuda_graphs else built
 
 
 def draw_groups(
@@ -153,5 +172,5 @@ def draw_groups(
         labels = objective.metadata.group_labels(group, group_size or objective.settings.group_size)
         starts.append(objective.space.start(labels, generator))
         targets.append(objective.drawn(labels, generator))
-    values = torch.cat(starts).to(objective.metadata.device)
+    values = torch.cat(starts).to(objective.problem.device)
     return values, objective.arranged(GroupTarget.stacked(targets))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import nn
 
 from dfkd_exp.metadata.metadata import ResolvedMetadata
+from dfkd_exp.models.recording import device_of
+from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.settings import Reconstruction
@@ -19,13 +21,16 @@ from dfkd_exp.reconstruction.terms.term import Term
 
 @dataclass(frozen=True)
 class Problem:
-    """A frozen teacher and its metadata, on one device; what is matched, what images are made of, and the terms beside the match."""
+    """A frozen teacher, on the device that makes the images, and its metadata, on the CPU, where targets are drawn: the same ones whatever
+    the device. What is matched, what images are made of, and the terms beside the match."""
 
     teacher: nn.Module
     metadata: ResolvedMetadata
     settings: Reconstruction
     parametrisation: Parametrisation = field(default_factory=Pixels)
     terms: Sequence[Term] = ()
+    most_at_once: int | None = None
+    """At most so many groups are made side by side: where the optimiser couples images one, and of several processes each has a share."""
 
     @property
     def all_terms(self) -> list[Term]:
@@ -40,8 +45,34 @@ class Problem:
 
     @property
     def device(self) -> torch.device:
-        return self.metadata.device
+        return device_of(self.teacher)
 
     @property
     def num_groups(self) -> int:
         return self.settings.groups_per_class * self.metadata.num_classes
+
+    def groups_at_once(self, images_per_batch: int) -> int:
+        """How many groups make a batch of at most so many images, or one: so that the batches are equal where a third more of them can be,
+        and nearly so otherwise. What is compiled, or was measured, is for one size."""
+        largest = min(
+            self.num_groups, self.most_at_once or self.num_groups, images_per_batch // self.settings.group_size
+        )
+        fewest = -(-self.num_groups // max(1, largest))
+        equal = (number for number in range(fewest, fewest + fewest // 3 + 1) if self.num_groups % number == 0)
+        return -(-self.num_groups // next(equal, fewest))
+
+    def fitted(self, engine: ResolvedEngine) -> ResolvedEngine:
+        """The engine with as many images per batch as a batch will have."""
+        images = self.groups_at_once(engine.images_per_batch) * self.settings.group_size
+        return replace(engine, images_per_batch=images)
+
+    def too_large(self, num_groups: int) -> str:
+        """What is to be done where a GPU's memory does not suffice for so many groups side by side."""
+        images = num_groups * self.settings.group_size
+        mend = f"engine.images_per_batch={images // 2}" if num_groups > 1 else "a smaller reconstruction.group_size"
+        return f"the GPU's memory does not suffice for {images:,} images at a time; set {mend}"
+
+    def batches(self, images_per_batch: int) -> list[list[int]]:
+        """All group indices, in batches of at most so many images, or of one group."""
+        size = self.groups_at_once(images_per_batch)
+        return [list(range(start, min(start + size, self.num_groups))) for start in range(0, self.num_groups, size)]

@@ -29,17 +29,15 @@ class Sample(Reconstruction):
 
     def targets(self, metadata: ResolvedMetadata, labels: Tensor, generator: torch.Generator) -> list[LayerTarget]:
         """A draw per statistic and layer. METHOD's table averages a layer's units, and of records sums them."""
-        import torch
-
         from dfkd_exp.reconstruction.targets import LayerTarget
 
         found = []
         for statistic in metadata.statistics:
             draws = statistic.sample(labels, generator)
             rectified = statistic.distribution.rectified if self.relu is None else self.relu
-            variances = statistic.mean_variances() if self.normalise else [1.0] * len(draws)
+            variances = statistic.mean_variances if self.normalise else [1.0] * len(draws)
             for index, draw, variance in zip(statistic.layers, draws, variances, strict=True):
                 summed = statistic.distribution.summed and not self.normalise
-                weight = torch.tensor(draw.shape[1] if summed else 1 / max(variance, 1e-8)).to(draw)
+                weight = draw.new_full((), draw.shape[1] if summed else 1 / max(variance, 1e-8))
                 found.append(LayerTarget(index, draw=draw, draw_weight=weight, rectified=rectified))
         return found

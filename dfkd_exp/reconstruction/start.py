@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.metadata import ResolvedMetadata
-from dfkd_exp.models.recording import recording
+from dfkd_exp.models.float32 import exact
+from dfkd_exp.models.recording import device_of, recording
 
 ITERATIONS = 100
 SPREAD = 0.7
@@ -14,8 +16,9 @@ RIDGE = 1e-3
 """Pull towards the prior, relative to the mean curvature: it decides where the layer does not see."""
 
 
-def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) -> Tensor | None:
-    """Mean pixels of each class, ``[K, C, H, W]`` in [0, 1], or None where the first recorded layer is not affine in the pixels.
+@exact()
+def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) -> Tensor:
+    """Mean pixels of each class, ``[K, C, H, W]`` in [0, 1]. Raises DfkdError, with the reason, where the metadata does not give them.
 
     A mean passes through an affine map ``a_1(x) = A x + b``, so the class's mean image m solves ``A m + b = mu_1``: least
     squares weighted by the layer's variances, with a slight pull to ``prior``, by conjugate gradients on the normal
@@ -23,11 +26,15 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
     """
     shape = (metadata.num_classes, *metadata.inputs.shape)
     first, statistic = metadata.layers[0], metadata.first_of_layers()[0][0]
-    after_relu = metadata.signal == "after_relu" and len(metadata.layers) > 1
-    if after_relu or statistic.per_channel or statistic.scope == "all":
-        return None
+    what = f"the statistics of the teacher's layer {first.name!r}"
+    if metadata.signal == "after_relu" and len(metadata.layers) > 1:
+        raise DfkdError(f"{what} are of its values after a ReLU")
+    if statistic.per_channel:
+        raise DfkdError(f"{what} are of channels at any location")
+    if statistic.scope == "all":
+        raise DfkdError(f"{what} are of all classes together")
     moments = [statistic.moments(torch.tensor([label]))[0] for label in range(metadata.num_classes)]
-    mean, deviation = (torch.stack(parts) for parts in zip(*moments, strict=True))
+    mean, deviation = (torch.stack(parts).to(device_of(teacher)) for parts in zip(*moments, strict=True))
     origin = mean.new_zeros(shape)
 
     def layer(pixels: Tensor) -> Tensor:
@@ -37,7 +44,7 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
     with torch.no_grad():
         offset = layer(origin)
         if not _affine(layer, offset, shape):
-            return None
+            raise DfkdError(f"the teacher's layer {first.name!r} is not affine in the pixels")
     variance = deviation.square()
     weight = 1 / (variance + 0.01 * variance.mean(1, keepdim=True)).clamp_min(1e-8)
 
@@ -60,6 +67,8 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
         means, rest = means + length * direction, rest - length * bent
         new_size = _dot(rest, rest)
         direction, size = rest + new_size / size.clamp_min(1e-30) * direction, new_size
+    if not means.isfinite().all():
+        raise DfkdError(f"no images were found that {what} fit")
     return means.clamp(0, 1)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp import console
-from dfkd_exp.processes import start, stop, threads_to_share
+from dfkd_exp.processes import num_threads, start, stop
 from dfkd_exp.run_folder import ERROR, STDERR, read_text
 
 PARENTS_OWN = (
@@ -75,7 +75,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
     codes: dict[int, int] = {}
     running: dict[int, tuple[BaseProcess, int]] = {}
     free, waiting, started = list(range(at_once)), list(range(len(jobs))), time.monotonic()
-    threads = max(1, threads_to_share() // at_once)
+    threads = max(1, num_threads() // at_once)
     if len(jobs) > 1:
         console.note(f"{len(jobs)} jobs, {at_once} at a time, {threads} threads each")
     try:

@@ -13,10 +13,11 @@ from dfkd_exp.metadata import AllLayers, Channels
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine.settings import PLAIN
-from dfkd_exp.reconstruction.loop import batches_of_groups, concatenate, reconstruct, reconstruct_groups
+from dfkd_exp.reconstruction.loop import concatenate, reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
-from dfkd_exp.reconstruction.optimizers import Adam, Lbfgs, Sgd
+from dfkd_exp.reconstruction.optimizers import Adam, Sgd
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.problem import Problem
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.term import Candidates
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
@@ -82,11 +83,29 @@ def test_a_group_that_is_to_match_statistics_of_all_classes_is_of_all_classes(te
     assert images.labels.bincount().tolist() == [10, 10, 10]
 
 
-def test_batches_hold_every_group_once_and_no_more_images_than_allowed():
+@pytest.mark.parametrize(
+    ("classes", "most", "images", "sizes"),
+    [
+        (2, None, 35, [2, 2, 2, 2]),  # four equal batches rather than 3, 3 and 2
+        (2, None, 20, [2, 2, 2, 2]),
+        (2, 1, 35, [1] * 8),
+        (2, 3, 1000, [2, 2, 2, 2]),
+        (2, None, 1000, [8]),
+        (1, None, 5, [1, 1, 1, 1]),  # a group is the atom
+        (7, None, 60, [6, 6, 6, 6, 4]),  # five or six are never equal
+        (13, None, 150, [13, 13, 13, 13]),
+    ],
+)
+def test_batches_are_equal_and_hold_every_group_once(teacher, metadata, classes, most, images, sizes):
     settings = Moments(images_per_class=40, group_size=10)
-    assert batches_of_groups(settings, Adam(), 2, 35) == [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert batches_of_groups(settings, Lbfgs(), 2, 35) == [[group] for group in range(8)]
-    assert batches_of_groups(settings, Adam(), 1, 5) == [[0], [1], [2], [3]], "a group is the atom"
+    resolved = replace(metadata.resolved(teacher), num_classes=classes)
+    asked = Problem(teacher, resolved, settings, most_at_once=most)
+    batches = asked.batches(images)
+    assert [len(batch) for batch in batches] == sizes
+    assert [group for batch in batches for group in batch] == list(range(4 * classes))
+    engine = asked.fitted(replace(PLAIN, images_per_batch=images))
+    assert engine.images_per_batch == 10 * sizes[0]
+    assert asked.batches(engine.images_per_batch) == batches, "what was measured is used"
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.15, 0.1), (0.44, 0.29)])

@@ -1,14 +1,19 @@
 """Starting from what a first layer's statistics say of the images."""
 
+import pytest
 import torch
 from torch import nn
 
-from dfkd_exp.metadata import AllLayers, TopLayer
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.metadata import AllLayers, Channels, TopLayer
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.loop import reconstruct
+from dfkd_exp.reconstruction.parametrisation.auto import Auto
+from dfkd_exp.reconstruction.parametrisation.latents import LatentSpace
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.start import around, class_means
-from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+from tests.tf32 import on_a_gpu_with_tf32
+from tests.toy import CLASSES, INPUTS, normalised_teacher, toy_images, toy_teacher
 
 
 def true_means():
@@ -36,12 +41,56 @@ def test_where_the_layer_does_not_see_there_is_the_prior():
     torch.testing.assert_close(found[:, 0, 0], torch.full((CLASSES, 6), 0.15))
 
 
-def test_a_first_layer_that_is_not_affine_gives_nothing():
-    late = frozen(toy_teacher())
-    metadata = TopLayer().collect(late, [toy_images()], INPUTS)
-    assert class_means(late, metadata.resolved(late), prior=0.15) is None
-    images = reconstruct(late, metadata, 8, steps=1, parametrisation=Pixels(start="metadata"))
+def dense(first=nn.Linear):
+    return nn.Sequential(nn.Flatten(), first(36, 8), nn.Linear(8, CLASSES))
+
+
+class Bent(nn.Linear):
+    """A layer that is not affine in its input."""
+
+    def forward(self, values):
+        return super().forward(values).relu()
+
+
+GIVES_NOTHING = {
+    "is not affine in the pixels": (toy_teacher, TopLayer()),
+    "'1' is not affine in the pixels": (lambda: dense(Bent), AllLayers()),
+    "are of channels at any location": (toy_teacher, Channels()),
+    "are of all classes together": (dense, Channels(scope="all")),
+    "are of its values after a ReLU": (toy_teacher, AllLayers(signal="after_relu")),
+}
+
+
+@pytest.mark.parametrize("reason", GIVES_NOTHING)
+def test_where_the_metadata_gives_no_class_means_images_start_from_noise_and_that_is_said(reason, capsys):
+    build, kind = GIVES_NOTHING[reason]
+    teacher = frozen(build())
+    metadata = kind.collect(teacher, [toy_images()], INPUTS)
+    with pytest.raises(DfkdError, match=reason):
+        class_means(teacher, metadata.resolved(teacher), prior=0.15)
+    images = reconstruct(teacher, metadata, 8, steps=1, parametrisation=Pixels(start="metadata"))
     assert images.inputs.isfinite().all()
+    [said] = [line for line in capsys.readouterr().out.splitlines() if "images start from noise" in line]
+    assert reason in said
+
+
+def test_latents_in_the_place_of_pixels_do_not_start_from_the_metadata_and_that_is_said(capsys):
+    teacher = frozen(toy_teacher())
+    metadata = TopLayer().collect(teacher, [toy_images()], INPUTS).resolved(teacher)
+    assert type(Auto(start="metadata", directions=2).build(teacher, metadata)) is LatentSpace
+    assert "says nothing of the teacher's first layer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("network", [toy_teacher, normalised_teacher])
+def test_a_gpu_that_rounds_finds_the_same_means(network):
+    """With TF32 the test of whether the layer is affine fails."""
+    teacher = frozen(network())
+    metadata = AllLayers().collect(teacher, [toy_images()], INPUTS).resolved(teacher)
+    expected = class_means(teacher, metadata, prior=0.15)
+    with on_a_gpu_with_tf32():
+        assert torch.equal(class_means(teacher, metadata, prior=0.15), expected)
+        with pytest.raises(DfkdError, match="is not affine"):
+            class_means.__wrapped__(teacher, metadata, prior=0.15)
 
 
 def test_noise_around_a_mean_stays_in_range_and_leaves_certain_pixels_alone():

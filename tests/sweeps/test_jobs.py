@@ -100,7 +100,7 @@ def script(tmp_path, monkeypatch):
 
 
 def test_threads_and_gpus_are_divided(script, tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS")
     write = "import os; open(os.environ['HERE'] + os.environ['CUDA_VISIBLE_DEVICES'], 'a').write(os.environ['OMP_NUM_THREADS'])"
     monkeypatch.setenv("HERE", str(tmp_path / "gpu"))

@@ -6,6 +6,9 @@ import hashlib
 import json
 import os
 import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,63 +19,113 @@ from dfkd_exp import console
 from dfkd_exp.damage import move_aside
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.files import canonical_json, read_json, write_atomically
-from dfkd_exp.metadata.metadata import ResolvedMetadata
-from dfkd_exp.reconstruction.engine.measure import fastest, first_groups, operations, precisions
+from dfkd_exp.locks import lock
+from dfkd_exp.reconstruction.engine.measure import Budget, Timed, fastest, images_that_fit, measured, precisions
 from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.problem import Problem
 
-WORTH_MEASURING = 1e12
-"""Floating-point operations of a reconstruction below which measuring takes longer than it saves."""
+SHARE = 0.1
+"""Of the time that a reconstruction would take plainly, so much may be spent on measuring."""
+WORTH_MEASURING = 30.0
+"""Seconds of a reconstruction below which it is not done."""
+FEWEST_STEPS = 40
+"""Of all batches together; below them two steps are a twentieth of the work, and nothing could be compared."""
 CHOICES = tuple(field.name for field in fields(Engine))
 PRECISION = "precision"
 """Where the cache says which precision work with a kind of teacher uses."""
 
 
 def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) -> ResolvedEngine:
-    """``engine`` with everything that it leaves open chosen: as ``cache`` says, or by measuring.
+    """``engine`` with everything that it leaves open chosen: as ``cache`` says, or by measuring, for at most a tenth of the time that the
+    work would take plainly; candidates that there is no time for are left out. One process at a time measures for a cache.
 
-    That takes a few seconds, and for each of the two candidates that are compiled the compiler's ten to forty. A precision that was chosen
-    once is kept for all work with that kind of teacher, so that two rows of one table do not differ in it.
+    A precision that was chosen once is kept for all work with that kind of teacher, so that two rows of one table do not differ in it.
     """
+    if problem.device.type != "cuda" and engine.cuda_graphs is None:
+        engine = replace(engine, cuda_graphs=False)
     left_open = [name for name in CHOICES if getattr(engine, name) in ("auto", None)]
-    default = replace(PLAIN, images_per_batch=_images_per_batch(problem.metadata))
-    plain = ResolvedEngine(**{name: getattr(default if name in left_open else engine, name) for name in CHOICES})
     if not left_open:
+        return ResolvedEngine(**{name: getattr(engine, name) for name in CHOICES})
+    _ = problem.space  # built first: that is work that is done anyway
+    began = time.perf_counter()
+    plain = ResolvedEngine(**{name: getattr(PLAIN if name in left_open else engine, name) for name in CHOICES})
+    if engine.images_per_batch is None:
+        plain = replace(plain, images_per_batch=_images_per_batch(problem, plain))
+    known = _read(cache) if cache else {}
+    kept = known.get(PRECISION, {}).get(_kind_of_teacher(problem))
+    num_steps = len(problem.batches(plain.images_per_batch)) * problem.settings.steps
+    if num_steps < FEWEST_STEPS:
+        return replace(plain, precision=_precisions(engine, problem, plain, kept, measuring=False)[0])
+    offered = _precisions(engine, problem, plain, kept, measuring=True)
+    plain = replace(plain, precision=kept if kept in offered else offered[0])
+    if found := _known(known, _key(engine, offered, problem)):
+        return found
+    timed = measured(problem, problem.fitted(replace(plain, compile=False, cuda_graphs=False)), steps=1)
+    if timed.engine.images_per_batch < problem.fitted(plain).images_per_batch:  # the memory did not suffice
+        plain = replace(plain, images_per_batch=timed.engine.images_per_batch)
+    seconds = _image_steps(problem) / timed.rate
+    budget = Budget(SHARE * seconds, began)
+    if found := _known(known, _key(engine, offered, problem), budget.seconds):
+        return found
+    # Without the time to compare precisions, none is to be kept for other work.
+    if seconds < WORTH_MEASURING or not budget.allows(len(offered) * timed.seconds):
         return plain
+    with _locked(cache):
+        return _chosen(engine, timed, offered, problem, budget, cache)
+
+
+def _chosen(
+    engine: Engine, plain: Timed, offered: list[str], problem: Problem, budget: Budget, cache: Path | None
+) -> ResolvedEngine:
+    """What the cache says for such work, or what is measured, and is then in the cache."""
     known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem)
-    per_image_step = operations(problem)
-    worth_it = per_image_step * _image_steps(problem) >= WORTH_MEASURING
-    offered = _precisions(engine, problem, known.get(PRECISION, {}).get(teacher), worth_it)
-    plain = replace(plain, precision=offered[0])
-    if not worth_it:
-        return plain
+    kept = known.get(PRECISION, {}).get(teacher) if engine.precision == "auto" else None
+    if kept in offered:  # while this process waited for its turn, another chose
+        offered = [kept]
 
-    def key_for(offered: list[str]) -> str:
-        return canonical_json([per_image_step, teacher, _circumstances(engine, plain, offered, problem)])
-
-    key = key_for(offered)
-    chosen = _understood(known[key], cache) if key in known else None
-    if chosen is None:
-        console.heading("engine: measuring what is fastest, once for this machine and kind of teacher")
-        (rate, chosen), plain_rate = fastest(engine, plain, offered, problem)
-        console.note(f"{describe(chosen)}: {rate:,.0f} image-steps/s, {rate / plain_rate:.1f} times plain PyTorch")
-        if engine.precision == "auto":
-            known.setdefault(PRECISION, {}).setdefault(teacher, chosen.precision)
-            key = key_for([chosen.precision])  # what will be offered the next time
-        known[key] = {**{name: getattr(chosen, name) for name in CHOICES}, "image_steps_per_second": rate}
-        if cache:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(cache, (json.dumps(known, indent=2) + "\n").encode())
+    key = _key(engine, offered, problem)
+    if found := _known(known, key, budget.seconds):
+        return found
+    if key in known and _understood(known[key]) is None:
+        console.warn(f"an entry of {cache} is not understood; the engine is measured again")
+    console.heading("engine: measuring what is fastest, once for this machine and kind of teacher")
+    best, plain_rate = fastest(engine, plain, offered, problem, budget)
+    chosen = best.engine
+    console.note(
+        f"{describe(chosen)}: {best.rate:,.0f} image-steps/s, {best.rate / plain_rate:.1f} times plain PyTorch"
+    )
+    if engine.precision == "auto":
+        known.setdefault(PRECISION, {}).setdefault(teacher, chosen.precision)
+        key = _key(engine, [chosen.precision], problem)  # what will be offered the next time
+    known[key] = {
+        **{name: getattr(chosen, name) for name in CHOICES}, "image_steps_per_second": best.rate,
+        "seconds_allowed": None if budget.sufficed else budget.seconds,
+    }  # fmt: skip
+    if cache:
+        write_atomically(cache, (json.dumps(known, indent=2) + "\n").encode())
     return chosen
 
 
-def _precisions(engine: Engine, problem: Problem, kept: str | None, worth_it: bool) -> list[str]:
-    """Those to choose from, if it is ``worth_it``; ``kept``: what was chosen before for this kind of teacher."""
+@contextmanager
+def _locked(cache: Path | None) -> Iterator[None]:
+    """One process at a time: two that measure at once disturb each other, and one would overwrite what the other found."""
+    if cache is None:
+        yield
+        return
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with lock(cache.with_suffix(".lock")):
+        yield
+
+
+def _precisions(
+    engine: Engine, problem: Problem, plain: ResolvedEngine, kept: str | None, measuring: bool
+) -> list[str]:
+    """Those to choose from; ``kept``: what was chosen before for this kind of teacher. The first is to be used if nothing is measured."""
     if engine.precision != "auto":
         return [engine.precision]
-    if kept == "fp32":
+    if kept == "fp32" or not (kept or measuring):
         return ["fp32"]
-    near_enough = precisions(problem) if kept or worth_it else ["fp32"]
+    near_enough = precisions(problem, problem.fitted(plain))
     if kept and kept not in near_enough:
         console.warn(
             f"{kept}, which other work with this kind of teacher used, is too rough for this metadata; fp32 is used"
@@ -83,15 +136,18 @@ def _precisions(engine: Engine, problem: Problem, kept: str | None, worth_it: bo
 
 def describe(engine: ResolvedEngine) -> str:
     """In a few words."""
-    parts = [engine.precision, *(["convolutions on blocks"] if engine.convolutions == "blocks" else [])]
-    parts += ["compiled"] if engine.compile else []
+    forms = {"direct": [], "blocks": ["convolutions on blocks"], "channels_last": ["channels last"]}
+    parts = [engine.precision, *forms[engine.convolutions]]
+    parts += (["compiled"] if engine.compile else []) + (["replayed"] if engine.cuda_graphs else [])
     return ", ".join([*parts, f"{engine.images_per_batch:,} images at a time"])
 
 
-def _images_per_batch(metadata: ResolvedMetadata) -> int:
-    """As many as keep a processor busy, as long as the recorded activations stay below a quarter of a gigabyte."""
-    enough = 8_000 if metadata.device.type == "cuda" else 1_000
-    return max(1, min(enough, 2**28 // (4 * sum(layer.num_units for layer in metadata.layers))))
+def _images_per_batch(problem: Problem, plain: ResolvedEngine) -> int:
+    """Of a GPU, as many as take half of its free memory. Of a processor as many as keep it busy, as long as the recorded activations stay
+    below a quarter of a gigabyte."""
+    if problem.device.type == "cuda":
+        return images_that_fit(problem, plain)
+    return max(1, min(1_000, 2**28 // (4 * sum(layer.num_units for layer in problem.metadata.layers))))
 
 
 def _image_steps(problem: Problem) -> int:
@@ -104,7 +160,11 @@ def _kind_of_teacher(problem: Problem) -> str:
     return hashlib.sha256(canonical_json([str(problem.teacher), weights]).encode()).hexdigest()
 
 
-def _circumstances(engine: Engine, plain: ResolvedEngine, offered: list[str], problem: Problem) -> dict[str, Any]:
+def _key(engine: Engine, offered: list[str], problem: Problem) -> str:
+    return canonical_json([_kind_of_teacher(problem), _circumstances(engine, offered, problem)])
+
+
+def _circumstances(engine: Engine, offered: list[str], problem: Problem) -> dict[str, Any]:
     """What the choice depends on, beside the teacher."""
     on_gpu, settings, metadata = problem.device.type == "cuda", problem.settings, problem.metadata
     return {
@@ -117,8 +177,8 @@ def _circumstances(engine: Engine, plain: ResolvedEngine, offered: list[str], pr
         "terms": sorted(type(term).__name__ for term in problem.all_terms),
         "parametrisation": type(problem.space).__name__,
         "group_size": settings.group_size,
-        "groups": len(first_groups(problem, plain)),
-        "asked": [engine.precision, engine.convolutions, engine.compile, engine.images_per_batch],
+        "groups": [problem.num_groups, problem.most_at_once],
+        "asked": [getattr(engine, name) for name in CHOICES],
         "offered": [offered, list(CONVOLUTIONS)],
     }
 
@@ -138,11 +198,23 @@ def _read(cache: Path) -> dict[str, Any]:
     return {}
 
 
-def _understood(entry: Any, cache: Path | None) -> ResolvedEngine | None:
+def _known(known: dict[str, Any], key: str, seconds: float | None = None) -> ResolvedEngine | None:
+    """What the cache says, if it does and is understood; unless there was too little time for some candidates, and twice as much now.
+    ``seconds``: that there are, if that is known."""
+    found = _understood(known.get(key))
+    if found is None:
+        return None
+    engine, allowed = found
+    return engine if allowed is None or (seconds is not None and seconds < 2 * allowed) else None
+
+
+def _understood(entry: Any) -> tuple[ResolvedEngine, float | None] | None:
+    """The engine of an entry, and how many seconds there were, if they did not suffice for all candidates."""
     try:
-        if type(entry["images_per_batch"]) is not int or type(entry["compile"]) is not bool:
-            raise TypeError
-        return ResolvedEngine(**{name: entry[name] for name in CHOICES})
-    except (KeyError, TypeError, ConfigError) as error:
-        console.warn(f"an entry of {cache} is not understood ({type(error).__name__}); the engine is measured again")
+        switches = [entry["compile"], entry["cuda_graphs"]]
+        if type(entry["images_per_batch"]) is not int or {type(value) for value in switches} != {bool}:
+            return None
+        allowed = entry.get("seconds_allowed")
+        return ResolvedEngine(**{name: entry[name] for name in CHOICES}), None if allowed is None else float(allowed)
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError):
         return None

@@ -1,4 +1,4 @@
-"""How fast images are made: precision, form of the convolutions, compilation, images side by side."""
+"""How fast images are made: precision, form of the convolutions, compilation, replaying, images side by side."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from dfkd_exp.settings import Settings
 
-PRECISIONS = ("auto", "fp32", "bf16")
-CONVOLUTIONS = ("auto", "direct", "blocks")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+CONVOLUTIONS = ("auto", "direct", "blocks", "channels_last")
 
 
 @dataclass
@@ -16,16 +16,20 @@ class Engine(Settings):
     """How the loop computes what it computes. What is left open is chosen by measuring, once per machine and teacher."""
 
     flag: ClassVar[str] = "engine"
-    ephemeral: ClassVar[tuple[str, ...]] = ("convolutions", "compile", "images_per_batch")
+    ephemeral: ClassVar[tuple[str, ...]] = ("convolutions", "compile", "cuda_graphs", "images_per_batch")
 
     precision: str = "auto"
-    """Of the teacher's forward and backward pass: fp32, bf16, or auto. Images, statistics and losses are fp32 always."""
+    """Of the teacher's forward and backward pass: fp32, tf32 (of a GPU's products and convolutions), bf16, or auto. Images, statistics and
+    losses are fp32 always."""
     convolutions: str = "auto"
-    """direct: PyTorch's; blocks: as matrix products over blocks of pixels, with the pooling; or auto."""
+    """direct: PyTorch's; channels_last: the same, on images whose channels lie side by side; blocks: as matrix products over blocks of
+    pixels, with the pooling; or auto."""
     compile: bool | None = None
     """Compile loss and gradient into one kernel sequence (torch.compile); empty: where there is a compiler and it pays."""
     images_per_batch: int | None = None
     """How many images are optimised side by side; empty: what is fastest."""
+    cuda_graphs: bool | None = None
+    """Record loss and gradient once on a GPU and replay them, without the time to launch each kernel; empty: where it pays."""
 
     def __post_init__(self) -> None:
         self.require_choice("precision", PRECISIONS)
@@ -40,13 +44,15 @@ class ResolvedEngine(Engine):
     """An engine that leaves nothing open; by default PyTorch as it is, the reference for all others."""
 
     precision: str = "fp32"
-    """fp32 or bf16."""
+    """fp32, tf32 or bf16."""
     convolutions: str = "direct"
-    """direct or blocks."""
+    """direct, channels_last or blocks."""
     compile: bool = False
     """Whether."""
     images_per_batch: int = 1000
     """How many."""
+    cuda_graphs: bool = False
+    """Whether."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

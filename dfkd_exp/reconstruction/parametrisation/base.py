@@ -38,5 +38,5 @@ class Parametrisation(Settings):
     flag: ClassVar[str] = "parametrisation"
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
-        """The space for a frozen teacher; on the device where it and its metadata lie."""
+        """The space for a frozen teacher; on the device where it lies."""
         raise NotImplementedError

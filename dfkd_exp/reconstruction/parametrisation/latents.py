@@ -29,10 +29,11 @@ class Latents(Parametrisation):
         self.require("directions", self.directions > 1, "above 1")
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
+        from dfkd_exp.models.recording import device_of
         from dfkd_exp.reconstruction.prior import weights_prior
 
         prior = weights_prior(teacher, metadata.inputs, self.directions, self.init_mean)
-        return LatentSpace(prior.to(metadata.device))
+        return LatentSpace(prior.to(device_of(teacher)))
 
 
 class LatentSpace(ImageSpace):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
 
 if TYPE_CHECKING:
@@ -43,12 +45,17 @@ class Pixels(Parametrisation):
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         from dfkd_exp.reconstruction.start import class_means
 
-        means = class_means(teacher, metadata, self.init_mean) if self.start == "metadata" else None
+        means = None
+        if self.start == "metadata":
+            try:
+                means = class_means(teacher, metadata, self.init_mean).cpu()
+            except DfkdError as error:
+                console.note(f"images start from noise, not from the metadata: {error}")
         return PixelSpace(self, metadata.inputs.shape, means)
 
 
 class PixelSpace(ImageSpace):
-    """Pixels ``[M, C, H, W]``; ``means[K, C, H, W]``: of each class, to start from, if they are known."""
+    """Pixels ``[M, C, H, W]``; ``means[K, C, H, W]``: of each class, to start from, if they are known, on the CPU."""
 
     def __init__(self, settings: Pixels, shape: tuple[int, int, int], means: Tensor | None):
         self.settings, self.shape, self.means = settings, shape, means
@@ -61,7 +68,7 @@ class PixelSpace(ImageSpace):
         noise = torch.randn(len(labels), *self.shape, generator=generator)
         if self.means is None:
             return self.settings.init_mean + self.settings.init_std * noise
-        return around(self.means.cpu()[labels], noise)
+        return around(self.means[labels], noise)
 
     def pixels(self, values: Tensor) -> tuple[Tensor, None]:
         return values, None
