@@ -1,7 +1,7 @@
 #!/bin/bash
 # What to run first where there is a GPU, some ten minutes: does it run, does it make what a CPU makes, how fast is it.
-# Padded digits stand for MNIST, so no data is needed. Without a GPU, to try the script: X="scale=smoke trainer.accelerator=cpu" bash benchmarks/gpu.sh
-O=${O:-outputs/gpu}
+# Padded digits stand for MNIST, so no data is needed. Without a GPU, to try the script: N=100 X="scale=smoke trainer.accelerator=cpu" bash benchmarks/gpu.sh
+O=${O:-outputs/gpu} N=${N:-6400}
 say() { echo "== $*"; (time "$@" logger=none $X) 2>&1 | grep -E "error|warning|accuracy|agreement|seconds|real|image-steps|at a time|start from|graph|compiled"; }
 
 # 1 Does it run.
@@ -28,10 +28,10 @@ for name in hinton lenet; do
   for e in "fp32 direct false false 8000" "tf32 direct false false 8000" "bf16 direct false false 8000" "bf16 channels_last false false 8000" \
     "bf16 direct false true 8000" "bf16 direct true false 8000" "bf16 direct true true 8000" "bf16 direct true true 64000"; do
     set -- $e
-    say $R release=$O/$name reconstruction.images_per_class=6400 engine.precision=$1 engine.convolutions=$2 engine.compile=$3 \
+    say $R release=$O/$name reconstruction.images_per_class=$N engine.precision=$1 engine.convolutions=$2 engine.compile=$3 \
       engine.cuda_graphs=$4 engine.images_per_batch=$5 outputs=$O/$name-$1-$2-$3-$4-$5
   done
-  say $R release=$O/$name reconstruction.images_per_class=6400 reconstruction.steps=2000 outputs=$O/$name-chosen
+  say $R release=$O/$name reconstruction.images_per_class=$N reconstruction.steps=2000 outputs=$O/$name-chosen
 done
 
 # 5 Ours against plain loops.
