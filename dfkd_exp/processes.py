@@ -37,7 +37,7 @@ def num_threads() -> int:
     if (task := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdecimal():  # not every cluster binds tasks to cores
         cores = min(cores, int(task))
     with suppress(OSError, ValueError):
-        share, period = (int(number) for number in QUOTA.read_text().split())
+        share, period = (int(number) for number in QUOTA.read_text("utf-8").split())
         cores = min(cores, -(-share // period))
     return max(1, cores)
 

@@ -29,11 +29,16 @@ from torch import nn
 
 class Student(nn.Sequential):
     def __init__(self, how="raise"):
-        if os.environ.get("RANK") == "1" and not os.path.exists("mended"):
-            if how == "kill":
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        self.how = how
+
+    def forward(self, x):
+        # Not while it is tried, which is on two images and before the first phase.
+        if len(x) > 2 and os.environ.get("RANK") == "1" and not os.path.exists("mended"):
+            if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError("the second process has a bad day")
-        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        return super().forward(x)
 """
 
 
