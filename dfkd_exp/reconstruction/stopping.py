@@ -43,6 +43,6 @@ class Stopping:
     def history(self, losses: list[Tensor], every: int, final: Tensor) -> Tensor:
         """``[S, G]``: the losses at steps 0, ``every``, …, and the final ones, which stand for all steps not made too."""
         moments = torch.arange(0, self.settings.steps, every)
+        seen = torch.stack([*losses, *[final] * (len(moments) - len(losses))]).cpu()
         final = final.cpu()
-        seen = torch.stack([*(values.cpu() for values in losses), *[final] * (len(moments) - len(losses))])
         return torch.cat([torch.where(moments[:, None] < self.steps, seen, final), final[None]])

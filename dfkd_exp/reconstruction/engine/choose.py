@@ -70,7 +70,9 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
     # Without the time to compare precisions, none is to be kept for other work.
     if seconds < WORTH_MEASURING or not budget.allows(len(offered) * timed.seconds):
         return plain
+    spent = time.perf_counter() - began
     with _locked(cache):
+        budget = Budget(SHARE * seconds, time.perf_counter() - spent)  # waiting for one's turn is not measuring
         return _chosen(engine, timed, offered, problem, budget, cache)
 
 
