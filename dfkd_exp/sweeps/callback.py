@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import traceback
 from collections.abc import Iterator
@@ -128,7 +129,7 @@ def forget_refused() -> None:
     """Remove what was written of a sweep that was refused before its first job."""
     for config in begun:
         folder = Path(config.hydra.sweep.dir)
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {SWEEP, "multirun.yaml"}:
+        if os.path.isdir(folder) and {path.name for path in folder.iterdir()} <= {SWEEP, "multirun.yaml"}:
             shutil.rmtree(folder)
 
 
