@@ -53,12 +53,16 @@ def start_method() -> str:
     return "forkserver"
 
 
+MOST_THREADS = 1024
+"""That a process is given, whatever is asked for."""
+
+
 def threads_to_share() -> int:
     """The threads that this process may have: OMP_NUM_THREADS, of which a list has those of regions within one another, or one for each
     processor that it may run on."""
     found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
-    return min(int(said), found) if said.isdecimal() and int(said) >= 1 else found
+    return min(int(said), MOST_THREADS) if said.isdecimal() and int(said) >= 1 else found
 
 
 def start(arguments: Sequence[str], variables: Mapping[str, str], errors: Path, threads: int) -> BaseProcess:

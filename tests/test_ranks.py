@@ -29,11 +29,16 @@ from torch import nn
 
 class Student(nn.Sequential):
     def __init__(self, how="raise"):
-        if os.environ.get("RANK") == "1" and not os.path.exists("mended"):
-            if how == "kill":
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        self.how = how
+
+    def forward(self, images):
+        # Not for the few with which it is tried beforehand.
+        if len(images) > 2 and os.environ.get("RANK") == "1" and not os.path.exists("mended"):
+            if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError("the second process has a bad day")
-        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        return super().forward(images)
 """
 
 

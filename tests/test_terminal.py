@@ -115,7 +115,7 @@ def test_outputs_may_have_any_letters(name, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("said", "threads"), [("2,1", 2), ("3", 3), ("two", 4), ("0", 4), ("-1", 4), ("", 4), ("1.5", 4), ("9" * 20, 4)]
+    ("said", "threads"), [("2,1", 2), ("3", 3), ("two", 4), ("0", 4), ("-1", 4), ("", 4), ("1.5", 4), ("9" * 20, 1024)]
 )
 def test_threads_are_those_of_the_outermost_region_or_of_all_processors(said, threads, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)

@@ -36,7 +36,11 @@ class SweepTable(Callback):
         begun.append(config)
         if ranks_of_process().first:
             folder = Path(config.hydra.sweep.dir)
-            with suppress(OSError):  # whoever writes into the folder next says so, and ends the command
+            with counted(folder, "the sweep's plan could not be written"):
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError:
+                    return  # Hydra makes it too, and that ends the command
                 plan_sweep(folder, None)  # a grid says more, once it knows its jobs
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
