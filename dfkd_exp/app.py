@@ -83,7 +83,9 @@ def main() -> None:
         sys.exit(2)
     except Exception as error:
         check()
-        if callback.begun and Path(callback.begun[0].hydra.sweep.dir).is_dir():
+        if callback.begun and os.path.isdir(
+            callback.begun[0].hydra.sweep.dir
+        ):  # Path's own raises for a name that is too long
             callback.end_without_launcher(error)
         elif isinstance(error, OSError) and error.filename:  # Hydra makes the run's folder
             console.error(

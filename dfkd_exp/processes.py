@@ -23,6 +23,8 @@ IMPORTED_ONCE = ("torch", "pytorch_lightning", "hydra.main", "safetensors.torch"
 """What each process of a command needs and takes seconds to import. None of it looks for devices, or starts threads, when imported."""
 
 
+MOST_THREADS = 1024
+"""That a process is given, whatever is asked for."""
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux tells those in a container how much of the processor they may use: microseconds in each so many, or ``max``."""
 
@@ -32,7 +34,7 @@ def num_threads() -> int:
     taskset may have limited."""
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()  # it may be a list, of threads within threads
     if said.isdecimal() and int(said):
-        return int(said)
+        return min(int(said), MOST_THREADS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if (task := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdecimal():  # not every cluster binds tasks to cores
         cores = min(cores, int(task))

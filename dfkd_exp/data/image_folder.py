@@ -21,7 +21,11 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 
 @dataclass
 class ImageFolder(DecodedData):
-    """``path/CLASS/*.png`` (a share is held out for testing) or ``path/train/CLASS/*`` and ``path/test/CLASS/*``."""
+    """``path/CLASS/*.png`` (a share is held out for testing) or ``path/train/CLASS/*`` and ``path/test/CLASS/*``.
+
+    Images are turned as their EXIF says, of several frames the first is taken, and 16 bits become 8. One that is transparent anywhere, uses
+    fewer than 15 of its 16 bits, or has more than 67 megapixels is refused by name.
+    """
 
     ephemeral: ClassVar[tuple[str, ...]] = ("path",)
 

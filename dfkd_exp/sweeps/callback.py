@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import traceback
 from collections.abc import Iterator
@@ -35,7 +36,11 @@ class SweepTable(Callback):
         begun.append(config)
         if ranks_of_process().first:
             folder = Path(config.hydra.sweep.dir)
-            with suppress(OSError):  # whoever writes into the folder next says so, and ends the command
+            with counted(folder, "the sweep's plan could not be written"):
+                try:
+                    folder.mkdir(parents=True, exist_ok=True)
+                except OSError:
+                    return  # Hydra makes it too, and that ends the command
                 plan_sweep(folder, None)  # a grid says more, once it knows its jobs
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -128,7 +133,7 @@ def forget_refused() -> None:
     """Remove what was written of a sweep that was refused before its first job."""
     for config in begun:
         folder = Path(config.hydra.sweep.dir)
-        if folder.is_dir() and {path.name for path in folder.iterdir()} <= {SWEEP, "multirun.yaml"}:
+        if os.path.isdir(folder) and {path.name for path in folder.iterdir()} <= {SWEEP, "multirun.yaml"}:
             shutil.rmtree(folder)
 
 
