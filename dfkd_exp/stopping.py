@@ -26,6 +26,9 @@ SAID = {signal.SIGTERM: "stopped by SIGTERM", signal.SIGINT: "interrupted"}
 _told: int | None = None
 """The first signal."""
 _raised = _said = False
+_saying = threading.Lock()
+SECONDS_TO_SAY = 0.5
+"""What a line may take that is being written when the process is ended; where nobody reads it would take for ever."""
 _before: dict[int, Any] = {}
 """What handled the signals before; empty while this does not."""
 
@@ -70,7 +73,8 @@ def at_signals() -> Iterator[None]:
         if told is None:
             raise
         kill_started()
-        _say(told)
+        with _saying:
+            _say(told)
         sys.exit(128 + told)
     finally:
         if _told is None:  # else it is watched to its very end
@@ -99,6 +103,7 @@ def _watch(ear: socket.socket) -> None:
                 began = _told = _told or heard[0]
                 time.sleep(SECONDS_TO_STOP)
                 kill_started()
+                _saying.acquire(timeout=SECONDS_TO_SAY)
                 _say(began, os.write)
                 os._exit(128 + began)
 

@@ -12,6 +12,7 @@ from dfkd_exp import processes
     [
         ("", "max 100000", 6), ("", "400000 100000", 4), ("", "50000 100000", 1), ("", "250000 100000", 3), ("", "odd", 6), ("", None, 6),
         ("2", "max 100000", 2), ("2,1", None, 2), ("many", None, 6), ("0", None, 6),
+        ("-1", None, 6), ("1.5", None, 6), ("9" * 20, None, 1024),
     ],
 )  # fmt: skip
 def test_threads_are_those_that_it_may_use(said, quota, threads, tmp_path, monkeypatch):

@@ -78,6 +78,25 @@ def test_a_second_signal_does_not_disturb_the_leaving():
     assert process.returncode == 143
 
 
+SLOW = """
+import builtins
+def slow(*args, print=print, **options):
+    time.sleep(0.2)  # the process is to be ended in this very moment
+    print(*args, **options)
+builtins.print = slow
+open(1, "w", closefd=False).write("begun\\n")
+try: time.sleep(60)
+except BaseException: time.sleep({seconds} - 0.1); raise
+"""
+
+
+def test_a_line_that_is_being_written_is_written():
+    process = begun(SLOW.format(seconds=SECONDS))
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60) == ("", SAID[signal.SIGTERM])
+    assert process.returncode == 143
+
+
 STARTED = """
 import multiprocessing
 def deaf():

@@ -13,7 +13,6 @@ import pytest
 
 from dfkd_exp import console
 from dfkd_exp.arguments import quoted
-from dfkd_exp.processes import threads_to_share
 from dfkd_exp.terminal import NOBODY_READS, at_terminal
 from tests.conftest import SMALL, run_main
 
@@ -112,12 +111,3 @@ def test_outputs_may_have_any_letters(name, tmp_path, monkeypatch, capsys):
     assert run_main([f"outputs={quoted(str(tmp_path / name))}", "source=noise", "student=lenet5", *SMALL]) == 1
     assert "LeNet-5 needs" in capsys.readouterr().err
     assert (tmp_path / name / "runs" / "digits").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("said", "threads"), [("2,1", 2), ("3", 3), ("two", 4), ("0", 4), ("-1", 4), ("", 4), ("1.5", 4), ("9" * 20, 1024)]
-)
-def test_threads_are_those_of_the_outermost_region_or_of_all_processors(said, threads, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4), raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", said)
-    assert threads_to_share() == threads
