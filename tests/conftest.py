@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -16,6 +17,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SMALL = ("scale=smoke", "trainer=cpu")
 REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_done_for_a_power_failure_or_over_and_over():
+    """Files of tests need not survive the machine; and what is installed, which Lightning looks up for each Trainer, stays."""
+    from lightning_fabric.utilities import registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
+        yield
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.data.base import Data
 
 if TYPE_CHECKING:
     from dfkd_exp.data.images import ImageData
+
+
+@functools.cache
+def _digits() -> Any:
+    """Read once: jobs of a sweep follow one another in one process, and it is text."""
+    from sklearn.datasets import load_digits
+
+    return load_digits()
 
 
 @dataclass
@@ -17,11 +26,10 @@ class Digits(Data):
 
     def load(self) -> ImageData:
         import torch
-        from sklearn.datasets import load_digits
 
         from dfkd_exp.data.images import ImageData, LabelledImages
 
-        bunch = load_digits()
+        bunch = _digits()
         # Grey levels are 0..16; spread over 0..255 so that a pixel means the same as everywhere else.
         pixels = (torch.from_numpy(bunch.images).float() * (255 / 16)).round().to(torch.uint8).unsqueeze(1)
         whole = LabelledImages(pixels, torch.from_numpy(bunch.target).long())

@@ -113,13 +113,14 @@ class Network(Settings):
             return replace(self, **values)
 
     def build(
-        self, inputs: InputSpec, num_classes: int, seed: int, tell: Callable[[Loaded], object] = lambda loaded: None
+        self, inputs: InputSpec, num_classes: int, seed: int, tell: Callable[[Loaded], object] | None = None
     ) -> nn.Module:
         """The network with fresh weights from ``seed``, or trained ones, of which ``tell`` hears; checked on a blank image. Torch's
         generator is left alone."""
         network = self.untrained(inputs, num_classes, seed)
         if self.pretrained:
-            if (loaded := self.give_weights(network)) is not None:
+            loaded = self.give_weights(network)
+            if loaded is not None and tell is not None:
                 tell(loaded)
             check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
         return network

@@ -108,8 +108,11 @@ class Sheet:
     def save(self, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        self.figure.figimage(self.pixels.numpy())
-        FigureCanvasAgg(self.figure).print_png(str(path), metadata={"Software": None})
+        canvas = FigureCanvasAgg(self.figure)
+        canvas.draw()
+        words = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba()).convert("RGB")
+        pictures = Image.fromarray((self.pixels * 255).round().byte().numpy())
+        ImageChops.darker(words, pictures).save(path, "png")  # each is white where the other is not
 
     def _text(self, text: str, x: float, y: float, **how: Any) -> None:
         self.figure.text(x / self.width, 1 - y / self.height, text, parse_math=False, **how)  # $ is a letter of a name
