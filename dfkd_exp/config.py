@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
 import math
 import re
@@ -209,7 +208,6 @@ def file_of(group: str, choice: str) -> dict[str, Any]:
     return content  # type: ignore[return-value]
 
 
-@functools.cache
 def groups() -> list[str]:
     """The config groups, in the order of the pipeline, those within one after it; then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}

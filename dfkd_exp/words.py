@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from dfkd_exp.config import CONF, groups
@@ -30,12 +31,16 @@ def in_words(override: str) -> str:
     flag, _, value = override.lstrip("+").partition("=")
     if flag.startswith("~"):
         return f"without {flag[1:]}"
-    if flag in groups():
+    if flag in _groups():
         return _choice(flag, value)
     group, *fields = flag.split(".") if "." in flag else ("", flag)
     called = [NAMES.get(part, part.replace("_", " ")) for part in fields]
     shown = [] if group in SELF_EVIDENT else [group]
     return " ".join(filter(None, [*shown, *called, VALUES.get(value, value)]))
+
+
+_groups = cache(groups)
+"""Read from ``conf/`` once: a run has a dozen flags."""
 
 
 def _choice(group: str, value: str) -> str:

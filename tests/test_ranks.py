@@ -16,6 +16,7 @@ from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.batches import batches
 from dfkd_exp.training.module import Share
 from tests.conftest import run_main
+from tests.copies import Copy
 
 ROOT = Path(__file__).parents[1]
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
@@ -91,11 +92,7 @@ def test_a_process_that_fails_ends_the_run_with_its_error(how, said, dfkd, monke
     assert sorted(made) == ["evaluation", "student"]
 
 
-def started(arguments, environment, cwd):
-    return subprocess.Popen(
-        [sys.executable, "-m", "dfkd_exp", *arguments], cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
+COMMAND = "from dfkd_exp.app import main; main()"
 
 
 def as_srun_does(rank: int, tasks: int = 2) -> dict[str, str]:
@@ -109,11 +106,11 @@ def as_srun_does(rank: int, tasks: int = 2) -> dict[str, str]:
 
 def test_processes_that_srun_has_started_are_one_run(tmp_path):
     command = ("scale=smoke", "trainer=slurm", "trainer.devices=2", "trainer.accelerator=cpu", "outputs=outputs")
-    both = [started(command, as_srun_does(rank), tmp_path) for rank in range(2)]
-    said = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert "student accuracy" in said[0][0]
-    assert said[1] == ("", ""), "one speaks for both"
+    both = [Copy(COMMAND, command, tmp_path, as_srun_does(rank)) for rank in range(2)]
+    first, second = (copy.ended() for copy in both)
+    assert (first.returncode, second.returncode) == (0, 0), (first, second)
+    assert "student accuracy" in first.stdout
+    assert (second.stdout, second.stderr) == ("", ""), "one speaks for both"
     [result] = (tmp_path / "outputs").glob("runs/digits/slurm-4711-0/result.json")
     assert result.stat().st_size
 

@@ -1,8 +1,8 @@
 """Right of the wall nothing opens the data: a process in which it cannot be opened distils all the same."""
 
 import json
-import subprocess
-import sys
+
+from tests.copies import Copy
 
 GUARD = """
 import sys
@@ -21,8 +21,7 @@ main()
 
 
 def run(arguments, tmp_path):
-    command = [sys.executable, "-c", GUARD, *arguments, "scale=smoke", "trainer=cpu", "outputs=outputs"]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    return Copy(GUARD, [*arguments, "scale=smoke", "trainer=cpu", "outputs=outputs"], tmp_path).ended()
 
 
 def test_a_student_is_distilled_where_the_data_cannot_be_opened(release_folder, tmp_path):
