@@ -198,7 +198,7 @@ from pathlib import Path
 from dfkd_exp import processes
 from dfkd_exp.stopping import at_signals
 from dfkd_exp.sweeps import jobs
-processes.IMPORTED_ONCE, processes.COMMAND = (), "tests.sweeps.script"
+processes.IMPORTED_ONCE, processes.COMMAND, processes.SECONDS_TO_STOP = (), "tests.sweeps.script", 1.0
 with at_signals():
     jobs.run_jobs([jobs.Job("job", Path(sys.argv[1]) / "job", (sys.argv[2], sys.argv[1]))], at_once=1)
 """
