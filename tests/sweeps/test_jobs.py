@@ -198,7 +198,8 @@ from pathlib import Path
 from dfkd_exp import processes
 from dfkd_exp.stopping import at_signals
 from dfkd_exp.sweeps import jobs
-processes.IMPORTED_ONCE, processes.COMMAND, processes.SECONDS_TO_STOP = (), "tests.sweeps.script", 1.0
+processes.COMMAND, processes.SECONDS_TO_STOP = "tests.sweeps.script", 1.0
+processes.IMPORTED_ONCE = ()
 with at_signals():
     jobs.run_jobs([jobs.Job("job", Path(sys.argv[1]) / "job", (sys.argv[2], sys.argv[1]))], at_once=1)
 """
@@ -270,7 +271,7 @@ def test_a_signal_while_the_first_job_is_being_started_ends_all(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import os, time\nopen(os.environ['HERE'], 'w').write(str(os.getpid()))\ntime.sleep(60)"
     )
-    slow = PARENT.replace("processes.COMMAND = ()", "processes.COMMAND = ['slow']")
+    slow = PARENT.replace("IMPORTED_ONCE = ()", "IMPORTED_ONCE = ['slow']")
     path = os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)])
     environment = {**os.environ, "PYTHONPATH": path, "HERE": str(tmp_path / "begun")}
     command = [sys.executable, "-c", slow, str(tmp_path), CHILD]
