@@ -287,7 +287,8 @@ def of_tensors(content: Content) -> Iterator[Damage]:
             yield _of_tensors(content, file, f"{name} missing", rest)
             yield _of_tensors(content, file, f"{name} renamed", rest | {f"{name}x": tensor})
         yield _of_tensors(content, file, "one more", tensors | {"statistics.9.mean": torch.zeros(1)})
-        yield _of_tensors(content, file, "none", {})
+        if tensors:
+            yield _of_tensors(content, file, "none", {})
 
 
 def _fits(name: str, title: str, tensor: torch.Tensor) -> bool:

@@ -48,7 +48,6 @@ RUNS = {
     "a sweep of processes": ("-m", "trainer=cpu", "hydra/launcher=processes", "hydra.launcher.jobs=2", "seed=0,1"),
 }
 SECONDS_TO_LEAVE = 6
-SECONDS_OF_A_RUN = 20
 
 
 def marked(mark: str) -> list[str]:
@@ -67,6 +66,10 @@ def marked(mark: str) -> list[str]:
 @pytest.mark.parametrize("run", RUNS)
 def test_a_signal_at_any_moment_ends_a_run_and_all_that_it_has_started(run, number, tmp_path):
     command = [sys.executable, "-m", "dfkd_exp", *RUNS[run], *LONG_ENOUGH_TO_KILL[1:], f"outputs={tmp_path}/outputs"]
+    began = time.monotonic()
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    seconds_of_a_run = time.monotonic() - began
+    shutil.rmtree(tmp_path / "outputs")
     chance, told = random.Random(number), 0
     for attempt in range(20):
         mark = f"{tmp_path.name}-{number}-{attempt}"
@@ -74,7 +77,7 @@ def test_a_signal_at_any_moment_ends_a_run_and_all_that_it_has_started(run, numb
             command, cwd=tmp_path, env={**os.environ, "DFKD_TEST": mark}, stderr=subprocess.PIPE, text=True,
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        after = chance.uniform(0.3, SECONDS_OF_A_RUN)
+        after = chance.uniform(0.3, seconds_of_a_run)
         time.sleep(after)
         if process.poll() is not None:  # what the attempts before it have done is done
             assert process.returncode == 0, process.communicate()
@@ -89,9 +92,14 @@ def test_a_signal_at_any_moment_ends_a_run_and_all_that_it_has_started(run, numb
             assert time.monotonic() - sent < 60, left
             time.sleep(0.1)
         assert time.monotonic() - sent < SECONDS_TO_LEAVE, f"after {after:.1f} s"
+        if (
+            process.returncode == -number and not said
+        ):  # Python was leaving, with all done; a shell calls that 128 + number too
+            assert list((tmp_path / "outputs").glob("runs/*/**/result.json"))
+            continue
         assert process.returncode == 128 + number, f"after {after:.1f} s: {said}"
         assert said.count("\n") == said.count("the same command continues") == 1, f"after {after:.1f} s: {said}"
-    assert told >= 10
+    assert told >= 6
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import safetensors_header, strict_json
+from dfkd_exp.files import canonical_json, safetensors_header, strict_json
 from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.choices import SUMMARIES
@@ -68,6 +68,9 @@ def _check(said: dict[str, Any]) -> None:
     [((name, side), times)] = Counter((layer["name"], layer["side"]) for layer in said["layers"]).most_common(1)
     if times > 1:
         raise ValueError(f"the {side} of layer {name!r} is named twice")
+    [(statistic, times)] = Counter(map(canonical_json, said["statistics"])).most_common(1)
+    if times > 1:
+        raise ValueError(f"the statistic {statistic} is named twice")
     dp = said["kind"].get("dp")
     if dp and dp["delta"] * sum(counts or ()) >= 1:
         raise ValueError(
