@@ -31,12 +31,11 @@ def files_of(path: Path) -> list[Path]:
         return [path]
     try:
         names = sorted(set(json.loads(path.read_text("utf-8"))["weight_map"].values()))
-        shards = [path.parent / name for name in names if Path(name).name == name]
+        missing = [name for name in names if Path(name).name != name or not (path.parent / name).is_file()]
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise DfkdError(f"{path} is no index of a network's files: it must say weight_map") from error
-    missing = [name for name in names if not (path.parent / name).is_file() or Path(name).name != name]
     if missing:
         raise DfkdError(
             f"{path} names {brief(', '.join(missing))}, which must lie beside it and does not; fetch all of its files"
         )
-    return [path, *shards]
+    return [path, *(path.parent / name for name in names)]
