@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import struct
 import zlib
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.data.base import Data
+from dfkd_exp.data.published import PublishedData
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import regular_size
 
@@ -31,23 +30,12 @@ UNZIP_ERRORS = (OSError, EOFError, ValueError, zlib.error)
 
 
 @dataclass
-class IdxData(Data):
-    """Looks in ``data.root``, then in ``$DFKD_DATA_DIR``, then in the cache, then downloads.
+class IdxData(PublishedData):
+    """Four IDX files, gzipped or not. Whatever is read is checked against the published sha256 of the uncompressed file."""
 
-    In each folder the files may lie directly, in a sub-folder with the data set's name, or in torchvision's ``raw/``;
-    gzipped or not. Whatever is read is checked against the published sha256 of the uncompressed file.
-    """
-
-    ephemeral: ClassVar[tuple[str, ...]] = ("root", "download")
-    folders: ClassVar[tuple[str, ...]] = ()
-    url: ClassVar[str] = ""
+    files: ClassVar[str] = "the four IDX files"
     sha256: ClassVar[dict[str, str]] = {}
     class_names: ClassVar[list[str]] = []
-
-    root: str | None = None
-    """Folder with the IDX files; empty: $DFKD_DATA_DIR, then the cache, then a download."""
-    download: bool = True
-    """Whether missing files may be downloaded."""
 
     def fingerprint(self) -> dict[str, Any]:
         return {**self.identity(), "sha256": self.sha256}
@@ -66,7 +54,7 @@ class IdxData(Data):
         )
 
     def _bytes(self, name: str) -> bytes:
-        path = self._find(name)
+        path = self.find(name, endings=("", ".gz"))
         try:
             regular_size(path)
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -79,95 +67,19 @@ class IdxData(Data):
             )
         return content
 
-    def _find(self, name: str) -> Path:
-        if self.root is not None and not Path(self.root).is_dir():
-            raise DfkdError(f"data.root={self.root} is not a folder")
-        roots = [self.root] if self.root is not None else [os.environ.get("DFKD_DATA_DIR"), str(self._cache())]
-        tried = []
-        for root in filter(None, roots):
-            for folder in ("", *self.folders):
-                for ending in ("", ".gz"):
-                    path = Path(root, folder, name + ending)
-                    if path.is_file():
-                        return path
-            tried.append(str(root))
-        if self.download and self.root is None:
-            return self._download(name)
-        raise DfkdError(
-            f"{name} of {type(self).__name__} is not in {' or '.join(tried)}; set data.root or DFKD_DATA_DIR to the "
-            "folder that holds the four IDX files, or leave data.root empty and set data.download=true"
-        )
+    def fetch(self, name: str) -> None:
+        self.downloaded(f"{name}.gz", lambda path: {name: self._unzipped(path, name)})
 
-    def _cache(self) -> Path:
-        import pooch
-
-        return Path(os.environ.get("DFKD_CACHE_DIR") or pooch.os_cache("dfkd_exp"), self.folders[0])
-
-    def _download(self, name: str) -> Path:
-        import pooch
-
-        pooch.get_logger().setLevel("WARNING")  # it would print a hash to paste into our code
+    def _unzipped(self, path: Path, name: str) -> bytes:
+        """The download's content, which is checked: headers of gzip, and so sums of it, differ between mirrors."""
         try:
-            return Path(
-                pooch.retrieve(
-                    self.url + name + ".gz",
-                    known_hash=None,  # gzip headers differ between mirrors; the content is checked, here and on reading
-                    fname=name,
-                    path=self._cache(),
-                    processor=_Verified(self.sha256[name]),
-                    progressbar=_RichBar(name),
-                )
-            )
-        except OSError as error:
-            raise DfkdError(
-                f"{name} could not be downloaded from {self.url} ({type(error).__name__}); put the four IDX files into a "
-                "folder and set data.root or DFKD_DATA_DIR to it"
-            ) from error
-
-
-class _Verified:
-    """A pooch processor: decompress beside the download, check the sha256, and only then give it its name."""
-
-    def __init__(self, sha256: str):
-        self.sha256 = sha256
-
-    def __call__(self, fname: str, action: str, pooch: Any) -> str:
-        target = Path(fname + ".raw")
-        try:
-            with gzip.open(fname) as file:
+            with gzip.open(path) as file:
                 content = at_most(file)
         except UNZIP_ERRORS as error:
-            raise DfkdError(f"the download of {Path(fname).name} is damaged ({error}); try again") from error
-        finally:
-            Path(fname).unlink()
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise DfkdError(
-                f"the download of {Path(fname).name} is not the published file (its sha256 differs); try again"
-            )
-        target.write_bytes(content)
-        os.replace(target, fname)
-        return fname
-
-
-class _RichBar:
-    """pooch's progress-bar protocol (``total``, ``update``, ``reset``, ``close``) on the project's own progress bar."""
-
-    def __init__(self, name: str):
-        self.name, self.total = name, 0
-        self._bar: Any = None
-
-    def update(self, amount: int) -> None:
-        from dfkd_exp.console import Progress
-
-        self._bar = self._bar or Progress(f"download {self.name}", self.total)
-        self._bar.advance(amount)
-
-    def reset(self) -> None:
-        """pooch resets the bar just before it closes it."""
-
-    def close(self) -> None:
-        if self._bar:
-            self._bar.close()
+            raise DfkdError(f"the download of {name} is damaged ({error}); try again") from error
+        if hashlib.sha256(content).hexdigest() != self.sha256[name]:
+            raise DfkdError(f"the download of {name} is not the published file (its sha256 differs); try again")
+        return content
 
 
 def at_most(file: BufferedIOBase) -> bytes:
