@@ -104,7 +104,7 @@ LIBRARIES = {
     "matplotlib": {"report/": "figures"},
     "PIL": {"data/files.py": "decodes images", "report/pictures.py": "writes them", "logger.py": "reads them"},
     "sklearn": {"data/digits.py": "has the digits"},
-    "pooch": {"data/idx.py": "downloads"},
+    "pooch": {"data/published.py": "downloads"},
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
     "filelock": {"locks.py": "one process at a time"},
 }

@@ -42,7 +42,10 @@ class CifarData(PublishedData):
     labels_per_record: ClassVar[int] = 1
 
     def fingerprint(self) -> dict[str, Any]:
-        return {**self.identity(), "sha256": {name: hashlib.sha256(self._content(name)).hexdigest() for name in self._names}}
+        return {
+            **self.identity(),
+            "sha256": {name: hashlib.sha256(self._content(name)).hexdigest() for name in self._names},
+        }
 
     @property
     def _names(self) -> list[str]:
@@ -66,8 +69,8 @@ class CifarData(PublishedData):
         for name, content in contents.items():
             if not content or len(content) % width:
                 raise DfkdError(
-                    f"{self.find(name)} has {len(content):,} bytes, which are no whole number of records of {width:,}: truncated or another "
-                    "file; replace it"
+                    f"{self.find(name)} has {len(content):,} bytes, which are no whole number of records of {width:,}: truncated or "
+                    "another file; replace it"
                 )
         records = torch.frombuffer(bytearray(b"".join(contents.values())), dtype=torch.uint8).view(-1, width)
         labels = records[:, self.labels_per_record - 1].long()
@@ -82,7 +85,9 @@ class CifarData(PublishedData):
         names = [name.strip() for name in self._content(self.names_file).decode("utf-8", "replace").splitlines()]
         names = [name for name in names if name]
         if len(names) != self.num_classes:
-            raise DfkdError(f"{self.find(self.names_file)} names {len(names)} classes, not {self.num_classes}; replace it")
+            raise DfkdError(
+                f"{self.find(self.names_file)} names {len(names)} classes, not {self.num_classes}; replace it"
+            )
         return names
 
     def _content(self, name: str) -> bytes:

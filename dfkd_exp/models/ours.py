@@ -30,6 +30,14 @@ BUILDERS = {
     "resnet18": "resnet.ResNet18",
     "resnet18_half": "resnet.ResNet18Half",
     "resnet20": "resnet.ResNet20",
+    "resnet32": "resnet.ResNet32",
+    "resnet56": "resnet.ResNet56",
+    "wrn_16_1": "wide_resnet.WideResNet16x1",
+    "wrn_16_2": "wide_resnet.WideResNet16x2",
+    "wrn_40_1": "wide_resnet.WideResNet40x1",
+    "wrn_40_2": "wide_resnet.WideResNet40x2",
+    "vgg11": "vgg.Vgg11",
+    "mobilenet_v2": "mobilenet.MobileNetV2",
 }
 """Where in this folder the class or function of each name is. As text, so that a wrong name is answered before torch is loaded."""
 

@@ -148,3 +148,17 @@ class ResNet8(SmallResNet):
 
     def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
         super().__init__(image_shape, num_classes, blocks=1)
+
+
+class ResNet32(SmallResNet):
+    """ResNet-32 for CIFAR (Table 6: 0.46M parameters)."""
+
+    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, blocks=5)
+
+
+class ResNet56(SmallResNet):
+    """ResNet-56 for CIFAR (Table 6: 0.85M parameters)."""
+
+    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, blocks=9)

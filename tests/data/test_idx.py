@@ -1,9 +1,6 @@
 """IDX files: found where they may lie, read, downloaded, and never trusted unchecked."""
 
-import functools
 import gzip
-import http.server
-import threading
 
 import pytest
 import torch
@@ -12,6 +9,7 @@ from dfkd_exp.data.idx import FashionMnist, Mnist, read_idx
 from dfkd_exp.errors import DfkdError
 from tests.conftest import REAL_DATA
 from tests.mnist import idx, take_for_published
+from tests.served import served
 
 FILES = {"train-images-idx3-ubyte": (12, 4, 3), "train-labels-idx1-ubyte": (12,)} | {
     "t10k-images-idx3-ubyte": (5, 4, 3),
@@ -112,23 +110,13 @@ def test_other_idx_types_are_refused(content):
         read_idx(content)
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """A folder that this machine serves, from which `Mnist` then downloads."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
     (tmp_path / "served").mkdir()
-    handler = functools.partial(Quiet, directory=str(tmp_path / "served"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        monkeypatch.setattr(Mnist, "url", f"http://127.0.0.1:{running.server_port}/")
+    with served(tmp_path / "served", monkeypatch) as address:
+        monkeypatch.setattr(Mnist, "url", address)
         yield tmp_path / "served"
-        running.shutdown()
 
 
 def test_missing_files_are_downloaded_once_into_the_cache(small, server, tmp_path):
@@ -140,11 +128,11 @@ def test_missing_files_are_downloaded_once_into_the_cache(small, server, tmp_pat
     assert {path.name for path in (tmp_path / "cache" / "mnist").iterdir()} == set(FILES)
 
 
-@pytest.mark.parametrize("served", ["other", "damaged"])
-def test_a_download_that_is_not_the_published_file_is_refused_and_not_kept(small, server, tmp_path, served):
+@pytest.mark.parametrize("kept", ["other", "damaged"])
+def test_a_download_that_is_not_the_published_file_is_refused_and_not_kept(small, server, tmp_path, kept):
     put(small, server, zipped=True)
     path = server / "train-images-idx3-ubyte.gz"
-    path.write_bytes(gzip.compress(b"other") if served == "other" else path.read_bytes()[:-20])
+    path.write_bytes(gzip.compress(b"other") if kept == "other" else path.read_bytes()[:-20])
     with pytest.raises(DfkdError, match="train-images-idx3-ubyte"):
         Mnist().load()
     assert not list((tmp_path / "cache" / "mnist").glob("train-images*"))

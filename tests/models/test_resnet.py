@@ -7,7 +7,16 @@ import torch
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.recording import find_layers, num_parameters
-from dfkd_exp.models.resnet import ResNet8, ResNet18, ResNet18Half, ResNet20, SmallBlock, SmallResNet
+from dfkd_exp.models.resnet import (
+    ResNet8,
+    ResNet18,
+    ResNet18Half,
+    ResNet20,
+    ResNet32,
+    ResNet56,
+    SmallBlock,
+    SmallResNet,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +26,8 @@ from dfkd_exp.models.resnet import ResNet8, ResNet18, ResNet18Half, ResNet20, Sm
         (ResNet18, (3, 32, 32), 10, 11_173_962),  # as everywhere for CIFAR-10
         (ResNet18Half, (3, 32, 32), 10, 2_797_610),
         (ResNet20, (3, 32, 32), 10, 269_722),  # He et al., Table 6: 0.27M
-        (partial(SmallResNet, blocks=9), (3, 32, 32), 10, 853_018),  # 0.85M, ResNet-56
+        (ResNet32, (3, 32, 32), 10, 464_154),  # 0.46M
+        (ResNet56, (3, 32, 32), 10, 853_018),  # 0.85M
         (partial(SmallResNet, blocks=18), (3, 32, 32), 10, 1_727_962),  # 1.7M, ResNet-110
         (ResNet8, (3, 32, 32), 10, 75_290),
     ],
