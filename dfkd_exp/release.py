@@ -100,7 +100,8 @@ class Release:
     def teacher(self) -> nn.Module:
         """The teacher with its weights, frozen."""
         from dfkd_exp.evaluation.probe import check_answers
-        from dfkd_exp.models.checkpoint import read_safetensors, require_sound
+        from dfkd_exp.models.checkpoint import require_sound
+        from dfkd_exp.models.read_weights import read_safetensors
         from dfkd_exp.models.recording import frozen, num_parameters, weights_digest
 
         path = self.folder / MODEL

@@ -95,7 +95,7 @@ LIBRARIES = {
     },
     "safetensors": {
         "metadata/file.py": "the format of metadata",
-        "models/checkpoint.py": "the format of weights",
+        "models/read_weights.py": "the format of weights",
         "reconstruction/shards.py": "the format of images",
         "phases/": "artifacts of the store",
         "release.py": "files of a release",

@@ -3,26 +3,21 @@ not fit."""
 
 from __future__ import annotations
 
-import argparse
 import collections
 import math
 import re
-import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief
-from dfkd_exp.models.weight_files import Loaded, files_of, is_index
+from dfkd_exp.models.read_weights import read_weights
+from dfkd_exp.models.weight_files import Loaded
 
 OF_WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """What torch.compile and wrappers for large networks put into the names of weights."""
@@ -30,18 +25,12 @@ OF_PROFILERS = ("total_ops", "total_params")
 """What counters of operations leave among the weights."""
 ACCURACY = re.compile(r"(best_|test_|val_|valid_)*(acc|accuracy|prec|precision|top)_?(at_?)?1?", re.IGNORECASE)
 """How a checkpoint calls its accuracy: best_acc1, best_prec1, test_acc, top1."""
-HARMLESS: list[Any] = [
-    argparse.Namespace, collections.defaultdict, dict, numpy.dtype, numpy.float64(0).__reduce__()[0],
-    *(type(numpy.dtype(name)) for name in ("bool", "float16", "float32", "float64", "int32", "int64", "uint8")),
-]  # fmt: skip
-"""What people keep beside weights, and loading may make: it runs no code of theirs."""
-NOT_WEIGHTS = {
-    b"version https://git-lfs": "is a pointer of Git LFS and not the file; fetch it with git lfs pull",
-    b"<!doctype html": "is a web page and not the file; download the file that the page shows",
-    b"<html": "is a web page and not the file; download the file that the page shows",
-    b"\x89hdf": "is an HDF5 file, as Keras writes it; convert its weights to a torch state_dict",
-}
-"""How files begin that people take for weights."""
+
+PACKED = "_packed_params"
+"""In which layers that are quantised keep their weights."""
+QUANTISED = (
+    "the weights of a quantised network, through which no gradient flows; save those from before it was quantised"
+)
 
 
 @dataclass(frozen=True)
@@ -56,85 +45,31 @@ class _Fit:
 def load_checkpoint(network: nn.Module, path: Path, flag: str, title: str, choice: str | None = None) -> Loaded:
     """Put the weights of a file into ``network``, in place.
 
-    It may be safetensors, one file or an index of several, or what ``torch.save`` wrote: a state_dict, or one within other things.
-    Prefixes of wrappers go, entries beside the network's are left out, missing counts of batches are forgiven, other precisions
-    converted. ``choice`` says which of several state_dicts to take, by its name or a word of it, such as ``ema``; where it is None it is
-    the one that fits and is no moving average. DfkdError names ``flag``, the network by its ``title``, and what to do.
+    It may be in any form that `read_weights` reads: a state_dict, or one within other things. Prefixes of wrappers go, entries beside the
+    network's are left out, missing counts of batches are forgiven, other precisions converted. ``choice`` says which of several
+    state_dicts to take, by its name or a word of it, such as ``ema``; where it is None it is the one that fits and is no moving average.
+    DfkdError names ``flag``, the network by its ``title``, and what to do.
     """
     source = f"{flag}={path}"
-    content = _read(path, source)
+    content = read_weights(path, source)
     found = dict(_state_dicts(content))
     if not found:
-        entries = (
-            f"; its entries are {brief(', '.join(map(str, content)))}"
-            if isinstance(content, Mapping) and content
-            else ""
-        )
+        entries = ", ".join(map(str, content)) if isinstance(content, Mapping) else ""
+        if PACKED in entries:
+            raise DfkdError(f"{source} holds {QUANTISED}")
+        entries = entries and f"; its entries are {brief(entries)}"
         raise DfkdError(f"{source} holds no state_dict{entries}; save one with torch.save(model.state_dict(), …)")
     option = f"{flag.rpartition('.')[0]}.weights".lstrip(".")
     name, fit = _chosen(
         {name: _fit(network, tensors) for name, tensors in found.items()}, choice, source, option, title
     )
     network.load_state_dict(fit.state)
+    require_sound(network, source)
     averages = [other for other in found if _is_average(other) and other != name]
     told = [f"taken from {name}"] if name else []
     return Loaded(
         [*told, *fit.notes, *(f"{other} is there too, and {option}={_word(other)} takes it" for other in averages)],
         _claimed_accuracy(content),
-    )
-
-
-def read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, and of nothing else. DfkdError names ``source`` if it is none."""
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise DfkdError(f"{source} is no safetensors file, or is damaged; fetch it again") from error
-
-
-def _read(path: Path, source: str) -> Any:
-    """What a file holds, told by its content and not its ending."""
-    if is_index(path):
-        tensors: dict[str, Tensor] = {}
-        for shard in files_of(path)[1:]:
-            tensors |= _read(shard, source)
-        return tensors
-    with path.open("rb") as file:
-        start = file.read(64)
-    for beginning, what in NOT_WEIGHTS.items():
-        if start.lower().startswith(beginning):
-            raise DfkdError(f"{source} {what}")
-    try:
-        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
-            return load_file(path)
-        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of TorchScript and old pickles, of which more is said below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the bytes lead it to
-        raise DfkdError(f"{source} {_why_not(path)}") from error
-
-
-def _why_not(path: Path) -> str:
-    """What a file is that cannot be read as weights, and what to do with it."""
-    take_out = "python -c \"import torch; {}torch.save({}, 'weights.pt')\""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith("constants.pkl") for name in names):
-            command = take_out.format("", f"torch.jit.load('{path}', map_location='cpu').state_dict()")
-            return f"is TorchScript, a program; take its weights out: {command}"
-        if any(name.endswith("data.pkl") for name in names):
-            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-            if foreign:
-                loaded = f"c = torch.load('{path}', map_location='cpu', weights_only=False); "
-                command = take_out.format(loaded, "c['state_dict'] if isinstance(c, dict) else c.state_dict()")
-                return (
-                    f"holds objects of {brief(', '.join(foreign))}, whose code would run when it is read; if you trust it, take its "
-                    f"weights out: {command}"
-                )
-    return (
-        "is neither safetensors nor a plain torch state_dict, or is damaged; save it with "
-        "safetensors.torch.save_file(model.state_dict(), …) or torch.save(model.state_dict(), …)"
     )
 
 
@@ -189,7 +124,7 @@ def _fit(network: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
     prefix = _prefix(own, renamed)
     within = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
     counted = [key for key in within if key not in own and key.rpartition(".")[2] in OF_PROFILERS]
-    state = {key: within[key] for key in own if key in within}
+    state = {key: within[key].to_dense() for key in own if key in within}
     uncounted = [key for key in own if key not in within and key.endswith("num_batches_tracked")]
     state |= {key: own[key] for key in uncounted}
     outside = [key for key in renamed if not key.startswith(prefix)]
@@ -246,8 +181,18 @@ def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], extra: list[
     """What hinders ``state`` to be weights with the names and shapes of ``own``; empty if nothing does."""
     missing = [key for key in own if key not in state]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
-    problems = [("lacks", missing), ("has unknown", extra), ("has other shapes for", wrong)]
+    if quantised := [key for key in own if key in state and _is_quantised(own[key], state[key])]:
+        return f"holds {QUANTISED} ({_some(quantised)}: {str(state[quantised[0]].dtype).removeprefix('torch.')})"
+    imaginary = [key for key in own if key in state and state[key].is_complex() and not own[key].is_complex()]
+    problems = [
+        ("lacks", missing), ("has unknown", extra), ("has other shapes for", wrong), ("has complex numbers for", imaginary),
+    ]  # fmt: skip
     return "; ".join(f"{verb} {_some(keys)}" for verb, keys in problems if keys)
+
+
+def _is_quantised(own: Tensor, value: Tensor) -> bool:
+    """Whether whole numbers stand where the network has others: what they are multiples of is not said."""
+    return value.is_quantized or (own.is_floating_point() and not (value.is_floating_point() or value.is_complex()))
 
 
 def _some(keys: list[str]) -> str:

@@ -4,8 +4,10 @@ import argparse
 import collections
 import json
 import os
+import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -171,16 +173,84 @@ def test_whole_networks_are_refused_with_the_command_that_takes_their_weights_ou
     ("content", "said"),
     [
         (b"garbage", "neither safetensors nor a plain torch state_dict"),
-        (b"", "neither safetensors nor a plain torch state_dict"),
+        (b"", "is empty"),
         (b"\x10\0\0\0\0\0\0\0{garbage", "neither safetensors nor a plain torch state_dict"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (b"<!DOCTYPE html><html>", "is a web page"),
         (b"\x89HDF\r\n", "as Keras writes it"),
+        (b"GGUF\x03", "of a language model"),
+        (b"\x93NUMPY\x01", "is one array of numpy's"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused(tmp_path, content, said):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(DfkdError, match=rf"teacher.checkpoint=.*{said}"):
+        load(tmp_path / "a.pt")
+
+
+def test_a_file_of_another_library_or_an_archive_is_called_what_it_is(tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    with pytest.raises(DfkdError, match=r"is a file of ONNX, by its ending"):
+        load(tmp_path / "a.onnx")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("best/model.pt", b"weights")
+    with pytest.raises(DfkdError, match=r"is an archive of best/model.pt; unpack it"):
+        load(tmp_path / "a.zip")
+
+
+def test_numpys_archive_of_weights_is_read(tmp_path):
+    np.savez(tmp_path / "a.npz", **{key: value.numpy() for key, value in prefixed("module.").items()})
+    loaded, network = load(tmp_path / "a.npz")
+    assert loaded.notes == ["without the prefix module."]
+    assert all(torch.equal(value, STATE[key]) for key, value in network.state_dict().items())
+
+
+def test_a_pickle_of_arrays_is_refused_with_the_command_that_takes_its_weights_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.pkl").write_bytes(pickle.dumps({key: value.numpy() for key, value in STATE.items()}))
+    with pytest.raises(DfkdError, match="whose code would run when it is read") as refused:
+        load(Path("a.pkl"))
+    exec(re.search(r'python -c "(.*)"', str(refused.value))[1], {})
+    assert torch.equal(load(Path("weights.pt"))[1].state_dict()["0.bias"], STATE["0.bias"])
+
+
+def test_weights_that_are_mostly_zeros_and_stored_so_are_read(tmp_path):
+    torch.save({key: value.to_sparse() for key, value in STATE.items()}, tmp_path / "a.pt")
+    assert torch.equal(load(tmp_path / "a.pt")[1].state_dict()["0.weight"], STATE["0.weight"])
+
+
+QUANTISED = {
+    "per tensor": lambda value: torch.quantize_per_tensor(value.float(), 0.1, 0, torch.qint8),
+    "whole numbers whose scale is not said": lambda value: (100 * value).to(torch.int8),
+}
+
+
+@pytest.mark.parametrize("form", QUANTISED)
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_weights_are_refused_as_such(form, tmp_path):
+    torch.save({key: QUANTISED[form](value) for key, value in STATE.items()}, tmp_path / "a.pt")
+    with pytest.raises(
+        DfkdError, match=r"the weights of a quantised network, .*; save those from before it was quantised"
+    ):
+        load(tmp_path / "a.pt")
+
+
+def test_packed_weights_are_refused_as_quantised(tmp_path):
+    torch.save({"0._packed_params.dtype": "qint8", "0.scale": torch.ones(1)}, tmp_path / "a.pt")
+    with pytest.raises(DfkdError, match="holds the weights of a quantised network"):
+        load(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda value: value * float("nan"), "holds NaN or infinite values"),
+        (lambda value: value.to(torch.complex64), "has complex numbers for 0.bias, 0.weight"),
+    ],
+)
+def test_weights_that_no_network_works_with_are_refused(change, said, tmp_path):
+    torch.save({key: change(value) for key, value in STATE.items()}, tmp_path / "a.pt")
+    with pytest.raises(DfkdError, match=said):
         load(tmp_path / "a.pt")
 
 
