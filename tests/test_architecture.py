@@ -87,6 +87,7 @@ LIBRARIES = {
         "metadata/fourier.py": "scipy's arrays",
         "logger.py": "pictures for TensorBoard",
         "models/checkpoint.py": "numbers beside weights",
+        "models/read_weights.py": "its archives of arrays",
     },
     "scipy": {
         "evaluation/attacks.py": "ranks",
