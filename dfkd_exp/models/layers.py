@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 OUTPUT = "output"
 """The name under which the network's output is recorded where it is not itself the output of a layer with weights."""
 
+Site = tuple[str, str]
+"""A module path, or `OUTPUT`, and the side of the module: output or input."""
+
 CHANNEL_AXES = ("channel", "feature", "unit")
 """The axes along which statistics per channel tell values apart; all others are locations."""
 
-FEATURES_LAST = (nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Embedding, nn.MultiheadAttention)
-CHANNELS_FIRST = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._NormBase,
-    nn.GroupNorm,
-)
+TOKENS = ("token", "feature")
+
+FEATURES_LAST = (nn.Linear, nn.Embedding, nn.MultiheadAttention)
+NORMS_OF_FEATURES = (nn.LayerNorm, nn.RMSNorm)
+CHANNELS_FIRST = (nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Layer:
         return self.name if self.side == "output" else f"the input of {self.name}"
 
     def by_channel(self, values: Tensor) -> Tensor:
-        """``[N, *shape]`` as ``[N, locations, channels]``."""
+        """``[N, *shape]`` as ``[N, locations, channels]``; a view wherever strides allow one."""
         locations = self.num_units // self.num_channels
         return values.movedim(1 + self.channel_axis, -1).reshape(len(values), locations, self.num_channels)
 
@@ -75,13 +79,52 @@ class Layer:
 
 
 def axes_of(module: nn.Module | None, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """What the dimensions of a module's values for one image are: by its kind, or as is usual for so many of them."""
+    """What the dimensions of a module's values for one image are: by its kind, by the number of its channels, or as is usual for so many
+    dimensions."""
     if len(shape) <= 1:
         return ("unit",) * len(shape)
-    features_last = isinstance(module, FEATURES_LAST) or (len(shape) == 2 and not isinstance(module, CHANNELS_FIRST))
-    if features_last:
-        return ("token", "feature") if len(shape) == 2 else (*SPACE[len(shape) - 1], "feature")
-    return ("channel", *SPACE[len(shape) - 1])
+    if not _features_last(module, shape):
+        return ("channel", *SPACE[len(shape) - 1])
+    return TOKENS if len(shape) == 2 else (*SPACE[len(shape) - 1], "feature")
+
+
+def _features_last(module: nn.Module | None, shape: tuple[int, ...]) -> bool:
+    if isinstance(module, CHANNELS_FIRST):
+        return False
+    if isinstance(module, FEATURES_LAST):
+        return True
+    if isinstance(module, NORMS_OF_FEATURES) and len(module.normalized_shape) == 1 and not _permutes(module):
+        return True
+    widths = {len(parameter) for parameter in module.parameters() if parameter.dim() == 1} if module else set()
+    if (shape[0] in widths) != (shape[-1] in widths):
+        return shape[-1] in widths
+    return len(shape) == 2
+
+
+def _permutes(module: nn.Module) -> bool:
+    """Whether a norm of features has a way of its own to apply itself, as those of channels-first maps do."""
+    return type(module).forward not in (kind.forward for kind in NORMS_OF_FEATURES)
+
+
+def main_output(output: object) -> Tensor | None:
+    """What a module puts out, if that is a tensor; of several things the first: of recurrent nets the sequence, of attention the tokens."""
+    if isinstance(output, Mapping):
+        output = tuple(output.values())
+    if isinstance(output, tuple | list) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
+
+
+def first_input(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """The first of a module's arguments, by position or by name."""
+    return inputs[0] if inputs else next(iter(named.values()))
+
+
+def with_main_output(output: Any, value: Tensor) -> Any:
+    """The ``output`` of a module with another `main_output`."""
+    if isinstance(output, tuple):
+        return (value, *output[1:])
+    return value
 
 
 SPACE = {

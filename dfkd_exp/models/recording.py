@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.hooks import RemovableHandle
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.layers import OUTPUT, Layer, axes_of
-
-Site = tuple[str, str]
-"""A module path, or `OUTPUT`, and the side of the module: output or input."""
+from dfkd_exp.models.example_run import example_run, without_fast_path
+from dfkd_exp.models.layers import OUTPUT, TOKENS, Layer, Site, axes_of, first_input, main_output
 
 
 class Recorder:
@@ -25,52 +25,105 @@ class Recorder:
     Made by `recording`, which removes the hooks again.
     """
 
-    def __init__(self, network: nn.Module, sites: Sequence[Site]):
-        self.network, self.sites = network, list(sites)
+    def __init__(self, network: nn.Module, layers: Sequence[Layer | str], copied: set[Site] | None = None):
+        self.network, self.sites, self.copied = network, [_site(layer) for layer in layers], copied
         self.output: Any = None
         self.applied: list[Site] = []
-        self._seen: dict[Site, Tensor] = {}
+        self._tokens = {
+            _site(layer): layer.shape[0] for layer in layers if isinstance(layer, Layer) and layer.axes == TOKENS
+        }
+        self.seen: dict[Site, Tensor] = {}
+        self._versions: dict[Site, int] = {}
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        self._seen.clear()
-        self.output = self._seen[OUTPUT, "output"] = self.network(images.clone())
+        self.run(images)
         for name, side in self.sites:
-            if (name, side) not in self._seen:
+            if (name, side) not in self.seen:
                 raise DfkdError(f"the teacher has a layer {name!r}, but does not use it")
-        activations, self.applied = [self._seen[site] for site in self.sites], [*self._seen]
-        self._seen.clear()
-        return activations
+        if self.copied is not None and (overwritten := self._overwritten()):
+            self.copied |= overwritten
+            return self(images)
+        activations, self.applied = [self.seen[site] for site in self.sites], [*self.seen]
+        second = self._images_second(images)
+        self.seen.clear()
+        return [
+            values.transpose(0, 1) if site in second else values
+            for site, values in zip(self.sites, activations, strict=True)
+        ]
+
+    def run(self, images: Tensor) -> None:
+        self.seen.clear()
+        with without_fast_path():
+            self.output = self.seen[OUTPUT, "output"] = self.network(images.clone())
+
+    def keep(self, site: Site, value: object) -> None:
+        """Take what a module puts out or takes in."""
+        tensor = main_output(value)
+        if tensor is None:
+            raise DfkdError(
+                f"the teacher's layer {site[0]!r} does not put out one tensor per image; name another layer"
+            )
+        self.seen.pop(site, None)
+        self.seen[site] = tensor.clone() if self.copied is None or site in self.copied else tensor
+        self._versions[site] = _version(tensor)
+
+    def _overwritten(self) -> set[Site]:
+        kept = self.seen.keys() - (self.copied or set()) - {(OUTPUT, "output")}
+        return {site for site in kept if _version(self.seen[site]) != self._versions[site]}
+
+    def _images_second(self, images: Tensor) -> set[Site]:
+        """The layers that put out ``[tokens, N, features]``, as recurrent nets and transformers do unless they are told otherwise. Where
+        there are as many tokens as images, another number of images tells."""
+        if len(images) in self._tokens.values():
+            count = next(number for number in itertools.count(2) if number not in self._tokens.values())
+            images, output = images[torch.arange(count) % len(images)], self.output
+            self.run(images)
+            self.output = output
+        return {site for site, tokens in self._tokens.items() if self.seen[site].shape[:2] == (tokens, len(images))}
 
 
 @contextmanager
-def recording(network: nn.Module, layers: Sequence[Layer | str]) -> Iterator[Recorder]:
+def recording(network: nn.Module, layers: Sequence[Layer | str], copied: set[Site] | None = None) -> Iterator[Recorder]:
     """Record ``layers``, or the outputs of the modules at paths (or `OUTPUT`), for as long as the context lasts.
 
     Values are copied as they come out, since what follows may work in place (``out += shortcut``), which no module need say; so are the
-    images. A layer that is applied several times is recorded the last time. Raises DfkdError for a path that is not in the network.
+    images. ``copied``: those that must be (`overwritten`), where it is known; others are then not to be written to. A layer that is applied
+    several times is recorded the last time. Raises DfkdError for a path that is not in the network.
     """
     modules = dict(network.named_modules())
-    recorder = Recorder(network, [_site(layer) for layer in layers])
+    recorder = Recorder(network, layers, copied)
     wanted = [site for site in recorder.sites if site[0] != OUTPUT]
     for name, _ in wanted:
         if name not in modules:
             raise DfkdError(f"the teacher has no layer {name!r}; its layers are: {', '.join(n for n in modules if n)}")
-
-    def keep(site: Site, values: Tensor) -> None:
-        recorder._seen.pop(site, None)
-        recorder._seen[site] = values.clone()
-
-    def attached(site: Site) -> RemovableHandle:
-        if site[1] == "input":
-            return modules[site[0]].register_forward_pre_hook(lambda _module, inputs: keep(site, inputs[0]))
-        return modules[site[0]].register_forward_hook(lambda _module, _inputs, output: keep(site, output))
-
-    handles = [attached(site) for site in wanted]
+    handles = [_hooked(modules[site[0]], site, recorder.keep) for site in wanted]
     try:
         yield recorder
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _hooked(module: nn.Module, site: Site, keep: Callable[[Site, object], None]) -> RemovableHandle:
+    if site[1] == "output":
+        return module.register_forward_hook(lambda _module, _inputs, output: keep(site, output))
+
+    def before(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        keep(site, first_input(inputs, named))
+
+    return module.register_forward_pre_hook(before, with_kwargs=True)
+
+
+def _version(tensor: Tensor) -> int:
+    """Raised by whatever works in place; where PyTorch keeps no count, 0."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def overwritten(network: nn.Module, layers: Sequence[Layer], images: Tensor) -> set[Site]:
+    """The layers whose values are not what they were, once the network is done, since something has worked in place."""
+    with recording(network, layers) as copies, recording(network, layers, copied=set()) as references:
+        copies.run(images)
+        return {site for site, value in references.seen.items() if not value.equal(copies.seen[site])}
 
 
 def _site(layer: Layer | str) -> Site:
@@ -82,22 +135,27 @@ def find_layers(
 ) -> list[Layer]:
     """The layers to record, in the order of the forward pass, the logits last.
 
-    ``which``: ``all`` layers with weights, ``dense`` (those that put out a vector), ``top`` (the logits alone), or module paths.
+    ``which``: ``all`` layers with weights, ``dense`` (those that put out a vector), ``top`` (the logits alone), or module paths. For a
+    layer with weights that does not put out one tensor per image, or is not called, the block around it stands.
     ``example``: inputs ``[N, C, H, W]``. ``batch_norm``: whether of BatchNorm layers the ``output`` is meant or the ``input``, which is
     left out where it is another layer's output. Source: METHOD, "Notation". Raises DfkdError for an unknown path or a layer whose output
     is not one tensor per image.
     """
     modules = dict(network.named_modules())
-    weighted = [name for name, module in modules.items() if name and _has_weights(module)]
-    watched = [*weighted] if isinstance(which, str) else [name for name in which if name != OUTPUT]
-    for name in watched:
+    weighted = [name for name, module in modules.items() if name and _has_weights(name, module)]
+    named = [] if isinstance(which, str) else [name for name in which if name != OUTPUT]
+    for name in named:
         if name not in modules:
             close = ", ".join(weighted)
             raise DfkdError(f"metadata.layers: the teacher has no layer {name!r}; its layers with weights are: {close}")
     turned = {name for name in weighted if batch_norm == "input" and carries_statistics(modules[name])}
-    values, logits = _forward_values(network, example, {*watched, *weighted}, turned)
+    watched = {*weighted, *named}
+    with borrowed(network):
+        run = example_run(network, example, watched, turned)
+    watched |= {run.blocks[name] for name in weighted if name in run.blocks}
+    values = {site: value for site, value in run.values.items() if site[0] in watched}
 
-    top = next((site for site in reversed(values) if values[site] is logits), (OUTPUT, "output"))
+    top = next((site for site in reversed(values) if values[site] is run.output), (OUTPUT, "output"))
     if which == "top":
         chosen: list[Site] = []
     elif which in ("all", "dense"):
@@ -105,19 +163,21 @@ def find_layers(
     elif isinstance(which, str):
         raise DfkdError(f"metadata.layers must be all, dense, top or a list of module paths, got {which!r}")
     else:
-        seen = {name for name, _ in values}
-        if silent := [name for name in watched if name not in seen | turned]:
-            raise DfkdError(f"metadata.layers: {silent[0]} does not put out one tensor per image; name another layer")
+        recorded = {name for name, _ in values}
+        if silent := [name for name in named if name not in recorded | turned]:
+            other = f"{run.blocks[silent[0]]}, the block around it" if silent[0] in run.blocks else "another layer"
+            raise DfkdError(f"metadata.layers: {silent[0]} does not put out one tensor per image; name {other}")
         chosen = [site for site in values if site[0] in which]
-    shapes = {site: tuple(values.get(site, logits).shape[1:]) for site in [*(s for s in chosen if s != top), top]}
+    shapes = {site: tuple(values.get(site, run.output).shape[1:]) for site in [*(s for s in chosen if s != top), top]}
     return [Layer(name, shape, axes_of(modules.get(name), shape), side) for (name, side), shape in shapes.items()]
 
 
 def inputs_of_batch_norm(network: nn.Module, example: Tensor) -> list[Layer]:
     """The inputs of all BatchNorm layers that carry running statistics, in the order of the forward pass; none if there are none."""
     modules = {name: module for name, module in network.named_modules() if carries_statistics(module)}
-    values, _ = _forward_values(network, example, set(modules), set(modules))
-    shapes = {name: tuple(value.shape[1:]) for (name, _), value in values.items()}
+    with borrowed(network):
+        run = example_run(network, example, set(modules), set(modules))
+    shapes = {name: tuple(value.shape[1:]) for (name, side), value in run.values.items() if side == "input"}
     return [Layer(name, shape, axes_of(modules[name], shape), "input") for name, shape in shapes.items()]
 
 
@@ -126,44 +186,13 @@ def carries_statistics(module: nn.Module) -> bool:
     return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
 
 
-def _has_weights(module: nn.Module) -> bool:
-    return any(parameter.dim() >= 1 for key, parameter in module.named_parameters(recurse=False) if key != "bias")
-
-
-def _forward_values(
-    network: nn.Module, example: Tensor, names: set[str], of_input: set[str]
-) -> tuple[dict[Site, Tensor], Tensor]:
-    """What the modules ``names`` put out, where it is one tensor per image, in the order in which they are (last) applied, and what the
-    network does. Of modules ``of_input`` it is what they take in, unless that is what another of them put out."""
-    values: dict[Site, Tensor] = {}
-    versions: dict[Site, int] = {}  # raised by whatever works in place
-
-    def keep(site: Site, value: object) -> None:
-        if isinstance(value, Tensor) and value.shape[:1] == example.shape[:1]:
-            values.pop(site, None)
-            values[site], versions[site] = value, value._version
-
-    def hook_for(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
-            if name not in of_input:
-                keep((name, "output"), output)
-            elif not any(value is inputs[0] and versions[site] == value._version for site, value in values.items()):
-                keep((name, "input"), inputs[0])
-
-        return hook
-
-    modules = dict(network.named_modules())
-    handles = [modules[name].register_forward_hook(hook_for(name)) for name in names]
-    try:
-        with borrowed(network), torch.no_grad():
-            logits = network(example.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
-    overwritten = [site for site, value in values.items() if value._version != versions[site]]
-    for site in overwritten:  # what the network puts out is another value than the layer did
-        values[site] = values[site].clone()
-    return values, logits
+def _has_weights(name: str, module: nn.Module) -> bool:
+    """Whether it has parameters of its own other than a bias. A weight that is computed, by `torch.nn.utils.parametrizations`, is the
+    layer's, and not that of the modules that compute it."""
+    if "parametrizations" in name.split("."):
+        return False
+    own = (key for key, parameter in module.named_parameters(recurse=False) if parameter.dim() >= 1)
+    return is_parametrized(module) or any(key != "bias" for key in own)
 
 
 @contextmanager
