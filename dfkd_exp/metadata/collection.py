@@ -14,8 +14,13 @@ from dfkd_exp.metadata.metadata import Metadata, as_signals
 from dfkd_exp.metadata.reservoir import image_hash
 from dfkd_exp.metadata.statistic import Accumulator, Observed
 from dfkd_exp.models.float32 import exact
-from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.recording import borrowed, device_of, recording, weights_digest
+from dfkd_exp.models.layers import Layer, Site
+from dfkd_exp.models.recording import Recorder, borrowed, device_of, overwritten, recording, weights_digest
+
+VALUES_AT_ONCE = 2**24
+"""Numbers that the recorded layers put out for the images that go through the teacher together on a CPU: 64 MiB,"""
+FEWEST_AT_ONCE = 8
+"""but of at least so many images."""
 
 
 class Kind(Protocol):
@@ -56,6 +61,7 @@ class Collector:
             with torch.no_grad():
                 self.num_classes = teacher(example).shape[1]
             self.accumulators = kind.accumulators(teacher, self.layers, inputs, self.num_classes)
+        self._overwritten: set[Site] | None = None
         self.counts = torch.zeros(self.num_classes, dtype=torch.long)
         """Images of each class that were seen."""
 
@@ -71,14 +77,30 @@ class Collector:
         unknown = labels[(labels < 0) | (labels >= self.num_classes)]
         if len(unknown):
             raise DfkdError(f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(unknown[0])}")
-        with borrowed(self.teacher), recording(self.teacher, self.layers) as recorder:
-            recorded = [output.float() for output in recorder(images)]
+        self.counts += labels.bincount(minlength=self.num_classes)
+        order = labels.argsort(
+            stable=True
+        )  # the classes' values are then views, and nothing is picked out of large tensors
+        with borrowed(self.teacher):
+            if self._overwritten is None:
+                self._overwritten = overwritten(self.teacher, self.layers, images[:2])
+            with recording(self.teacher, self.layers, self._overwritten) as recorder:
+                for rows in order.split(self._images_at_once(images)):
+                    taken = None if pixels is None else pixels[rows]
+                    self._observe(recorder, images[rows.to(images.device)], labels[rows], taken)
+
+    def _images_at_once(self, images: Tensor) -> int:
+        """On a CPU so many that its caches hold most of the layers' values, and their memory is used again; elsewhere all."""
+        units = sum(layer.num_units for layer in self.layers)
+        return max(1, len(images)) if images.is_cuda else max(FEWEST_AT_ONCE, VALUES_AT_ONCE // units)
+
+    def _observe(self, recorder: Recorder, images: Tensor, labels: Tensor, pixels: Tensor | None) -> None:
+        recorded = [output.float() for output in recorder(images)]
         batch = Observed(
             as_signals(recorded, self.layers, self.num_classes, self.kind.signal, self.kind.temperature),
             labels,
             hashes=lambda: image_hash(images.cpu() if pixels is None else self.inputs.from_pixels(pixels)),
         )
-        self.counts += labels.bincount(minlength=self.num_classes)
         for accumulator in self.accumulators:
             accumulator.observe(batch)
 

@@ -111,7 +111,7 @@ class GaussianSums(Accumulator):
 
     def observe(self, batch: Observed) -> None:
         for row, values in self.place.by_row(batch):
-            self.rows[row].update(values.flatten(0, 1))
+            self.rows[row].update(values)
 
     def merge(self, other: Self) -> None:
         for mine, theirs in zip(self.rows, other.rows, strict=True):

@@ -78,15 +78,16 @@ class ClassMoments:
         self._scatters = list(scatters)
 
     def update(self, values: Tensor) -> None:
-        """Add activations ``values[N, U]``."""
+        """Add activations ``values[..., U]``, however they lie in memory: without scatters nothing is moved."""
+        together = (*range(values.dim() - 1),)
         if self._point is None:
-            self._point = values.mean(0)
+            self._point = values.mean(together)
         deviations = values - self._point.to(values)
-        self.count += len(values)
-        self._sums += deviations.sum(0).cpu().double()
-        self._squares += deviations.square().sum(0).cpu().double()
+        self.count += values.numel() // len(self._sums)
+        self._sums += deviations.sum(together).cpu().double()
         for scatter in self._scatters:
-            scatter.add(deviations)
+            scatter.add(deviations.flatten(0, -2))
+        self._squares += deviations.square_().sum(together).cpu().double()
 
     @property
     def _offset(self) -> Tensor:

@@ -23,21 +23,21 @@ from dfkd_exp.models.layers import Layer
 
 @dataclass(frozen=True)
 class Observed:
-    """A batch: the ``signals`` of the recorded layers, ``[N, *shape]`` each, and the ``labels[N]``; ``hashes()`` are `image_hash` of the
-    images, the same on every device."""
+    """A batch: the ``signals`` of the recorded layers, ``[N, *shape]`` each, and the ``labels[N]``, in ascending order; ``hashes()`` are
+    `image_hash` of the images, the same on every device."""
 
     signals: Sequence[Tensor]
     labels: Tensor
     hashes: Callable[[], Tensor]
 
     @cached_property
-    def by_class(self) -> list[tuple[int, Tensor, list[Tensor]]]:
-        """Of each class in the batch its label, its rows, and the signals of these."""
-        found = []
-        for label in self.labels.unique().tolist():
-            rows = (self.labels == label).nonzero().squeeze(1).to(self.signals[0].device)
-            whole = len(rows) == len(self.labels)
-            found.append((label, rows, list(self.signals) if whole else [values[rows] for values in self.signals]))
+    def by_class(self) -> list[tuple[int, slice, list[Tensor]]]:
+        """Of each class in the batch its label, its rows, and the signals of these, which are views."""
+        found, start = [], 0
+        labels, counts = self.labels.unique_consecutive(return_counts=True)
+        for label, count in zip(labels.tolist(), counts.tolist(), strict=True):
+            rows = slice(start, start := start + count)
+            found.append((label, rows, [values[rows] for values in self.signals]))
         return found
 
 
