@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dfkd_exp import console
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.chain import check_chain
 from dfkd_exp.metadata.fourier import GraphFourier, check_size
 from dfkd_exp.metadata.graph import coactivation_blocks, weight_blocks
 from dfkd_exp.metadata.storage import decode
@@ -63,8 +64,10 @@ def graph_bases(
 def check_graph(
     graph: Graph, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, chains: Sequence[tuple[int, ...]]
 ) -> None:
-    """Raise DfkdError, in seconds, if `graph_bases` would: if a map between layers is not affine, or a basis too large."""
+    """Raise DfkdError, in seconds, if `graph_bases` would: if a map between layers is not affine, or a basis too large; or if the layers
+    are no chain."""
     if graph.edges == "weights":
+        check_chain(teacher, layers, inputs.shape)
         weight_blocks(teacher, layers, inputs.shape)
     for chain in chains:
         check_size([layers[index].num_units for index in chain], graph.rank)

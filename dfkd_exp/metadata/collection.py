@@ -38,6 +38,8 @@ class Kind(Protocol):
 
     def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]: ...
 
+    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None: ...
+
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]: ...
@@ -58,6 +60,7 @@ class Collector:
         example = inputs.example().to(device_of(teacher))
         with borrowed(teacher):
             self.layers = kind.recorded(teacher, example)
+            kind.check_layers(teacher, self.layers, inputs)
             with torch.no_grad():
                 self.num_classes = teacher(example).shape[1]
             self.accumulators = kind.accumulators(teacher, self.layers, inputs, self.num_classes)

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.layers import Layer, main_output, with_main_output
 from dfkd_exp.models.recording import frozen, recording
 
 T = TypeVar("T")
@@ -113,12 +114,16 @@ class NetworkBlock(Block):
 
         def run(values: Tensor) -> Tensor:
             blank = torch.zeros(1, *image_shape, dtype=torch.float64)
-            # Cloned, since what follows may work in place.
-            handle = network.get_submodule(earlier.name).register_forward_hook(
-                lambda _module, _inputs, output: values.view_as(output).clone()
-            )
+
+            def replaced(_module: nn.Module, _inputs: object, output: object) -> object:
+                shape = main_output(output, earlier.name).shape
+                return with_main_output(output, values.view(shape).clone())  # since what follows may work in place
+
+            handle = network.get_submodule(earlier.name).register_forward_hook(replaced)
+            # Of other kernels of attention there is no second derivative.
+            exact = sdpa_kernel(SDPBackend.MATH)
             try:
-                with torch.enable_grad(), Linearised(), recording(network, [later.name]) as recorder:
+                with torch.enable_grad(), Linearised(), exact, recording(network, [later.name]) as recorder:
                     # A layer that does not see the earlier one has a derivative too: zero.
                     return recorder(blank)[0].flatten() + 0 * values.sum()
             finally:

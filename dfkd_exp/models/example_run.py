@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.layers import Site, first_input, main_output
 
 
@@ -60,15 +61,16 @@ def _values(
     values: dict[Site, Tensor] = {}
     versions: dict[Site, int] = {}  # raised by whatever works in place
 
-    def keep(site: Site, value: Tensor | None) -> None:
+    def keep(site: Site, output: object) -> None:
         values.pop(site, None)
-        if value is not None:
+        with suppress(DfkdError):  # several things, the first of which is no tensor
+            value = main_output(output, site[0])
             values[site], versions[site] = value, value._version
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: object) -> None:
             if name not in of_input:
-                return keep((name, "output"), main_output(output))
+                return keep((name, "output"), output)
             taken = first_input(inputs, named)
             own = [site for site in values if site[0] in names]
             if not any(values[site] is taken and versions[site] == taken._version for site in own):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+
+from dfkd_exp.errors import DfkdError
 
 OUTPUT = "output"
 """The name under which the network's output is recorded where it is not itself the output of a layer with weights."""
@@ -106,13 +109,16 @@ def _permutes(module: nn.Module) -> bool:
     return type(module).forward not in (kind.forward for kind in NORMS_OF_FEATURES)
 
 
-def main_output(output: object) -> Tensor | None:
-    """What a module puts out, if that is a tensor; of several things the first: of recurrent nets the sequence, of attention the tokens."""
+def main_output(output: object, name: str) -> Tensor:
+    """The tensor that a module puts out, or the first of several: of recurrent nets the sequence, of attention the tokens. Raises DfkdError
+    for layer ``name`` if that is not one."""
     if isinstance(output, Mapping):
         output = tuple(output.values())
     if isinstance(output, tuple | list) and output:
         output = output[0]
-    return output if isinstance(output, Tensor) else None
+    if not isinstance(output, Tensor):
+        raise DfkdError(f"the teacher's layer {name!r} does not put out one tensor per image; name another layer")
+    return output
 
 
 def first_input(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -122,9 +128,11 @@ def first_input(inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
 
 def with_main_output(output: Any, value: Tensor) -> Any:
     """The ``output`` of a module with another `main_output`."""
-    if isinstance(output, tuple):
-        return (value, *output[1:])
-    return value
+    if isinstance(output, MutableMapping):
+        found = copy(output)
+        found[next(iter(output))] = value
+        return found
+    return (value, *output[1:]) if isinstance(output, tuple | list) else value
 
 
 SPACE = {

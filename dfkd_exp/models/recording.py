@@ -58,11 +58,7 @@ class Recorder:
 
     def keep(self, site: Site, value: object) -> None:
         """Take what a module puts out or takes in."""
-        tensor = main_output(value)
-        if tensor is None:
-            raise DfkdError(
-                f"the teacher's layer {site[0]!r} does not put out one tensor per image; name another layer"
-            )
+        tensor = main_output(value, site[0])
         self.seen.pop(site, None)
         self.seen[site] = tensor.clone() if self.copied is None or site in self.copied else tensor
         self._versions[site] = _version(tensor)
