@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
@@ -101,7 +102,17 @@ def _features_last(module: nn.Module | None, shape: tuple[int, ...]) -> bool:
     widths = {len(parameter) for parameter in module.parameters() if parameter.dim() == 1} if module else set()
     if (shape[0] in widths) != (shape[-1] in widths):
         return shape[-1] in widths
-    return len(shape) == 2
+    return len(shape) == 2 or (bool(widths) and isinstance(module, NORMS_OF_FEATURES) and _mixes_last(module, shape))
+
+
+def _mixes_last(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a norm of as many channels as there are rows and columns normalises along the last dimension: one value changes those."""
+    values = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)).to(next(module.parameters()))
+    values[1] = values[0]
+    values[1].view(-1)[0] += 1
+    with torch.no_grad():
+        before, after = module(values)
+    return bool((before != after).movedim(-1, 0).flatten(1).any(1).sum() > 1)
 
 
 def _permutes(module: nn.Module) -> bool:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 VERSIONS = {
     "images": 2,
     "teacher": 2,
-    "metadata": 4,
+    "metadata": 5,
     "release": 4,
     "signals": 1,
     "reconstruction": 3,

@@ -30,6 +30,11 @@ class DropoutMasks:
         self.names, self.rates = list(modules), [module.p for module in modules.values()]
         with torch.no_grad(), recording(teacher, self.names) as recorder:
             outputs = recorder(example)
+        if parts := [name for name, output in zip(self.names, outputs, strict=True) if len(output) != len(example)]:
+            raise DfkdError(
+                f"metadata=all_layers_dropout needs dropout of one tensor per image, images first, which the teacher's {parts[0]} is not; "
+                "choose reconstruction=moments, or metadata=all_layers"
+            )
         self.shapes = [
             # The others drop whole channels.
             output.shape[1:] if type(module) is nn.Dropout else (output.shape[1], *[1] * (output.dim() - 2))

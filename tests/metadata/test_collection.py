@@ -10,7 +10,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, metadata_scores
 from dfkd_exp.evaluation.members import recorded
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata import AllLayers, Gaussian, SpectralLayerPairs, TopLayer
+from dfkd_exp.metadata import AllLayers, Channels, Gaussian, SpectralLayerPairs, TopLayer
 from dfkd_exp.metadata.collection import observed_inputs
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
 from dfkd_exp.models.recording import find_layers
@@ -219,3 +219,18 @@ def test_whose_activations_are_recorded_is_known_wherever_the_teacher_computes()
     others = torch.ones(90, dtype=torch.bool)
     others[members] = False
     assert attack(scores[members], scores[others]).auc == 1
+
+
+@pytest.mark.parametrize("kind", [AllLayers(covariance="diagonal"), Channels(covariance="full")])
+def test_large_batches_go_through_the_teacher_in_parts(kind, monkeypatch):
+    """Of a CPU's cache; the statistics are those of the whole, whatever the order of the classes."""
+    teacher, (images, labels) = toy_teacher(), toy_images()
+    whole, seen = kind.collect(teacher, [(images, labels)], INPUTS), []
+    monkeypatch.setattr("dfkd_exp.metadata.collection.VALUES_AT_ONCE", 75 * 11)
+    handle = teacher.register_forward_hook(lambda _module, inputs, _output: seen.append(len(inputs[0])))
+    parts = kind.collect(teacher, [(images, labels)], INPUTS)
+    handle.remove()
+    assert max(seen) == 11
+    for one, other in zip(whole.statistics, parts.statistics, strict=True):
+        for name, tensor in one.tensors().items():
+            torch.testing.assert_close(other.tensors()[name], tensor, atol=1e-6, rtol=1e-5)
