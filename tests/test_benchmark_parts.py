@@ -39,7 +39,7 @@ def printed(monkeypatch, capsys):
         measure: {"MATRIX_SIDE": {"cpu": 64, "cuda": 64}},
         children: {"python": python},
         classes: {"IMAGES": 40, "STEPS": 1},
-        collection: {"IMAGES": 20, "SINGLE_IMAGES": 2},
+        collection: {"IMAGES": 20, "SINGLE_IMAGES": 2, "COLOURED_IMAGES": 4},
         distillation: {
             "PAIRS": {"Toy → half": ("mlp", "mlp", INPUTS.shape)}, "IMAGES": 64, "EPOCHS": 2, "ROUNDS": 1, "EVALUATED": 9,
         },
@@ -72,7 +72,7 @@ def printed(monkeypatch, capsys):
     ("part", "lines"),
     [
         ("reconstruction", ["Toy, sample", "Toy, moments", "of fp32"]),
-        ("collection", ["against PyTorch", "against NumPy"]),
+        ("collection", ["against PyTorch", "against NumPy", "of channels", "of units"]),
         ("distillation", ["images augmented", "images as they are", "evaluation, Toy"]),
         ("lightning", ["64-32-32-10, 64 images"]),
         ("growth", ["images", "steps", "classes", "width"]),
