@@ -37,7 +37,7 @@ VERSIONS = {
     "metadata": 5,
     "release": 4,
     "signals": 1,
-    "reconstruction": 3,
+    "reconstruction": 4,
     "student": 5,
     "evaluation": 2,
     "privacy": 6,

@@ -87,7 +87,9 @@ def _optimise(
     seen: list[Tensor] = []
 
     def closure() -> Tensor:
-        losses, values.grad = objective(values, target)
+        losses, gradient = objective(values, target)
+        # Fused optimisers take it to lie as the values do; of a network that begins with a transpose, as a recurrent one, it does not.
+        values.grad = gradient.contiguous()
         seen.append(losses)
         return losses.sum()
 

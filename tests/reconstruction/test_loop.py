@@ -12,7 +12,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, Channels
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
-from dfkd_exp.reconstruction.engine.settings import PLAIN
+from dfkd_exp.reconstruction.engine.settings import PLAIN, ResolvedEngine
 from dfkd_exp.reconstruction.loop import concatenate, reconstruct, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam, Sgd
@@ -21,6 +21,7 @@ from dfkd_exp.reconstruction.problem import Problem
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.term import Candidates
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
+from tests.models.architectures import Rows
 from tests.toy import CLASSES, INPUTS, problem, toy_images, toy_teacher
 
 
@@ -238,3 +239,23 @@ def test_an_unknown_match_or_setting_is_refused(teacher, metadata):
 def test_the_group_size_is_a_divisor_as_large_as_may_be(teacher, metadata, per_class, group_size):
     groups = reconstruct(teacher, metadata, per_class, match="sample", steps=1).losses.shape[1]
     assert groups == CLASSES * per_class / group_size
+
+
+def test_the_gradient_may_lie_in_memory_as_it_likes():
+    """Fused optimisers read it as if it lay as the pixels do; with channels last, or of a network that begins with a transpose, it does
+    not."""
+    inputs = InputSpec((3, 5, 4), (0.0,) * 3, (1.0,) * 3)
+    images = torch.rand(30, *inputs.shape, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, CLASSES)).eval()
+    metadata = AllLayers().collect(network, [(images, torch.arange(30) % CLASSES)], inputs)
+    plain, last = (
+        reconstruct(network, metadata, 4, steps=5, engine=engine)
+        for engine in (PLAIN, ResolvedEngine(convolutions="channels_last"))
+    )
+    torch.testing.assert_close(plain.pixels, last.pixels, atol=1e-4, rtol=0)
+    recurrent = Rows().eval()
+    losses = reconstruct(
+        recurrent, AllLayers().collect(recurrent, [toy_images()], INPUTS), 10, steps=20, engine=PLAIN
+    ).losses
+    assert (losses[-1] < losses[0] / 2).all()
