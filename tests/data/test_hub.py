@@ -96,15 +96,22 @@ def test_images_of_different_sizes_need_a_size(hub):
     assert Hub(name="x", size=4).load().shape == (3, 4, 4)
 
 
-def test_unlabelled_splits_are_refused(hub):
-    hub({"train": Table(4), "test": Table(4, first_label=-1)})
+def test_a_split_without_labels_is_refused_if_it_is_asked_for_and_else_passed_over(hub, capsys):
+    hub({"train": Table(20), "test": Table(4, first_label=-1)})
     with pytest.raises(DfkdError, match=r"x: split 'test' has images without a label"):
-        Hub(name="x").load()
+        Hub(name="x", test_split="test").load()
+    data = Hub(name="x").load()
+    assert (len(data.train), data.test.labels.tolist()) == (16, [0, 1, 0, 1])
+    assert "every fifth image of train is held out" in capsys.readouterr().out
+    hub({"train": Table(20), "test": Table(4, first_label=-1), "validation": Table(6)})
+    assert len(Hub(name="x").load().test) == 6
 
 
 def test_an_error_of_the_library_is_one_line(hub):
     hub(FileNotFoundError("no such set\nand a long story"))
-    with pytest.raises(DfkdError, match=r"^data.name=x could not be loaded \(FileNotFoundError: no such set\);"):
+    with pytest.raises(
+        DfkdError, match=r"^data.name=x could not be loaded \(FileNotFoundError: no such set and a long story\);"
+    ):
         Hub(name="x").load()
 
 
