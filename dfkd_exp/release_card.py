@@ -26,8 +26,8 @@ def _naming(architecture: dict[str, Any]) -> str:
     return "".join(f" {shlex.quote(f'{flag}={value}')}" for flag, value in said.items() if value)
 
 
-def model_card(config: dict[str, Any], metadata: Metadata) -> str:
-    """The README.md of a release, with what the statistics hold and what they may reveal."""
+def model_card(config: dict[str, Any], metadata: Metadata, remark: str = "") -> str:
+    """The README.md of a release, with what the statistics hold and what they may reveal, and a ``remark`` of its owner's on the images."""
     from dfkd_exp.metadata import card
 
     name, own = config["architecture"]["name"], ""
@@ -53,7 +53,7 @@ somebody without those images can distil a smaller network.
 | inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
 | classes | {", ".join(map(in_markdown, config["classes"]))} |
 | accuracy on its owner's test set | {measured} |
-| images behind the statistics | {card.images_behind(metadata, config["classes"])} |
+| images behind the statistics | {card.images_behind(metadata, config["classes"])}{f"; {in_markdown(remark)}" if remark else ""} |
 | kind of metadata | {in_markdown(metadata.kind["name"])}, {metadata.num_bytes:,} bytes |
 
 ## Use
@@ -69,7 +69,7 @@ somebody without those images can distil a smaller network.
 
 {card.what_it_holds(metadata)}
 
-## What they may reveal
+{card.images_per_class(metadata, config["classes"])}## What they may reveal
 
 {card.what_it_may_reveal(metadata)}
 """

@@ -105,6 +105,8 @@ def make_metadata(
     }
 
     def make(folder: Path) -> dict[str, Any]:
+        from dfkd_exp.metadata.card import warning_of_few
+
         images = data.images
         kind.check_images(len(images.train))
         network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
@@ -118,6 +120,8 @@ def make_metadata(
         if not merged(collector, context.ranks, folder / WORK):
             return {}
         metadata = collector.finish()
+        if metadata.counts and (few := warning_of_few(metadata.counts, images.classes)):
+            console.warn(few)
         metadata.save(folder / "metadata.safetensors")
         return {"metadata_bytes": metadata.num_bytes}
 
@@ -158,8 +162,9 @@ def make_release(
         network = load_network(settings, teacher, statistics.inputs, statistics.num_classes)
         shutil.rmtree(folder / "release", ignore_errors=True)  # what a killed run left
         write_release(
-            folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"]
-        )
+            folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"],
+            data.settings.remark,
+        )  # fmt: skip
         return {}
 
     artifact = context.phase("release", "release: writing the folder that is published", identity, make)

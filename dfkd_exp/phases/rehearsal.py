@@ -57,6 +57,7 @@ class Rehearsal:
         with borrowed(teacher):
             layers = config.metadata.recorded(teacher, example)
             config.metadata.check_layers(teacher, layers, inputs)
+            config.metadata.check_memory(layers, num_classes)
         if config.pipeline != "release" and config.source.fills_bytes and config.metadata.sized_beforehand:
             num_bytes, each = config.metadata.num_bytes(teacher, inputs, num_classes), self.data.outline.bytes_per_image
             require_one_each(num_bytes // each, num_classes, num_bytes, each)
