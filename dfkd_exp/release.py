@@ -70,6 +70,11 @@ class Release:
         return self._header.said["kind"]["name"]
 
     @property
+    def counts(self) -> list[int] | None:
+        """Training images of each class; None where none were needed."""
+        return self._header.said["counts"]
+
+    @property
     def metadata_bytes(self) -> int:
         """Bytes of its statistics, read without loading them."""
         return self._header.num_bytes
