@@ -132,8 +132,10 @@ def _letters(cell: str) -> str:
 
 def _file_column(lines: list[list[str]], find: Finder, name: str, place: str) -> int:
     some = lines[: LOOKED_AT + 1]
-    hits = [sum(find(line[column]) is not None for line in some) for column in range(len(lines[0]))]
-    if not any(hits):
+    cells = [[line[column] for line in some if find(line[column])] for column in range(len(lines[0]))]
+    # A class may be called as some image is; but it has no ending, and there are more files than classes.
+    hits = [(sum(ending(cell) in IMAGES for cell in found), len(set(found))) for found in cells]
+    if not any(cells):
         raise DfkdError(
             f"data.labels={name}: nothing in its first lines is the name of an image in {place}, as {brief(', '.join(some[-1]))}; give "
             "the files' names as they are there"

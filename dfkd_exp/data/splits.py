@@ -189,19 +189,23 @@ def _classes(tree: Tree, folder: str, place: str, wanted: Sequence[str], tables:
             f"data.path={shown} must hold one folder per class, at least two; it has {len(names)}{_table_hint(tables)}"
         )
     inside = [{part_of(inner) for inner in tree.folders[_join(folder, name)]} for name in names]
+    common = set.intersection(*(set(tree.with_images(_join(folder, name))) for name in names))
     if all(found and None not in found for found in inside):
         inner = tree.folders[_join(folder, names[0])][0]
         raise DfkdError(
             f"data.path={shown}: {names[0]}/{inner} looks like a part of the data within a class; move it to {inner}/{names[0]}, and the "
             "others likewise"
         )
+    if len(common) > 1 and not wanted:
+        raise DfkdError(
+            f"data.path={shown}: are {_some(names)} parts, and the folders in them, {_some(sorted(common))}, the classes? Then call them "
+            f"train and test; if they are the classes say so: data.classes=[{brief(','.join(names))}]"
+        )
     return names
 
 
 def _table_hint(tables: Sequence[str]) -> str:
-    if not tables:
-        return ""
-    return f"; if a table says of which class an image is: data.labels={brief(tables[0])}"
+    return f"; if a table says of which class an image is: data.labels={brief(tables[0]) if tables else 'FILE.csv'}"
 
 
 def require_known(wanted: Sequence[str], known: Sequence[str], place: str) -> None:

@@ -85,3 +85,9 @@ def test_a_name_that_two_files_have_needs_its_folder():
     with pytest.raises(DfkdError, match=r"0.png could be a/0.png or b/0.png; write its folder before it"):
         read("0.png,cat\n", ["a/0.png", "b/0.png"])
     assert read("a/0.png,cat\nb/0.png,dog\n", ["a/0.png", "b/0.png"])[0][1] == (None, "dog", "b/0.png")
+
+
+def test_a_class_that_is_called_as_an_image_is_no_file():
+    images = [*(f"test/{index:02}.png" for index in range(4)), "meta/0.png", "meta/1.png"]
+    rows, _ = read("Width,ClassId,Path\n" + "".join(f"30,{i % 2},test/{i:02}.png\n" for i in range(4)), images)
+    assert rows == [(None, str(index % 2), images[index]) for index in range(4)]

@@ -84,6 +84,10 @@ def test_what_is_left_out_beside_is_said():
         (("train/cat", "train/dog", "Train/cat"), r"holds Train and train, and either could be"),
         (("train/cat", "train/dog", "test/cat", "test/emu"), r"place/test has classes that train/ has not: emu"),
         (("cat/train", "cat/test", "dog/train", "dog/test"), r"cat/test looks like a part .* move it to test/cat"),
+        (
+            ("a/cat", "a/dog", "b/cat", "b/dog"),
+            r"are a, b parts, .* cat, dog, the classes\? Then .*data.classes=\[a,b\]",
+        ),
         (("images",), r"at least two; it has 1; .* data.labels=labels.csv"),
         (("",), r"at least two; it has 0; .* data.labels=labels.csv"),
     ],
