@@ -58,7 +58,7 @@ class Data(Settings):
         return self.identity()
 
     def load(self) -> ImageData:
-        """Read the images, as many as the `limit` wants; DfkdError with the way out if they cannot be had."""
+        """The images, as many as the ``limit`` wants."""
         data = self.read()
         if self.limit is None:
             return data
@@ -75,7 +75,7 @@ class Data(Settings):
         return "" if self.limit is None else f"a quick try on a part of the data, data.limit={self.limit}"
 
     def read(self) -> ImageData:
-        """All images; `load` is what takes some of them."""
+        """Read the images, all of them: `load` is what takes some; DfkdError with the way out if they cannot be had."""
         raise NotImplementedError
 
     def limited(self, labels: dict[str, Sequence[int]], num_classes: int) -> dict[str, list[int]]:
