@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAVED = ("dataset_dict.json", "state.json")
 """What lies in a folder that the library's ``save_to_disk`` wrote."""
+TABLES = {".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tar", ".zip"}
+"""Endings of files that the library reads, unlike a plain folder of images."""
 EACH_TO_TEST = 5
 """Without a split to test on, every fifth image of each class."""
 
@@ -60,81 +62,71 @@ class Hub(DecodedData):
     def fingerprint(self) -> dict[str, Any]:
         if self._as_folder is not None:
             return self._as_folder.fingerprint()
-        folder = Path(self.name)
-        abouts = (
-            [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()] if folder.is_dir() else []
-        )
+        if not (folder := Path(self.name)).is_dir():
+            return self.identity()
+        abouts = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
         rows = [f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}" for path, about in abouts]
-        return (
-            {**self.identity(), "files": hashlib.sha256("\n".join(rows).encode()).hexdigest()}
-            if rows
-            else self.identity()
-        )
+        return {**self.identity(), "files": hashlib.sha256("\n".join(rows).encode()).hexdigest()}
 
     @cached_property
     def _as_folder(self) -> ImageFolder | None:
         """The local folder as one of images, if it holds no tables."""
         folder = Path(self.name)
-        if (
-            not folder.is_dir()
-            or self.test_split
-            or self.train_split
-            or any((folder / name).is_file() for name in SAVED)
-        ):
+        if not folder.is_dir() or self.test_split or self.train_split:
             return None
         endings = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
-        if not endings & IMAGES or endings & {".parquet", ".arrow", ".jsonl", ".json", ".csv", ".tar", ".zip"}:
+        if not endings & IMAGES or endings & TABLES:
             return None
-        return ImageFolder(
-            pad=self.pad, mean=self.mean, std=self.std, path=self.name, size=self.size, channels=self.channels
-        )
+        same = {name: getattr(self, name) for name in ("pad", "mean", "std", "limit", "size", "channels")}
+        return ImageFolder(path=self.name, **same)
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
         if self._as_folder is not None:
             return self._as_folder.find()
         whole = self._dataset()
-        for flag in ("train_split", "test_split"):
-            self._require_one_of(list(whole), getattr(self, flag), "split", "data.train_split, data.test_split")
+        for said in (self.train_split, self.test_split):
+            self._require_one_of(list(whole), said, "split", "data.train_split, data.test_split")
         train = self.train_split or columns.find_train(list(whole), self.name)
-        names, features = whole[train].column_names, whole[train].features
-        for said in (self.image_column, self.label_column):
-            self._require_one_of(names, said, "column", "data.image_column, data.label_column")
-        image = self.image_column or columns.find_column(
-            names, columns.IMAGE_COLUMNS, _of_type(features, "Image"), self.name, "data.image_column"
-        )
-        label = self.label_column or columns.find_column(
-            names, columns.LABEL_COLUMNS, _of_type(features, "ClassLabel"), self.name, "data.label_column"
-        )
-        values = list(whole[train][label])
-        known = columns.Classes(
-            values, getattr(features[label], "names", None), f"{self.name}, column {brief(label)!r},"
-        )
+        image, label = self._columns(whole[train])
+        values, place = list(whole[train][label]), f"{self.name}, column {brief(label)!r},"
+        known = columns.Classes(values, getattr(whole[train].features[label], "names", None), place)
         numbers = {train: known.numbers(values, self._called(train))}
         test = self.test_split
         for split in [test] if test else columns.find_tests([name for name in whole if name != train]):
             numbers[split] = known.numbers(whole[split][label], self._called(split))
-            if not test and numbers[split] and min(numbers[split]) >= 0:
+            if test is None and min(numbers[split], default=-1) >= 0:
                 test = split
+                break
         for split in filter(None, (train, test)):
             if min(numbers[split], default=0) < 0:
                 raise DfkdError(
                     f"{self._called(split)} has images without a label (-1); choose another split with labels"
                 )
-        rows = {train: list(range(len(numbers[train])))}
-        if test:
-            parts = {"train": (train, rows[train]), "test": (test, list(range(len(numbers[test]))))}
-        else:
+        if test is None:
             to_train, to_test = columns.held_out(numbers[train], EACH_TO_TEST)
-            parts = {"train": (train, to_train), "test": (train, to_test)}
-        self._tell(train, test, list(whole), image, label, known)
+        else:
+            to_train, to_test = list(range(len(numbers[train]))), list(range(len(numbers[test])))
+        self._tell(train, test, image, label, known)
+        parts = {"train": (train, to_train), "test": (test or train, to_test)}
         return known.classes, {
-            part: self._part(whole[split], split, index, [numbers[split][row] for row in index], image)
-            for part, (split, index) in parts.items()
+            part: self._part(whole[split], split, rows, [numbers[split][row] for row in rows], image)
+            for part, (split, rows) in parts.items()
         }
 
-    def _tell(
-        self, train: str, test: str | None, splits: list[str], image: str, label: str, known: columns.Classes
-    ) -> None:
+    def _columns(self, table: Any) -> tuple[str, str]:
+        """Those of the images and of the labels: as they are said, or found."""
+        found = []
+        for flag, usual, kind in (
+            ("image_column", columns.IMAGE_COLUMNS, "Image"), ("label_column", columns.LABEL_COLUMNS, "ClassLabel"),
+        ):  # fmt: skip
+            said = getattr(self, flag)
+            self._require_one_of(table.column_names, said, "column", "data.image_column, data.label_column")
+            typed = [column for column, feature in table.features.items() if type(feature).__name__ == kind]
+            found.append(said or columns.find_column(table.column_names, usual, typed, self.name, self.named(flag)))
+        image, label = found
+        return image, label
+
+    def _tell(self, train: str, test: str | None, image: str, label: str, known: columns.Classes) -> None:
         """What was found otherwise than by the names that are expected."""
         notes = [] if (image, label) == ("image", "label") else [f"images are in column {image}, labels in {label}"]
         if test is None:
@@ -181,8 +173,3 @@ class Hub(DecodedData):
             return readable(name(index), lambda: to_tensor(opened(value), self.channels, self.size))
 
         return Part(labels, read, name)
-
-
-def _of_type(features: Any, name: str) -> list[str]:
-    """The columns whose type is so called."""
-    return [column for column, kind in features.items() if type(kind).__name__ == name]

@@ -170,7 +170,7 @@ class Gaussian(MetadataKind):
         if num_bytes < WARN_FROM:
             return
         said = f"statistics of {num_classes:,} classes in {len(layers):,} layers take about {num_bytes / 1e9:,.1f} GB of memory"
-        instead = "metadata=channels, metadata.layers=dense or metadata.covariance=top_only takes less"
+        instead = "metadata=channels or metadata.layers=dense takes less"
         if (there := machine_memory()) and num_bytes > there:
             raise DfkdError(f"metadata: {said}, and this machine has {there / 1e9:,.1f} GB; {instead}")
         note(f"{said}; {instead}")

@@ -258,6 +258,8 @@ def test_a_local_folder_of_images_needs_no_library_and_is_identified_by_its_file
     data = hub.load()
     assert (data.classes, len(data.train), len(data.test), data.shape) == (["2", "10"], 20, 6, (1, 6, 7))
     before = hub.fingerprint()
+    assert Hub(name=str(tmp_path), channels=1, pad=1, limit=4).fingerprint() != before
+    assert len(Hub(name=str(tmp_path), channels=1, pad=1, limit=4).load().train) == 4
     fill(tmp_path / "val", classes=("2", "10"), count=4)
     assert Hub(name=str(tmp_path), channels=1, pad=1).fingerprint() != before
 
