@@ -115,13 +115,15 @@ class Hub(DecodedData):
 
     def _columns(self, table: Any) -> tuple[str, str]:
         """Those of the images and of the labels: as they are said, or found."""
-        found = []
+        found: list[str] = []
         for flag, usual, kind in (
             ("image_column", columns.IMAGE_COLUMNS, "Image"), ("label_column", columns.LABEL_COLUMNS, "ClassLabel"),
         ):  # fmt: skip
             said = getattr(self, flag)
             self._require_one_of(table.column_names, said, "column", "data.image_column, data.label_column")
             typed = [column for column, feature in table.features.items() if type(feature).__name__ == kind]
+            if not typed and found and len(left := set(table.column_names) - set(found)) == 1:
+                typed = [*left]
             found.append(said or columns.find_column(table.column_names, usual, typed, self.name, self.named(flag)))
         image, label = found
         return image, label

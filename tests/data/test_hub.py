@@ -168,6 +168,8 @@ def test_columns_are_found_by_their_usual_names(hub, capsys, image, label):
 def test_a_column_without_a_usual_name_is_found_by_its_type_or_asked_for(hub):
     hub({part: table([0, 1], label="digit", names=["a", "b"]) for part in ("train", "test")})
     assert Hub(name="x").load().classes == ["a", "b"]
+    hub({part: table([0, 1], label="digit") for part in ("train", "test")})
+    assert Hub(name="x").load().classes == ["0", "1"]
     hub({part: table([0, 1], label="digit", other=[1, 1]) for part in ("train", "test")})
     with pytest.raises(
         DfkdError, match=r"which of its columns image, digit, other holds the labels\? Say data.label_column=NAME"
