@@ -10,7 +10,7 @@ import struct
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 WORK = "work"
 """Sub-folder of a partial artifact for what only the building needs; removed before the artifact is sealed."""
@@ -59,6 +59,12 @@ def regular_size(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is not a regular file")
     return status.st_size
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, to read. Raises OSError or ValueError as `regular_size` does."""
+    regular_size(path)
+    return path.open("rb")
 
 
 def read_json(path: Path) -> Any:

@@ -21,8 +21,9 @@ from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
 from dfkd_exp.phases.rehearsal import Rehearsal
 from dfkd_exp.ranks import join, ranks_of_process
-from dfkd_exp.release import Release, copy_release, read_release
+from dfkd_exp.release import CARD, Release, copy_release, read_release
 from dfkd_exp.release_card import usage
+from dfkd_exp.release_hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
 from dfkd_exp.run_folder import NEAREST, PICTURE, RESULT
 from dfkd_exp.store import Artifact, Store, write_atomically
@@ -38,6 +39,8 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
     With ``pipeline=release`` write the release folder and return None, as all but the first of several processes do.
     ``overrides``: what was said on the command line.
     """
+    if config.pipeline == "release":
+        require_folder(config.release)
     join(config.trainer.accelerator)
     ranks = ranks_of_process()
     logger = config.logger if ranks.first else NoLogger()
@@ -54,6 +57,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
                 return None
             copied = copy_release(release, Path(config.release or folder / "release"))
             console.show(escape(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)"))
+            console.note(f"on the Hugging Face Hub: hf upload ORG/NAME {copied.folder}, after a look at its {CARD}")
             console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
             return None
         transfer_set = transfer_set_of(config, context, release, data)
@@ -85,7 +89,7 @@ def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
     """Left of the wall: the release, made from the data or given."""
     if config.pipeline == "from_release":
         try:
-            release = read_release(config.release or "", config.teacher)
+            release = read_release(local_folder(config.release or ""), config.teacher)
         except DfkdError as error:
             raise DfkdError(f"release={config.release}: {error}") from error
         console.heading(f"release: {release.folder}")

@@ -28,6 +28,9 @@ MOST_THREADS = 1024
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux tells those in a container how much of the processor they may use: microseconds in each so many, or ``max``."""
 
+MEMORY = Path("/sys/fs/cgroup/memory.max")
+"""And how many bytes of memory."""
+
 
 def num_threads() -> int:
     """How many threads this command may keep busy: as OMP_NUM_THREADS says, or as many as it has cores, which SLURM, containers and
@@ -42,6 +45,16 @@ def num_threads() -> int:
         share, period = (int(number) for number in QUOTA.read_text("utf-8").split())
         cores = min(cores, -(-share // period))
     return max(1, cores)
+
+
+def machine_memory() -> int | None:
+    """Bytes of memory that this command may use: the machine's, or what a container has of it; None where nobody says."""
+    with suppress(OSError, ValueError, AttributeError):
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        with suppress(OSError, ValueError):
+            there = min(there, int(MEMORY.read_text("utf-8")))
+        return there
+    return None
 
 
 @contextmanager

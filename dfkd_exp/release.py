@@ -70,6 +70,11 @@ class Release:
         return self._header.said["kind"]["name"]
 
     @property
+    def counts(self) -> list[int] | None:
+        """Training images of each class; None where none were needed."""
+        return self._header.said["counts"]
+
+    @property
     def metadata_bytes(self) -> int:
         """Bytes of its statistics, read without loading them."""
         return self._header.num_bytes
@@ -125,9 +130,11 @@ def write_release(
     architecture: dict[str, Any],
     classes: list[str],
     test_accuracy: float | None,
+    remark: str = "",
 ) -> Release:
     """Write the five files into the empty folder ``folder`` and read them back. Raises DfkdError if it holds anything, or what is to be
-    written cannot be: ``architecture`` has ``kind``, ``name`` and ``kwargs`` (docs/metadata-format.md)."""
+    written cannot be: ``architecture`` has ``kind``, ``name`` and ``kwargs`` (docs/metadata-format.md). ``remark``: on the images, for the
+    card."""
     from safetensors.torch import save
 
     from dfkd_exp.evaluation.probe import answers
@@ -164,7 +171,7 @@ def write_release(
     write_atomically(folder / MODEL, save(weights, metadata={"format": "pt"}))
     metadata.save(folder / METADATA)
     seal(folder, {"phase": "release"})
-    write_atomically(folder / CARD, model_card(config, metadata).encode())
+    write_atomically(folder / CARD, model_card(config, metadata, remark).encode())
     return read_release(folder)
 
 

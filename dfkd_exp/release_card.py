@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,28 @@ def _naming(architecture: dict[str, Any]) -> str:
     return "".join(f" {shlex.quote(f'{flag}={value}')}" for flag, value in said.items() if value)
 
 
-def model_card(config: dict[str, Any], metadata: Metadata) -> str:
-    """The README.md of a release, with what the statistics hold and what they may reveal."""
+def _measured(name: str, accuracy: float | None) -> str:
+    """The accuracy as the Hub reads it, if there is one: YAML, in which JSON's texts are such too."""
+    if accuracy is None:
+        return ""
+    return f"""metrics:
+- accuracy
+model-index:
+- name: {json.dumps(name)}
+  results:
+  - task:
+      type: image-classification
+    dataset:
+      name: its owner's test images
+      type: unpublished
+    metrics:
+    - type: accuracy
+      value: {accuracy:.4f}
+"""
+
+
+def model_card(config: dict[str, Any], metadata: Metadata, remark: str = "") -> str:
+    """The README.md of a release, with what the statistics hold and what they may reveal, and a ``remark`` of its owner's on the images."""
     from dfkd_exp.metadata import card
 
     name, own = config["architecture"]["name"], ""
@@ -42,7 +63,8 @@ pipeline_tag: image-classification
 tags:
 - knowledge-distillation
 - data-free
----
+# license: yours to choose, for example mit; without one nobody may use it
+{_measured(name, config["test_accuracy"])}---
 # {in_markdown(name)}, with metadata for data-free distillation
 
 A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training images, from which
@@ -53,7 +75,7 @@ somebody without those images can distil a smaller network.
 | inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
 | classes | {", ".join(map(in_markdown, config["classes"]))} |
 | accuracy on its owner's test set | {measured} |
-| images behind the statistics | {card.images_behind(metadata, config["classes"])} |
+| images behind the statistics | {card.images_behind(metadata, config["classes"])}{f"; {in_markdown(remark)}" if remark else ""} |
 | kind of metadata | {in_markdown(metadata.kind["name"])}, {metadata.num_bytes:,} bytes |
 
 ## Use
@@ -62,6 +84,8 @@ somebody without those images can distil a smaller network.
 {usage(config, "THIS_FOLDER")} student=mlp
 ```
 
+From the Hub it is `release=hf://ORG/NAME`, or `release=hf://ORG/NAME@REVISION`.
+
 {own}`metadata.safetensors` and `config.json` are read with `safetensors` and `json` alone; the format is specified in the project's
 `docs/metadata-format.md`. `manifest.json` holds the sha256 of every file but this one.
 
@@ -69,7 +93,7 @@ somebody without those images can distil a smaller network.
 
 {card.what_it_holds(metadata)}
 
-## What they may reveal
+{card.images_per_class(metadata, config["classes"])}## What they may reveal
 
 {card.what_it_may_reveal(metadata)}
 """

@@ -28,7 +28,7 @@ RINGS = {
     ),
     "command": (
         "__init__.py __main__.py app.py arguments.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py "
-        "release.py release_card.py report/ sweeps/ /hydra_plugins/"
+        "release.py release_card.py release_hub.py report/ sweeps/ /hydra_plugins/"
     ),
 }
 """From the inside out: a folder with all that lies in it, or a file, which goes before its folder; below dfkd_exp/ unless it says."""
@@ -107,6 +107,7 @@ LIBRARIES = {
     "sklearn": {"data/digits.py": "has the digits"},
     "pooch": {"data/published.py": "downloads"},
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
+    "huggingface_hub": {"release_hub.py": "releases there"},
     "filelock": {"locks.py": "one process at a time"},
 }
 """Which files know a library, and what for. There is no other library: no torchvision, no timm."""
@@ -115,7 +116,7 @@ UNSAFE = {"pickle", "marshal", "shelve"}
 
 TALKING = {
     "data/": "downloads and decoding take minutes",
-    "metadata/gaussian.py": "warns of covariances that take gigabytes",
+    "metadata/gaussian.py": "says which statistics take gigabytes",
     "metadata/bases.py": "a large graph's bases take minutes",
     "reconstruction/loop.py": "a notebook's reconstruction takes minutes",
     "reconstruction/prior.py": "directions of large weights take minutes",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import LARGEST, InputSpec, Shape
 from dfkd_exp.settings import Settings
@@ -42,9 +45,12 @@ class Data(Settings):
     """Per-channel mean of the normalisation (pixel - mean) / std; empty: pixels stay in [0, 1]."""
     std: list[float] = field(default_factory=list)
     """Per-channel standard deviation of the normalisation; empty: 1."""
+    limit: int | None = None
+    """For a quick try: so many training images, the first of each class in turn, and at most as many test images; empty: all."""
 
     def __post_init__(self) -> None:
         self.require("pad", 0 <= self.pad <= MOST_SIDE // 2, f"from 0 to {MOST_SIDE // 2:,}")
+        self.require("limit", self.limit is None or self.limit >= 2, "at least 2, or empty")
         self.require("std", all(s > 0 for s in self.std), "positive")
 
     def fingerprint(self) -> dict[str, Any]:
@@ -52,8 +58,40 @@ class Data(Settings):
         return self.identity()
 
     def load(self) -> ImageData:
-        """Read the images; DfkdError with the way out if they cannot be had."""
+        """The images, as many as the ``limit`` wants."""
+        data = self.read()
+        if self.limit is None:
+            return data
+        import torch
+
+        parts = {"train": data.train, "test": data.test}
+        index = self.limited({name: part.labels.tolist() for name, part in parts.items()}, len(data.classes))
+        train, test = (part.select(torch.tensor(index[name])) for name, part in parts.items())
+        return replace(data, train=train, test=test)
+
+    @property
+    def remark(self) -> str:
+        """What a release's card says of the images beside their number; mostly nothing."""
+        return "" if self.limit is None else f"a quick try on a part of the data, data.limit={self.limit}"
+
+    def read(self) -> ImageData:
+        """Read the images, all of them: `load` is what takes some; DfkdError with the way out if they cannot be had."""
         raise NotImplementedError
+
+    def limited(self, labels: dict[str, Sequence[int]], num_classes: int) -> dict[str, list[int]]:
+        """By part, the indices of the images that are used of those with these ``labels``; a line says how many. The test part is limited
+        too, so that a quick try is quick to the end: 1,000 images tell an accuracy to some 1.5 points."""
+        count = sum(map(len, labels.values())) if self.limit is None else self.limit
+        self.require(
+            "limit", count >= num_classes, f"at least one image for each of the {num_classes:,} classes, or empty"
+        )
+        index = {part: first_in_turn(values, count) for part, values in labels.items()}
+        if self.limit is not None:
+            said = " and ".join(
+                f"{len(index[part]):,} of {len(values):,} {part} images" for part, values in labels.items()
+            )
+            console.note(f"{self.named('limit')}={self.limit}: {said}; figures are of these alone")
+        return index
 
     def inputs(self, shape: tuple[int, int, int]) -> InputSpec:
         """How images of ``shape`` [C, H, W] enter the networks."""
@@ -67,13 +105,23 @@ class Data(Settings):
         return InputSpec.normalised(shape, self.mean, self.std)
 
 
+def first_in_turn(labels: Sequence[int], count: int) -> list[int]:
+    """Indices, ascending, of ``count`` images or all: the first of each class, then the second of each, and so on."""
+    seen: Counter[int] = Counter()
+    turns = []
+    for label in labels:
+        turns.append(seen[label])
+        seen[label] += 1
+    return sorted(sorted(range(len(labels)), key=turns.__getitem__)[:count])
+
+
 @dataclass
 class NoData(Data):
     """No data set: what stands right of the wall has none."""
 
     available: ClassVar[bool] = False
 
-    def load(self) -> ImageData:
+    def read(self) -> ImageData:
         raise DfkdError(
             "this needs a data set, and data=none; choose one, for example data=mnist (dfkd --help lists them)"
         )

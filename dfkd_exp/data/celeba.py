@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dfkd_exp.data.decoded import DecodedData, Part
 from dfkd_exp.data.files import read_image, to_tensor
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import regular_size
+from dfkd_exp.files import open_regular, regular_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,7 +83,7 @@ class CelebA(DecodedData):
                     )
                 return to_tensor(image, 3, self.size, CROP)
 
-            return read_image(path, prepare)
+            return read_image(str(path), lambda: open_regular(path), prepare)
 
         return Part([label for _, label in files], read, lambda index: files[index][0])
 

@@ -51,7 +51,7 @@ class CifarData(PublishedData):
     def _names(self) -> list[str]:
         return [*self.train_files, self.test_file, self.names_file]
 
-    def load(self) -> ImageData:
+    def read(self) -> ImageData:
         from dfkd_exp.data.images import ImageData
 
         train, test = self._part(self.train_files), self._part([self.test_file])

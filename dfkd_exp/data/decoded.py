@@ -31,6 +31,10 @@ class Part:
     read: Callable[[int], Tensor]
     name: Callable[[int], str]
 
+    def select(self, index: list[int]) -> Part:
+        """Those of ``index``."""
+        return Part([self.labels[i] for i in index], lambda i: self.read(index[i]), lambda i: self.name(index[i]))
+
 
 @dataclass
 class DecodedData(Data):
@@ -50,7 +54,11 @@ class DecodedData(Data):
 
     @cached_property
     def _found(self) -> tuple[list[str], dict[str, Part]]:
-        return self.find()
+        classes, parts = self.find()
+        if self.limit is None:
+            return classes, parts
+        index = self.limited({name: part.labels for name, part in parts.items()}, len(classes))
+        return classes, {name: part.select(index[name]) for name, part in parts.items()}
 
     def outline(self) -> Outline:
         """What the first image and the number of the others say."""

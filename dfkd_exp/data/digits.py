@@ -24,7 +24,7 @@ def _digits() -> Any:
 class Digits(Data):
     """Every fifth image (in the library's order) is the test set: 1,438 training and 359 test images."""
 
-    def load(self) -> ImageData:
+    def read(self) -> ImageData:
         import torch
 
         from dfkd_exp.data.images import ImageData, LabelledImages

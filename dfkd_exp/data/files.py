@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import regular_size
 from dfkd_exp.harmless import brief, in_brief
 
 if TYPE_CHECKING:
@@ -22,16 +21,15 @@ LEAST_OF_16_BITS = 2**14
 """An image of 16 bits whose values are all smaller has fewer: cameras have 12 or 14 of them. It would be all but black."""
 
 
-def read_image(path: Path, prepare: Callable[[Image], Tensor]) -> Tensor:
-    """``prepare(image)`` of the image in a file. Raises DfkdError, with its name, if it cannot be read."""
+def read_image(name: str, open_file: Callable[[], BinaryIO], prepare: Callable[[Image], Tensor]) -> Tensor:
+    """``prepare(image)`` of the image in the file that ``open_file()`` gives. Raises DfkdError, with its ``name``, if it cannot be read."""
     import PIL.Image
 
     def opened() -> Tensor:
-        regular_size(path)  # who opens a pipe waits for ever
-        with PIL.Image.open(path) as image:
+        with open_file() as file, PIL.Image.open(file) as image:
             return prepare(image)
 
-    return readable(str(path), opened)
+    return readable(name, opened)
 
 
 def readable(name: str, read: Callable[[], Tensor]) -> Tensor:
@@ -48,6 +46,29 @@ def readable(name: str, read: Callable[[], Tensor]) -> Tensor:
     except Exception as error:  # of many decoders, any
         why = in_brief(error) if not isinstance(error, OSError | ValueError) else brief(str(error))
         raise DfkdError(f"{name} is not a readable image ({why}); repair or remove it") from error
+
+
+def opened(value: Any) -> Image:
+    """An image as a cell of a table has it, as PIL's: that already, a file's bytes, or pixels of 0 to 255 ``[H, W]``, ``[H, W, C]`` or
+    ``[C, H, W]``. Raises DfkdError for anything else."""
+    import numpy
+    import PIL.Image
+
+    value = value.get("bytes") or value.get("path") if isinstance(value, dict) else value
+    if isinstance(value, PIL.Image.Image):
+        return value
+    if isinstance(value, bytes):
+        return PIL.Image.open(BytesIO(value))
+    pixels = numpy.asarray(value)
+    if pixels.ndim == 3 and pixels.shape[0] in MODES and pixels.shape[2] not in MODES:
+        pixels = pixels.transpose(1, 2, 0)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[..., 0]
+    if pixels.dtype.kind not in "iu" or pixels.ndim not in (2, 3) or pixels.min() < 0 or pixels.max() > 255:
+        raise DfkdError(
+            f"is {type(value).__name__} of shape {list(pixels.shape)} and not an image, its bytes, or whole numbers from 0 to 255 [H, W, C]"
+        )
+    return PIL.Image.fromarray(pixels.astype(numpy.uint8))
 
 
 def to_tensor(image: Image, channels: int, size: int | None, crop: tuple[int, int, int, int] | None = None) -> Tensor:

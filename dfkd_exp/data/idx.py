@@ -40,7 +40,7 @@ class IdxData(PublishedData):
     def fingerprint(self) -> dict[str, Any]:
         return {**self.identity(), "sha256": self.sha256}
 
-    def load(self) -> ImageData:
+    def read(self) -> ImageData:
         from dfkd_exp.data.images import ImageData, LabelledImages
 
         parts = {}

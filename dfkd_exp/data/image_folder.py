@@ -1,36 +1,42 @@
-"""Somebody's own images: one folder per class, or ``train/`` and ``test/`` of such."""
+"""Somebody's own images: one folder per class, ``train/`` and ``test/`` of such, or a table that says of which class each is."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfkd_exp import console
 from dfkd_exp.data.decoded import DecodedData, Part
 from dfkd_exp.data.files import MODES, read_image, to_tensor
+from dfkd_exp.data.label_table import MOST_BYTES, read_table
+from dfkd_exp.data.listing import TABLES, Listing, ending, list_files
+from dfkd_exp.data.splits import Labelled, Split, Tree, in_order, order_note, require_known, split_folders, split_rows
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
-
 
 @dataclass
 class ImageFolder(DecodedData):
-    """``path/CLASS/*.png`` (a share is held out for testing) or ``path/train/CLASS/*`` and ``path/test/CLASS/*``.
+    """``path/CLASS/*.png`` (a share is held out for testing) or ``path/train/CLASS/*`` and ``path/test/CLASS/*``, by any of the usual
+    names for these; in a folder, or in an archive that is read where it is.
 
     Images are turned as their EXIF says, of several frames the first is taken, and 16 bits become 8. One that is transparent anywhere, uses
     fewer than 15 of its 16 bits, or has more than 67 megapixels is refused by name.
     """
 
-    ephemeral: ClassVar[tuple[str, ...]] = ("path",)
+    ephemeral: ClassVar[tuple[str, ...]] = ("path", "labels")
 
     path: str = ""
-    """The folder."""
+    """The folder, or an archive of it: .zip, .tar, .tar.gz."""
+    classes: list[Any] = field(default_factory=list)
+    """The classes in the order of the teacher's logits, where not all are wanted or their order is another than that of numbers or text."""
+    labels: str | None = None
+    """A table of files and classes (.csv, .tsv, .txt), in the folder or elsewhere; a column may say of which part (train, test) each is."""
     size: int | None = None
     """Resize to size x size pixels; empty: all images must already have one size."""
     channels: int = 3
@@ -40,81 +46,80 @@ class ImageFolder(DecodedData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require("path", bool(self.path), "a folder (data.path=…)")
+        self.require("path", bool(self.path), "a folder or an archive (data.path=…)")
+        self.classes = [str(name) for name in self.classes]  # 0 and 10 are names too
+        self.require(
+            "classes", len(set(self.classes)) == len(self.classes) != 1, "two names or more, none of them twice"
+        )
         self.require("channels", self.channels in MODES, "1 or 3")
         self.require_size()
         self.require("test_fraction", 0 < self.test_fraction < 1, "between 0 and 1")
 
     def fingerprint(self) -> dict[str, Any]:
-        files = [path for group in self._files().values() for _, path in group]
-        root = Path(self.path)
-        rows = [f"{path.relative_to(root)} {about.st_size} {about.st_mtime_ns}" for path, about in _looked_up(files)]
-        return {**self.identity(), "files": hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()}
+        stamps, split = self._listing.files, self._split
+        parts = {"train": split.train, "test": split.test}
+        rows = [f"{part} {name} {stamps[name]}" for part, labelled in parts.items() for _, name in labelled]
+        labels = [label for labelled in parts.values() for label, _ in labelled]
+        said = "\n".join([*split.classes, *labels, *rows])
+        return {**self.identity(), "files": hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()}
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
-        return self._classes(), {part: self._part(files) for part, files in self._files().items()}
+        split = self._split
+        return split.classes, {"train": self._part(split.train), "test": self._part(split.test)}
 
-    def _part(self, files: list[tuple[int, Path]]) -> Part:
+    def _part(self, labelled: list[Labelled]) -> Part:
+        listing, number = self._listing, {name: label for label, name in enumerate(self._split.classes)}
+
+        def name(index: int) -> str:
+            return listing.title(labelled[index][1])
+
         def read(index: int) -> Tensor:
-            return read_image(files[index][1], lambda image: to_tensor(image, self.channels, self.size))
+            def opened() -> Any:
+                return listing.open(labelled[index][1])
 
-        return Part([label for label, _ in files], read, lambda index: str(files[index][1]))
+            return read_image(name(index), opened, lambda image: to_tensor(image, self.channels, self.size))
 
-    def _roots(self) -> dict[str, Path]:
-        root = Path(self.path)
-        if not root.is_dir():
-            raise DfkdError(f"data.path={self.path} is not a folder")
-        if (root / "train").is_dir() and (root / "test").is_dir():
-            return {"train": root / "train", "test": root / "test"}
-        return {"all": root}
+        return Part([number[label] for label, _ in labelled], read, name)
 
-    def _classes(self) -> list[str]:
-        roots = self._roots()
-        first = roots.get("train") or roots["all"]
-        classes = _subfolders(first)
+    @cached_property
+    def _listing(self) -> Listing:
+        return list_files(Path(self.path), self.named("path"))
+
+    @cached_property
+    def _split(self) -> Split:
+        listing = self._listing
+        split = self._labelled() if self.labels else self._in_folders()
+        notes = [listing.note, "" if self.classes else order_note(split.classes), *split.notes]
+        for note in filter(None, notes):
+            console.note(f"data.path={self.path}: {note}")
+        return split
+
+    def _in_folders(self) -> Split:
+        listing = self._listing
+        tables = [name for name in listing.files if ending(name) in TABLES and ending(name) != ".txt"]
+        tree = Tree(listing.images, listing.folders)
+        return split_folders(tree, self.path, self.test_fraction, self.classes, tables)
+
+    def _labelled(self) -> Split:
+        listing, name = self._listing, str(self.labels)
+        rows, notes = read_table(self._table(name), name, listing.images, self.path)
+        known = in_order({label for _, label, _ in rows})
+        require_known(self.classes, known, name)
+        classes = self.classes or known
         if len(classes) < 2:
-            raise DfkdError(
-                f"data.path={self.path} must hold one folder per class, at least two; it has {len(classes)}"
-            )
-        return classes
+            raise DfkdError(f"data.labels={name} must have at least two classes; it has {len(classes)}")
+        split = split_rows(classes, [row for row in rows if row[1] in classes], self.test_fraction, self.path)
+        split.notes.extend(notes)
+        return split
 
-    def _files(self) -> dict[str, list[tuple[int, Path]]]:
-        """``train`` and ``test`` as (label, file), in a fixed order."""
-        found: dict[str, list[tuple[int, Path]]] = {"train": [], "test": []}
-        classes = self._classes()
-        for part, root in self._roots().items():
-            if part == "test" and (unknown := sorted(set(_subfolders(root)) - set(classes))):
-                raise DfkdError(f"{root} has classes that train/ has not: {', '.join(unknown)}; add or remove them")
-            for label, name in enumerate(classes):
-                folder = root / name
-                files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS) if folder.is_dir() else []
-                if not files:
-                    raise DfkdError(
-                        f"{folder} holds no images ({', '.join(sorted(ENDINGS))}); add some or remove the class"
-                    )
-                if part != "all":
-                    found[part] += [(label, path) for path in files]
-                    continue
-                # By the hash of its name, an image stays on its side when others are added.
-                ranked = sorted(files, key=lambda p: hashlib.sha256(p.name.encode()).hexdigest())
-                held_out = max(1, round(len(files) * self.test_fraction))
-                if held_out >= len(files):
-                    raise DfkdError(
-                        f"{folder} holds {len(files)} image; a class needs at least two, to train and to test"
-                    )
-                found["test"] += [(label, path) for path in sorted(ranked[:held_out])]
-                found["train"] += [(label, path) for path in sorted(ranked[held_out:])]
-        return found
-
-
-def _looked_up(files: list[Path]) -> Iterator[tuple[Path, os.stat_result]]:
-    """Each file and what the system says of it. Raises DfkdError for a link that leads nowhere."""
-    for path in files:
+    def _table(self, name: str) -> bytes:
+        """The bytes of the table: from where the images are, or from the disk."""
         try:
-            yield path, path.stat()
+            with self._listing.open(name) if name in self._listing.files else Path(name).open("rb") as file:
+                content = file.read(MOST_BYTES + 1)
         except OSError as error:
-            raise DfkdError(f"{path} cannot be read ({error.strerror}); repair or remove it") from error
-
-
-def _subfolders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+            raise DfkdError(
+                f"data.labels={name} cannot be read ({error.strerror}): it is neither in {self.path} nor a file; check its name"
+            ) from error
+        self.require("labels", len(content) <= MOST_BYTES, f"a table of at most {MOST_BYTES:,} bytes")
+        return content

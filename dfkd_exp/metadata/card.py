@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from dfkd_exp.harmless import as_code, in_markdown
+import json
+
+from dfkd_exp.harmless import as_code, brief, in_markdown
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.statistic import Statistic
 
 BASES = {"units": "", "channels": ", per channel", "graph": ", graph Fourier"}
+FEW = 10
+"""Images of a class that are warned of."""
 SCOPES = {"class": "Per class", "all": "Of all classes together"}
 
 
 def images_behind(metadata: Metadata, classes: list[str]) -> str:
-    """How many images the statistics are of."""
+    """How many images the statistics are of, and how they are spread over the classes."""
     counts = metadata.counts
     if counts is None:
         return "none were needed"
-    fewest = min(range(len(counts)), key=counts.__getitem__)
-    return f"{sum(counts):,} ({counts[fewest]:,} in the smallest class, {in_markdown(classes[fewest])})"
+    order = sorted(range(len(counts)), key=counts.__getitem__)
+    if counts[order[0]] == counts[order[-1]]:
+        return f"{sum(counts):,} ({counts[0]:,} in each class)"
+    fewest, most = (f"{counts[i]:,} in the {{}} class, {in_markdown(classes[i])}" for i in (order[0], order[-1]))
+    return f"{sum(counts):,} ({fewest.format('smallest')}; {most.format('largest')})"
+
+
+def images_per_class(metadata: Metadata, classes: list[str]) -> str:
+    """A section with the images of each class as JSON, where they differ; else nothing."""
+    counts = metadata.counts
+    if counts is None or min(counts) == max(counts):
+        return ""
+    text = json.dumps(dict(zip(classes, counts, strict=True))).replace("`", "\\u0060")
+    few = sum(count < FEW for count in counts)
+    said = (
+        f"{few:,} classes have fewer than {FEW} images: their statistics come close to showing them.\n\n" if few else ""
+    )
+    return f"## Images of each class\n\n{said}```json\n{text}\n```\n\n"
+
+
+def warning_of_few(counts: list[int], classes: list[str]) -> str:
+    """What an owner should know of classes of few images before he publishes; or nothing."""
+    few = [i for i, count in enumerate(counts) if count < FEW]
+    if not few:
+        return ""
+    fewest = min(few, key=counts.__getitem__)
+    return (
+        f"{len(few):,} of {len(counts):,} classes have fewer than {FEW} training images, {brief(classes[fewest])} only {counts[fewest]:,}: "
+        "their statistics are poor, covariances most of all, and come close to showing the images; leave such classes out or merge them"
+    )
 
 
 def what_it_holds(metadata: Metadata) -> str:

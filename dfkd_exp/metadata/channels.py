@@ -13,8 +13,7 @@ from dfkd_exp.metadata.gaussian import Gaussian
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dfkd_exp.inputs import InputSpec
-    from dfkd_exp.metadata.statistic import Accumulator
+    from dfkd_exp.metadata.gaussian_sums import Place
     from dfkd_exp.models.layers import Layer
 
 
@@ -48,15 +47,12 @@ class Channels(Gaussian):
 
         return find_layers(teacher, example, self.layers, batch_norm="input")
 
-    def accumulators(
-        self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
-    ) -> list[Accumulator]:
+    def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         from dfkd_exp.metadata.gaussian_sums import Place
 
         *hidden, top = enumerate(layers)
-        places = [
+        found = [
             Place((index,), (layer,), num_classes, self.scope, per_channel=layer.num_units > layer.num_channels)
             for index, layer in hidden
         ]
-        places.append(Place((top[0],), (top[1],), num_classes))
-        return [self.sums(place, len(layers)) for place in places]
+        return [*found, Place((top[0],), (top[1],), num_classes)]

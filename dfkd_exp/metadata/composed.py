@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dfkd_exp.inputs import InputSpec
-    from dfkd_exp.metadata.gaussian_sums import GaussianSums, Place
+    from dfkd_exp.metadata.gaussian_sums import Place
     from dfkd_exp.metadata.statistic import Accumulator
     from dfkd_exp.models.layers import Layer
 
@@ -65,29 +65,37 @@ class Composed(Gaussian, Recorded):
         in_graph = self.basis in GRAPH_BASES
         if self.summary == "records":
             return [self.recorder(self.basis if in_graph else "none", teacher, layers, inputs, num_classes)]
+        if not in_graph:
+            return super().accumulators(teacher, layers, inputs, num_classes)
         from dfkd_exp.metadata.bases import Graph
         from dfkd_exp.metadata.gaussian_sums import Place
 
-        if in_graph:
-            graph = Graph(rank=self.graph_rank)
-            bases = self.bases(graph, self.basis, teacher, layers, inputs)
-            places = [
-                Place(chain, tuple(layers[index] for index in chain), num_classes, graph=graph, basis=bases[chain])
-                for chain in chains(self.basis, layers)
-            ]
-        else:
-            places = [
-                Place(
-                    (index,), (layer,), num_classes,
-                    per_channel=self.basis == "channels" and layer.num_units > layer.num_channels,
-                )
-                for index, layer in enumerate(layers)
-            ]  # fmt: skip
-        return [self.sums(place, len(layers)) for place in places]
+        graph = Graph(rank=self.graph_rank)
+        bases = self.bases(graph, self.basis, teacher, layers, inputs)
+        return [
+            self.sums(
+                Place(chain, tuple(layers[index] for index in chain), num_classes, graph=graph, basis=bases[chain]),
+                len(layers),
+            )
+            for chain in chains(self.basis, layers)
+        ]
 
-    def sums(self, place: Place, num_layers: int) -> GaussianSums:
-        from dfkd_exp.metadata.gaussian_sums import GaussianSums
+    def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
+        """Of units or channels; coefficients in a graph's basis, which is not known yet, are as many as the units of its layers."""
+        from dfkd_exp.metadata.gaussian_sums import Place
 
-        if self.basis == "separable" and is_map(place):
-            return GaussianSums(place, "separable", self.rank)
-        return super().sums(place, num_layers)
+        groups = chains(self.basis, layers) if self.basis in GRAPH_BASES else [(index,) for index in range(len(layers))]
+        return [
+            Place(
+                group, tuple(layers[index] for index in group), num_classes,
+                per_channel=self.basis == "channels" and layers[group[0]].num_units > layers[group[0]].num_channels,
+            )
+            for group in groups
+        ]  # fmt: skip
+
+    def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
+        if self.summary == "gaussian":
+            super().check_memory(layers, num_classes)
+
+    def form_of(self, place: Place, num_layers: int) -> str:
+        return "separable" if self.basis == "separable" and is_map(place) else super().form_of(place, num_layers)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.console import warn
-from dfkd_exp.errors import ConfigError
+from dfkd_exp.console import note, warn
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.metadata.kind import MetadataKind
+from dfkd_exp.processes import machine_memory
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ MOST_NUMBERS = 24_000_000
 summed. Whole covariances of logits grow with the cube of the classes: of 1,000 they would have 2 GB, and 24 GB of sums."""
 BYTES_OF_SUMS = 24
 """For each number of the matrices that are summed: in float32 and float64, and copies as they are finished."""
+BYTES_OF_A_UNIT = 56
+"""For each unit and class: sums and squares in float64, a point to sum about, and mean and variance as they are finished, measured."""
 WARN_FROM = 2**30
-"""Bytes of sums of one layer from which on it is said beforehand how large they are."""
+"""Bytes of sums, of one layer's covariances or of all, from which on it is said beforehand how large they are."""
 COVARIANCES = ("auto", "full", "low_rank", "diagonal", "top_only")
 
 
@@ -132,23 +135,45 @@ class Gaussian(MetadataKind):
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
+        return [self.sums(place, len(layers)) for place in self.places(layers, num_classes)]
+
+    def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
+        """Of what there are sums: of each layer by itself."""
         from dfkd_exp.metadata.gaussian_sums import Place
 
-        places = [Place((index,), (layer,), num_classes) for index, layer in enumerate(layers)]
-        return [self.sums(place, len(layers)) for place in places]
+        return [Place((index,), (layer,), num_classes) for index, layer in enumerate(layers)]
+
+    def form_of(self, place: Place, num_layers: int) -> str:
+        """The form of the covariances of a place among ``num_layers`` recorded layers."""
+        return self.form_for(place.num_values, place.layers == (num_layers - 1,), place.num_rows)
 
     def sums(self, place: Place, num_layers: int) -> GaussianSums:
         """What accumulates for one place of ``num_layers`` recorded layers."""
         from dfkd_exp.metadata.differential_privacy import noise_multiplier
         from dfkd_exp.metadata.gaussian_sums import GaussianSums, PrivateGaussianSums
 
-        is_top = place.layers == (num_layers - 1,)
-        form = self.form_for(place.num_values, is_top, place.num_rows)
+        form = self.form_of(place, num_layers)
         self._warn_of(form, place)
         if self.dp.epsilon is None:
             return GaussianSums(place, form, self.rank)
         noise = noise_multiplier(self.dp.epsilon, self.dp.delta, num_layers)
-        return PrivateGaussianSums(place, form if is_top and form == "full" else "diagonal", self.dp.clip, noise)
+        is_full_top = place.layers == (num_layers - 1,) and form == "full"
+        return PrivateGaussianSums(place, form if is_full_top else "diagonal", self.dp.clip, noise)
+
+    def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
+        from dfkd_exp.metadata.gaussian_sums import num_sums
+
+        found = self.places(layers, num_classes)
+        sums = sum(num_sums(place, self.form_of(place, len(layers)), self.rank) for place in found)
+        units = sum(place.num_rows * place.num_values for place in found)
+        num_bytes = BYTES_OF_A_UNIT * units + BYTES_OF_SUMS * sums
+        if num_bytes < WARN_FROM:
+            return
+        said = f"statistics of {num_classes:,} classes in {len(layers):,} layers take about {num_bytes / 1e9:,.1f} GB of memory"
+        instead = "metadata=channels or metadata.layers=dense takes less"
+        if (there := machine_memory()) and num_bytes > there:
+            raise DfkdError(f"metadata: {said}, and this machine has {there / 1e9:,.1f} GB; {instead}")
+        note(f"{said}; {instead}")
 
     def _warn_of(self, form: str, place: Place) -> None:
         """Say how large whole covariances will be, before memory is taken for them."""

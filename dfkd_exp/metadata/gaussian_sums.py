@@ -74,6 +74,16 @@ class Place:
         return Statistic(self.layers, summary, basis, self.scope, graph=self.graph)
 
 
+def num_sums(place: Place, form: str, rank: int) -> int:
+    """How many numbers the products are that are summed for covariances of ``form``, of all rows together."""
+    size, columns = place.num_values, rank + OVERSAMPLING
+    if form == "separable":
+        channels = place.recorded[0].num_channels
+        locations = size // channels
+        return place.num_rows * (channels**2 + locations * min(columns, locations))
+    return place.num_rows * size * {"full": size, "low_rank": min(columns, size)}.get(form, 0)
+
+
 class GaussianSums(Accumulator):
     """Means and covariances of ``form`` (diagonal, full, low_rank or separable), the latter two of ``rank``; unbiased, over images or,
     where locations are put together, over all of their values."""

@@ -86,6 +86,9 @@ class MetadataKind(Settings):
     def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
         """Raise DfkdError if these ``layers`` of a teacher, trained or not, cannot be summarised; quickly, and with little memory."""
 
+    def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
+        """Say how much memory the statistics will take while they are collected, if that is much; DfkdError if it is more than there is."""
+
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:

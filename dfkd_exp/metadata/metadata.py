@@ -79,8 +79,9 @@ class Metadata:
             for index, statistic in enumerate(self.statistics)
         ]
         return ResolvedMetadata(
-            self.layers, ready, self.temperature, self.num_classes, self.inputs, self.signal, self.dropout_masks
-        )
+            self.layers, ready, self.temperature, self.num_classes, self.inputs, self.signal, self.dropout_masks,
+            self.counts,
+        )  # fmt: skip
 
     def check_teacher(self, teacher: nn.Module) -> None:
         """Raise DfkdError unless this is the metadata of exactly these weights."""
@@ -164,6 +165,7 @@ class ResolvedMetadata:
     inputs: InputSpec
     signal: str = "before_relu"
     dropout_masks: bool = False
+    counts: list[int] | None = None
 
     def kept(self) -> dict[str, Tensor]:
         """What is worth keeping where bases took minutes, by the number of the statistic (`Metadata.resolved`)."""
@@ -183,12 +185,13 @@ class ResolvedMetadata:
         """Whether some statistics are of all classes together, so that a group that is to match them must be too."""
         return any(statistic.scope == "all" for statistic in self.statistics)
 
-    def group_labels(self, group: int, size: int) -> Tensor:
+    def group_labels(self, group: int, size: int, turns: Tensor | None = None) -> Tensor:
         """The classes of the ``size`` images of a group: one for all, and groups take turns; or all classes in turn, where they are mixed.
-        So any run of groups is balanced."""
+        So any run of groups is balanced. ``turns``: the classes in the order of their turns, where these are not equal."""
+        turns = torch.arange(self.num_classes) if turns is None else turns
         if self.mixes_classes:
-            return torch.arange(group * size, (group + 1) * size) % self.num_classes
-        return torch.full((size,), group % self.num_classes)
+            return turns[torch.arange(group * size, (group + 1) * size) % len(turns)]
+        return turns[group % len(turns)].repeat(size)
 
     def activations(self, recorded: Sequence[Tensor]) -> list[Tensor]:
         """Recorded values in the form that the statistics describe: the signal, logits divided by the temperature. Shapes stay."""

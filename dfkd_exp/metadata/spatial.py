@@ -9,7 +9,7 @@ from dfkd_exp.errors import ConfigError
 from dfkd_exp.metadata.gaussian import Gaussian
 
 if TYPE_CHECKING:
-    from dfkd_exp.metadata.gaussian_sums import GaussianSums, Place
+    from dfkd_exp.metadata.gaussian_sums import Place
 
 
 @dataclass
@@ -25,12 +25,8 @@ class Spatial(Gaussian):
             "with metadata.covariance=top_only"
         )
 
-    def sums(self, place: Place, num_layers: int) -> GaussianSums:
-        from dfkd_exp.metadata.gaussian_sums import GaussianSums
-
-        if is_map(place):
-            return GaussianSums(place, "separable", self.rank)
-        return super().sums(place, num_layers)
+    def form_of(self, place: Place, num_layers: int) -> str:
+        return "separable" if is_map(place) else super().form_of(place, num_layers)
 
 
 def is_map(place: Place) -> bool:

@@ -29,6 +29,8 @@ NEAR_CHANCE = 1.5
 """Up to so many times the accuracy of guessing, a pretrained teacher is taken for one that was loaded wrongly."""
 FAR_BELOW = 0.05
 """So far below what its file says."""
+UNEQUAL = 2
+"""Where the largest class has so many times the images of the smallest, that is said."""
 
 
 def make_teacher(context: RunContext, settings: Network, training: Training, data: LazyData, seed: int) -> Artifact:
@@ -105,6 +107,8 @@ def make_metadata(
     }
 
     def make(folder: Path) -> dict[str, Any]:
+        from dfkd_exp.metadata.card import images_behind, warning_of_few
+
         images = data.images
         kind.check_images(len(images.train))
         network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
@@ -118,6 +122,10 @@ def make_metadata(
         if not merged(collector, context.ranks, folder / WORK):
             return {}
         metadata = collector.finish()
+        if (counts := metadata.counts) and max(counts) >= UNEQUAL * min(counts):
+            console.note(f"training images: {images_behind(metadata, images.classes)}")
+        if counts and (few := warning_of_few(counts, images.classes)):
+            console.warn(few)
         metadata.save(folder / "metadata.safetensors")
         return {"metadata_bytes": metadata.num_bytes}
 
@@ -158,8 +166,9 @@ def make_release(
         network = load_network(settings, teacher, statistics.inputs, statistics.num_classes)
         shutil.rmtree(folder / "release", ignore_errors=True)  # what a killed run left
         write_release(
-            folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"]
-        )
+            folder / "release", network, statistics, architecture, data.images.classes, teacher.info["test_accuracy"],
+            data.settings.remark,
+        )  # fmt: skip
         return {}
 
     artifact = context.phase("release", "release: writing the folder that is published", identity, make)

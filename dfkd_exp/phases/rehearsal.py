@@ -41,7 +41,13 @@ class Rehearsal:
             inputs, num_classes = self.release.inputs, len(self.release.classes)
             check_test_set(self.release, self.data)
         if self.config.pipeline != "release":
+            self._check_shares()
             self._receivers_side(inputs, num_classes)
+
+    def _check_shares(self) -> None:
+        known = self.config.metadata.needs_images if self.release is None else self.release.counts is not None
+        name = type(self.config.metadata).__name__ if self.release is None else self.release.metadata_kind
+        self.config.reconstruction.check_counts([] if known else None, f"metadata of kind {name}")
 
     def _owners_side(self, inputs: InputSpec, num_classes: int) -> None:
         from dfkd_exp.models.recording import borrowed
@@ -57,6 +63,7 @@ class Rehearsal:
         with borrowed(teacher):
             layers = config.metadata.recorded(teacher, example)
             config.metadata.check_layers(teacher, layers, inputs)
+            config.metadata.check_memory(layers, num_classes)
         if config.pipeline != "release" and config.source.fills_bytes and config.metadata.sized_beforehand:
             num_bytes, each = config.metadata.num_bytes(teacher, inputs, num_classes), self.data.outline.bytes_per_image
             require_one_each(num_bytes // each, num_classes, num_bytes, each)

@@ -169,7 +169,8 @@ def draw_groups(
     starts, targets = [], []
     for group in groups:
         generator = torch.Generator().manual_seed(derive_seed(seed, "group", group))
-        labels = objective.metadata.group_labels(group, group_size or objective.settings.group_size)
+        size = group_size or objective.settings.group_size
+        labels = objective.metadata.group_labels(group, size, objective.problem.turns)
         starts.append(objective.space.start(labels, generator))
         targets.append(objective.drawn(labels, generator))
     values = torch.cat(starts).to(objective.problem.device)

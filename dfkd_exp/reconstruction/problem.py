@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.recording import device_of
@@ -17,6 +17,21 @@ from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.reconstruction.terms.term import Term
+
+
+def shared_turns(counts: Sequence[int], total: int) -> Tensor:
+    """``total`` turns, each the number of a class, spread evenly: classes have as many as their share of all ``counts``, by largest
+    remainders, and at least one."""
+    wanted = torch.tensor(counts, dtype=torch.float64) * (total / sum(counts))
+    turns = wanted.floor().clamp_min(1).long()
+    while (missing := total - int(turns.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        gain = (wanted - turns) * step
+        gain[turns + step < 1] = -torch.inf
+        turns[gain.argmax()] += step
+    classes = torch.arange(len(counts)).repeat_interleave(turns)
+    of_class = torch.cat([(torch.arange(int(count)) + 0.5) / count for count in turns])
+    return classes[torch.argsort(of_class, stable=True)]
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,16 @@ class Problem:
     @property
     def num_groups(self) -> int:
         return self.settings.groups_per_class * self.metadata.num_classes
+
+    @cached_property
+    def turns(self) -> Tensor | None:
+        """Whose turn it is, group by group or, where groups mix classes, image by image; None if all classes take turns."""
+        counts = self.metadata.counts
+        self.settings.check_counts(counts, "this metadata")
+        if self.settings.balance == "equal" or counts is None:
+            return None
+        each = self.settings.group_size if self.metadata.mixes_classes else 1
+        return shared_turns(counts, self.num_groups * each)
 
     def groups_at_once(self, images_per_batch: int) -> int:
         """How many groups make a batch of at most so many images, or one: so that the batches are equal where a third more of them can be,

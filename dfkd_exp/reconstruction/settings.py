@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from dfkd_exp.reconstruction.targets import LayerTarget
 
 SCHEDULES = ("constant", "cosine")
+BALANCES = ("equal", "shares")
 
 
 @dataclass
@@ -25,6 +28,9 @@ class Reconstruction(Settings):
 
     images_per_class: int = 500
     """How many images of each class are made; a multiple of group_size."""
+    balance: str = "equal"
+    """How many images each class has: equal, or shares: as many in all, but each class as large a part of them as it is of the training
+    images, and at least a group."""
     group_size: int = 100
     """Images per group: the atom of reconstruction, whose result depends on nothing but the seed and its index."""
     steps: int = 200
@@ -47,6 +53,7 @@ class Reconstruction(Settings):
         )
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require_choice("schedule", SCHEDULES)
+        self.require_choice("balance", BALANCES)
 
     @property
     def groups_per_class(self) -> int:
@@ -56,6 +63,13 @@ class Reconstruction(Settings):
     def match(self) -> str:
         """What is matched, in a word."""
         return type(self).__name__.lower()
+
+    def check_counts(self, counts: Sequence[int] | None, name: str) -> None:
+        """Raise DfkdError if classes are to have their shares and metadata of kind ``name`` does not know the images of each."""
+        if self.balance == "shares" and counts is None:
+            raise DfkdError(
+                f"{self.named('balance')}=shares needs the number of each class's training images, which {name} does not have; leave it out"
+            )
 
     def masks_dropout(self, metadata: ResolvedMetadata) -> bool:
         """Whether the teacher's units are dropped out by one frozen mask per image."""

@@ -49,6 +49,7 @@ def build_result(
         "teacher_accuracy": evaluation["teacher_accuracy"],
         "teacher_accuracy_by_owner": release.teacher_accuracy,
         "published_teacher": config.published_teacher,
+        "data_limit": config.data.limit,
         "test_images": evaluation["test_images"],
         "privacy": _privacy(artifacts),
         "teacher_parameters": parameters,

@@ -43,7 +43,9 @@ def run_table(result: dict[str, Any]) -> Table:
         ("agreement_held_out", "on held-out images of the same kind, which flatters"),
     )
     agreed = [f"{percent([result[key]])} % {where}" for key, where in agreements if result.get(key) is not None]
+    limit = result.get("data_limit")
     rows = {
+        **({"data": f"limited to {limit:,} training images, and as many test images at most"} if limit else {}),
         "teacher": escape(f"{printable(result['teacher'])}, {result['teacher_parameters']:,} parameters"),
         "student": escape(f"{printable(result['student'])}, {result['student_parameters']:,} parameters"),
         "compression": f"{result['compression']:.2f}x",

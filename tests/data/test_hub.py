@@ -1,13 +1,17 @@
 """The loader for the Hugging Face Hub, against an object with the library's interface: the library is optional."""
 
+import io
 import sys
 import types
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dfkd_exp.data.hub import Hub
 from dfkd_exp.errors import DfkdError
+from tests.data.test_image_folder import fill
 
 
 class Table:
@@ -96,15 +100,22 @@ def test_images_of_different_sizes_need_a_size(hub):
     assert Hub(name="x", size=4).load().shape == (3, 4, 4)
 
 
-def test_unlabelled_splits_are_refused(hub):
-    hub({"train": Table(4), "test": Table(4, first_label=-1)})
+def test_a_split_without_labels_is_refused_if_it_is_asked_for_and_else_passed_over(hub, capsys):
+    hub({"train": Table(20), "test": Table(4, first_label=-1)})
     with pytest.raises(DfkdError, match=r"x: split 'test' has images without a label"):
-        Hub(name="x").load()
+        Hub(name="x", test_split="test").load()
+    data = Hub(name="x").load()
+    assert (len(data.train), data.test.labels.tolist()) == (16, [0, 1, 0, 1])
+    assert "every fifth image of train is held out" in capsys.readouterr().out
+    hub({"train": Table(20), "test": Table(4, first_label=-1), "validation": Table(6)})
+    assert len(Hub(name="x").load().test) == 6
 
 
 def test_an_error_of_the_library_is_one_line(hub):
     hub(FileNotFoundError("no such set\nand a long story"))
-    with pytest.raises(DfkdError, match=r"^data.name=x could not be loaded \(FileNotFoundError: no such set\);"):
+    with pytest.raises(
+        DfkdError, match=r"^data.name=x could not be loaded \(FileNotFoundError: no such set and a long story\);"
+    ):
         Hub(name="x").load()
 
 
@@ -124,3 +135,146 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
 def test_impossible_settings_are_refused_at_once(wrong):
     with pytest.raises(DfkdError, match=r"data.(name|channels|size) must be"):
         Hub(**wrong)
+
+
+def table(labels, image="image", label="label", names=None, **more):
+    """A split with those labels, under other columns' names."""
+    made = Table(len(labels))
+    made.columns = {image: made.columns["image"], label: labels, **more}
+    made.column_names = list(made.columns)
+    made.features = {column: types.SimpleNamespace() for column in made.columns}
+    if names:
+        made.features[label] = ClassLabel(names)
+    return made
+
+
+class ClassLabel:
+    """Called as the library's type is."""
+
+    def __init__(self, names):
+        self.names = names
+
+
+@pytest.mark.parametrize(
+    ("image", "label"), [("img", "label"), ("Image", "labels"), ("pixel_values", "fine_label"), ("jpg", "cls")]
+)
+def test_columns_are_found_by_their_usual_names(hub, capsys, image, label):
+    other = {"coarse_label": [0, 0, 0, 0]}
+    hub({part: table([0, 1, 0, 1], image, label, **other) for part in ("train", "test")})
+    assert Hub(name="x").load().train.labels.tolist() == [0, 1, 0, 1]
+    assert f"images are in column {image}, labels in {label}" in capsys.readouterr().out
+
+
+def test_a_column_without_a_usual_name_is_found_by_its_type_or_asked_for(hub):
+    hub({part: table([0, 1], label="digit", names=["a", "b"]) for part in ("train", "test")})
+    assert Hub(name="x").load().classes == ["a", "b"]
+    hub({part: table([0, 1], label="digit") for part in ("train", "test")})
+    assert Hub(name="x").load().classes == ["0", "1"]
+    hub({part: table([0, 1], label="digit", other=[1, 1]) for part in ("train", "test")})
+    with pytest.raises(
+        DfkdError, match=r"which of its columns image, digit, other holds the labels\? Say data.label_column=NAME"
+    ):
+        Hub(name="x").load()
+    assert Hub(name="x", label_column="digit").load().classes == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers"),
+    [
+        (["dog", "cat", "dog"], ["cat", "dog"], [1, 0, 1]),
+        (["10", "9", "10"], ["9", "10"], [1, 0, 1]),
+        ([2, 1, 3], ["1", "2", "3"], [1, 0, 2]),
+        ([0, 2, 2], ["0", "1", "2"], [0, 2, 2]),
+        ([1.0, 0.0, 1.0], ["0", "1"], [1, 0, 1]),
+        ([True, False, True], ["0", "1"], [1, 0, 1]),
+        ([[1], [0], [1]], ["0", "1"], [1, 0, 1]),
+    ],
+)
+def test_labels_of_one_meaning_become_classes(hub, labels, classes, numbers):
+    hub({"train": table(labels), "test": table(labels)})
+    data = Hub(name="x").load()
+    assert (data.classes, data.train.labels.tolist()) == (classes, numbers)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            [[0, 1], [1, 1]],
+            r"column 'label', has a label of 2 values, \[0, 1\]: images of several classes are not supported",
+        ),
+        ([[], [1]], "a label of 0 values"),
+        ([{"bbox": [1]}, {"bbox": [2]}], "a label of 1 values"),
+        ([0.5, 1], "labels are float and int; give words, or whole numbers"),
+        (["a", 1], "labels are int and str"),
+    ],
+)
+def test_labels_of_more_than_one_meaning_are_refused_in_one_line(hub, labels, message):
+    hub({"train": table(labels), "test": table(labels)})
+    with pytest.raises(DfkdError, match=message) as refused:
+        Hub(name="x").load()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_label_that_only_the_test_split_has_is_refused(hub):
+    hub({"train": table(["a", "b"]), "test": table(["a", "c"])})
+    with pytest.raises(DfkdError, match=r"x: split 'test' has the label 'c', which the images to train on have not"):
+        Hub(name="x").load()
+
+
+def test_validation_is_tested_on_where_there_is_no_test_and_a_single_split_is_divided(hub, capsys):
+    hub({"train": Table(6), "validation": Table(4)})
+    assert len(Hub(name="x").load().test) == 4
+    assert "trained on train, figures are of validation" in capsys.readouterr().out
+    hub(Table(20))
+    data = Hub(name="x").load()
+    assert (len(data.train), data.test.labels.tolist()) == (16, [0, 1, 0, 1])
+    assert sorted([*data.train.images[:, 0, 0, 0].tolist(), *data.test.images[:, 0, 0, 0].tolist()]) == list(range(20))
+    hub({"a": Table(4), "b": Table(4)})
+    with pytest.raises(DfkdError, match=r"which of its splits a, b is to train on\? Say data.train_split=NAME"):
+        Hub(name="x").load()
+
+
+def test_images_may_be_bytes_or_pixels(hub):
+    file = io.BytesIO()
+    Image.new("RGB", (5, 4), (7, 8, 9)).save(file, "png")
+    rgb = np.full((4, 5, 3), (7, 8, 9))
+    forms = [file.getvalue(), {"bytes": file.getvalue(), "path": None}, rgb, rgb.transpose(2, 0, 1).tolist()]
+    made = table([0, 1, 0, 1])
+    made.columns["image"] = forms
+    hub({"train": made, "test": made})
+    images = Hub(name="x").load().train.images
+    assert images.shape == (4, 3, 4, 5)
+    assert (images == torch.tensor([7, 8, 9], dtype=torch.uint8).view(3, 1, 1)).all()
+    for odd in (rgb / 255, list(range(784)), "a word"):
+        made.columns["image"][2] = odd
+        with pytest.raises(DfkdError, match=r"^image 2 of x, split 'train', is "):
+            Hub(name="x").load()
+
+
+def test_a_local_folder_of_images_needs_no_library_and_is_identified_by_its_files(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    fill(tmp_path / "train", classes=("2", "10"))
+    fill(tmp_path / "val", classes=("2", "10"), count=3)
+    hub = Hub(name=str(tmp_path), channels=1, pad=1)
+    data = hub.load()
+    assert (data.classes, len(data.train), len(data.test), data.shape) == (["2", "10"], 20, 6, (1, 6, 7))
+    before = hub.fingerprint()
+    assert Hub(name=str(tmp_path), channels=1, pad=1, limit=4).fingerprint() != before
+    assert len(Hub(name=str(tmp_path), channels=1, pad=1, limit=4).load().train) == 4
+    fill(tmp_path / "val", classes=("2", "10"), count=4)
+    assert Hub(name=str(tmp_path), channels=1, pad=1).fingerprint() != before
+
+
+def test_a_local_folder_of_tables_is_identified_by_its_files(tmp_path):
+    (tmp_path / "train.parquet").write_bytes(b"one")
+    before = Hub(name=str(tmp_path)).fingerprint()
+    (tmp_path / "train.parquet").write_bytes(b"another")
+    assert Hub(name=str(tmp_path)).fingerprint() != before
+
+
+def test_what_the_library_saved_is_loaded_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "dataset_dict.json").write_text("{}")
+    loaded = {"train": Table(6), "test": Table(4)}
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_from_disk=lambda name: loaded))
+    assert len(Hub(name=str(tmp_path)).load().train) == 6

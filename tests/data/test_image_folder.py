@@ -103,9 +103,9 @@ def test_classes_that_only_the_test_folder_has_are_refused(tmp_path):
 
 
 def test_an_image_keeps_its_side_when_others_are_added(tmp_path):
-    before = {p.name for _, p in ImageFolder(path=str(fill(tmp_path)))._files()["test"]}
+    before = ImageFolder(path=str(fill(tmp_path)))._split.test
     fill(tmp_path, classes=("emu", "fox"))
-    assert {p.name for _, p in ImageFolder(path=str(tmp_path))._files()["test"]} == before
+    assert set(ImageFolder(path=str(tmp_path))._split.test) > set(before)
 
 
 def test_files_that_are_no_images_and_hidden_folders_are_passed_over(tmp_path):
@@ -178,3 +178,42 @@ def test_the_fingerprint_is_that_of_the_files_not_of_their_place(tmp_path):
 def test_height_and_width_are_not_swapped():
     pixels = np.arange(20, dtype=np.uint8).reshape(4, 5)
     assert to_tensor(Image.fromarray(pixels), 1, None)[0].tolist() == pixels.tolist()
+
+
+def test_a_table_of_labels_makes_classes_of_a_flat_folder(tmp_path):
+    fill(tmp_path, classes=("images",))
+    rows = "".join(f"{index:02d},{index % 2 + 9}\n" for index in range(10))
+    (tmp_path / "labels.csv").write_text(f"id,label\n{rows}")
+    data = load(tmp_path, labels="labels.csv", channels=1)
+    assert data.classes == ["9", "10"]
+    assert (len(data.train), len(data.test)) == (8, 2)
+    for part in (data.train, data.test):
+        assert (part.images[:, 0, 0, 0] % 2 == part.labels).all()
+    swapped = load(tmp_path, labels="labels.csv", channels=1, classes=[10, 9])
+    assert torch.equal(swapped.train.labels.bincount(), data.train.labels.bincount())
+    assert (swapped.train.images[:, 0, 0, 0] % 2 == 1 - swapped.train.labels).all()
+
+
+def test_what_makes_other_labels_of_the_same_files_is_in_the_fingerprint(tmp_path):
+    fill(tmp_path, classes=("images",))
+    table = tmp_path / "labels.csv"
+    prints = []
+    for text in ("cat", "dog"), ("dog", "cat"):
+        table.write_text("".join(f"{index:02d},{text[index % 2]}\n" for index in range(10)))
+        prints.append(ImageFolder(path=str(tmp_path), labels="labels.csv").fingerprint())
+    prints.append(ImageFolder(path=str(tmp_path), labels="labels.csv", classes=["dog", "cat"]).fingerprint())
+    assert prints[0] != prints[1] != prints[2] != prints[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"labels": "missing.csv"}, r"data.labels=missing.csv cannot be read .*neither in .* nor a file"),
+        ({"classes": ["cat"]}, "data.classes must be two names or more"),
+        ({"classes": ["cat", "cat"]}, "data.classes must be two names or more, none of them twice"),
+        ({"classes": ["cat", "emu"]}, "data.classes: .* has no class 'emu', only cat, dog"),
+    ],
+)
+def test_a_table_or_classes_that_cannot_be_are_refused_by_their_flag(tmp_path, settings, message):
+    with pytest.raises(DfkdError, match=message):
+        load(fill(tmp_path), **settings)

@@ -27,6 +27,6 @@ def test_a_contract_is_what_all_kinds_of_a_group_derive_from():
 def test_it_says_what_must_be_implemented_and_what_it_gives():
     page = PAGE.read_text()
     contract = page[page.index("### Data (data)") :]
-    assert "* `load() -> ImageData`\n\n  **To implement.** Read the images" in contract
+    assert "* `read() -> ImageData`\n\n  **To implement.** Read the images" in contract
     assert "### ImageData\n" in contract
     assert "`fingerprint() -> dict[str, Any]`\n\n  What identifies" in contract

@@ -1,0 +1,127 @@
+"""Which folders are parts and classes, by their names alone."""
+
+import pytest
+
+from dfkd_exp.data.splits import Tree, in_order, order_note, part_of, split_folders
+from dfkd_exp.errors import DfkdError
+
+
+def tree(*folders, count=5, empty=()):
+    """``count`` images in each of the folders; the empty ones have none."""
+    images = [f"{folder}/{index}.png".lstrip("/") for folder in folders for index in range(count)]
+    parents = {"/".join(f.split("/")[: n + 1]) for f in (*folders, *empty) if f for n in range(len(f.split("/")))}
+    return Tree(images, parents)
+
+
+def both(train, test, *more):
+    return tree(*(f"{train}/{name}" for name in ("cat", "dog")), *(f"{test}/{name}" for name in ("cat", "dog")), *more)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train", "test"),
+        ("Train", "Test"),
+        ("training", "testing"),
+        ("training_set", "test_set"),
+        ("TRAIN", "valid"),
+        ("train", "validation"),
+        ("train_images", "val_images"),
+        ("trainset", "dev"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("mnist-train", "mnist-test"),
+        ("archive/images/train", "archive/images/test"),
+    ],
+)
+def test_parts_are_known_by_their_usual_names(train, test):
+    found = split_folders(both(train, test), "place", 0.2)
+    assert found.classes == ["cat", "dog"]
+    assert {image.rpartition("/")[0] for _, image in found.train} == {f"{train}/cat", f"{train}/dog"}
+    assert {image.rpartition("/")[0] for _, image in found.test} == {f"{test}/cat", f"{test}/dog"}
+
+
+@pytest.mark.parametrize("name", ["trains", "contest", "latest", "cat", "invalid", "bullet_train", "2"])
+def test_what_only_contains_such_a_word_is_no_part(name):
+    assert part_of(name) is None
+
+
+def test_of_three_parts_the_test_part_is_tested_on_and_that_is_said():
+    found = split_folders(both("train", "val", "test/cat", "test/dog"), "place", 0.2)
+    assert {image.split("/")[0] for _, image in found.test} == {"test"}
+    assert found.notes == ["val/ is left out: figures are of test/"]
+
+
+def test_a_test_part_without_labels_is_passed_over_for_val_or_for_a_share():
+    found = split_folders(both("train", "val", "test"), "place", 0.2)
+    assert {image.split("/")[0] for _, image in found.test} == {"val"}
+    assert found.notes == ["test/ is left out: its images are in no folder of a class", "figures are of val/"]
+    found = split_folders(tree("train/cat", "train/dog", "test/unknown"), "place", 0.2)
+    assert {image.split("/")[0] for _, image in found.test} == {"train"}
+    assert (len(found.train), len(found.test)) == (8, 2)
+    assert "20% of train/ are held out" in found.notes[-1]
+
+
+def test_a_class_that_is_missing_in_the_test_part_is_said():
+    found = split_folders(tree("train/cat", "train/dog", "test/cat"), "place", 0.2)
+    assert {name for name, _ in found.test} == {"cat"}
+    assert found.notes == ["test/ has no images of dog: figures say nothing of them"]
+
+
+def test_what_is_left_out_beside_is_said():
+    found = split_folders(both("train", "test", "unlabeled", "train"), "place", 0.2)
+    assert found.notes == [
+        "5 images beside the folders of classes are left out",
+        "left out, for what it is called is no part: unlabeled",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (("train", "bus", "car"), r"train/ looks like a part .* no folders of classes.*data.classes=\[bus,car,train\]"),
+        (("valid", "invalid"), r"valid/ looks like a part .* no train/ beside it.*data.classes=\[invalid,valid\]"),
+        (("test/cat", "test/dog", "val/cat"), r"test/ looks like a part"),
+        (("train/cat", "train/dog", "Train/cat"), r"holds Train and train, and either could be"),
+        (("train/cat", "train/dog", "test/cat", "test/emu"), r"place/test has classes that train/ has not: emu"),
+        (("cat/train", "cat/test", "dog/train", "dog/test"), r"cat/test looks like a part .* move it to test/cat"),
+        (
+            ("a/cat", "a/dog", "b/cat", "b/dog"),
+            r"are a, b parts, .* cat, dog, the classes\? Then .*data.classes=\[a,b\]",
+        ),
+        (("images",), r"at least two; it has 1; .* data.labels=labels.csv"),
+        (("",), r"at least two; it has 0; .* data.labels=labels.csv"),
+    ],
+)
+def test_what_may_mean_two_things_is_asked_about_in_one_line(folders, message):
+    with pytest.raises(DfkdError, match=message) as asked:
+        split_folders(tree(*folders), "place", 0.2, tables=["labels.csv"])
+    assert "\n" not in str(asked.value)
+
+
+def test_a_class_that_is_called_like_a_part_is_one_where_it_is_said():
+    found = split_folders(tree("train", "bus", "car"), "place", 0.2, ["car", "train", "bus"])
+    assert found.classes == ["car", "train", "bus"]
+    assert {name for name, _ in found.test} == {"car", "train", "bus"}
+
+
+def test_some_classes_can_be_wanted_in_any_order_but_must_be_there():
+    whole = tree("train/a", "train/b", "train/c", "test/a", "test/b", "test/c")
+    found = split_folders(whole, "place", 0.2, ["c", "a"])
+    assert found.classes == ["c", "a"]
+    assert {name for name, _ in [*found.train, *found.test]} == {"a", "c"}
+    with pytest.raises(DfkdError, match=r"data.classes: place/train has no class 'd', only a, b, c"):
+        split_folders(whole, "place", 0.2, ["a", "d"])
+
+
+def test_an_empty_class_is_refused_and_not_passed_over():
+    with pytest.raises(DfkdError, match="place/emu holds no images"):
+        split_folders(tree("cat", "dog", empty=["emu"]), "place", 0.2)
+    assert split_folders(tree("cat", "dog", empty=["emu"]), "place", 0.2, ["dog", "cat"]).classes == ["dog", "cat"]
+
+
+def test_numbers_are_in_the_order_of_numbers_and_where_that_matters_it_is_said():
+    assert in_order(["10", "2", "1", "0"]) == ["0", "1", "2", "10"]
+    assert in_order(["c10", "c2"]) == ["c10", "c2"]
+    assert order_note(["0", "2", "10"]).startswith("classes are in the order of numbers: 0, 2, 10, and not 0, 10, 2")
+    assert order_note(["c10", "c2"]).startswith("classes are in the order of text: c10, c2, and not c2, c10")
+    assert order_note(["0", "1", "9"]) == order_note(["cat", "dog"]) == ""
