@@ -36,8 +36,6 @@ class Hub(Published):
     """
 
     kind: ClassVar[str] = "hub"
-    library: ClassVar[str] = "transformers"
-    extra: ClassVar[str] = "hub"
     of_weights: ClassVar[tuple[str, ...]] = (*Published.of_weights, "revision", "source")
 
     revision: str | None = None
@@ -76,8 +74,8 @@ class Hub(Published):
             if isinstance(error, EntryNotFoundError) and name != "config.json":
                 return None
             raise DfkdError(
-                f"{self.named('model')}={brief(self.model)} is no folder, and cannot be fetched from the Hub ({in_brief(error)}); check the "
-                "name and the network, or give a folder that save_pretrained wrote"
+                f"{self.named('model')}={brief(self.model)} is no folder, and cannot be fetched from the Hub ({in_brief(error)}); check "
+                "name and network, or give a folder that save_pretrained wrote"
             ) from error
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -161,7 +159,9 @@ class Hub(Published):
         own = self._architecture()
         known = set(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES) - {"timm_wrapper"}
         if own["model"] not in known:
-            self.changed(model=own["model"]).require_known(False, lambda: known, "a type of transformers' image classifiers, or a folder")
+            self.changed(model=own["model"]).require_known(
+                False, lambda: known, "a type of transformers' image classifiers, or a folder"
+            )
         config = transformers.AutoConfig.for_model(own["model"], **own["config"], num_labels=num_classes)
         channels, height, width = inputs.shape
         of_data = {"num_channels": channels, "image_size": height if height == width else [height, width]}
@@ -214,7 +214,7 @@ def _size(processor: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[int,
     size = cropped or processor.get("size") or config.get("image_size")
     if isinstance(size, Mapping):
         size = [size["height"], size["width"]] if "height" in size else size.get("shortest_edge")
-    return (size, size) if isinstance(size, int) else tuple(size) if size else None  # type: ignore[return-value]
+    return (size, size) if isinstance(size, int) else tuple(size) if size else None
 
 
 def _normalisation(processor: Mapping[str, Any], channels: int) -> tuple[list[float], list[float]]:

@@ -37,8 +37,6 @@ class Timm(Published):
     else."""
 
     kind: ClassVar[str] = "timm"
-    library: ClassVar[str] = "timm"
-    extra: ClassVar[str] = "timm"
 
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the network, besides the number of classes; in_chans, and img_size where it is fixed, are otherwise the data's."""
@@ -88,7 +86,9 @@ class Timm(Published):
         timm, of = self._registry(), self._description()
         reserved = OF_THE_BUILDER | set(signature(timm.create_model).parameters)
         if refused := sorted(reserved & set(self.kwargs)):
-            raise DfkdError(f"{self.named('kwargs')}: {brief(', '.join(refused))} cannot be set; they are no part of an architecture")
+            raise DfkdError(
+                f"{self.named('kwargs')}: {brief(', '.join(refused))} cannot be set; they are no part of an architecture"
+            )
         own: dict[str, Any] = {"in_chans": inputs.shape[0]}
         if of is not None and of.fixed_input_size:
             own["img_size"] = inputs.shape[1:]
@@ -117,6 +117,7 @@ def _without_torchvision() -> Iterator[None]:
     try:
         for name in USED_AT_IMPORT:
             sys.modules[name] = _Absent(name)
+            sys.modules[name].__path__ = []
             parent, _, child = name.rpartition(".")
             if parent:
                 setattr(sys.modules[parent], child, sys.modules[name])
@@ -129,8 +130,6 @@ def _without_torchvision() -> Iterator[None]:
 
 class _Absent(ModuleType):
     """A module whose names are classes that stand for nothing."""
-
-    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> type:
         if name.startswith("__"):

@@ -21,8 +21,6 @@ class Torchvision(Published):
     """A classifier of ``torchvision.models``: ``model=resnet18``; with a release travels its name, which is looked up there alone."""
 
     kind: ClassVar[str] = "torchvision"
-    library: ClassVar[str] = "torchvision"
-    extra: ClassVar[str] = "torchvision"
     of_weights: ClassVar[tuple[str, ...]] = (*Published.of_weights, "version")
 
     version: str = "DEFAULT"
@@ -33,7 +31,11 @@ class Torchvision(Published):
     def __post_init__(self) -> None:
         super().__post_init__()
         of_weights = {"weights", "weights_backbone", "pretrained", "progress", "num_classes"}
-        self.require("kwargs", isinstance(self.kwargs, dict) and not of_weights & set(self.kwargs), "arguments of an architecture")
+        self.require(
+            "kwargs",
+            isinstance(self.kwargs, dict) and not of_weights & set(self.kwargs),
+            "arguments of an architecture",
+        )
         if self.pretrained and self.model in TRANSFORMING:
             self.kwargs = {"transform_input": True, **self.kwargs}
 

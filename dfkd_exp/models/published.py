@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+LIBRARIES = {"timm": "timm", "torchvision": "torchvision", "hub": "transformers"}
+"""Of each kind of network that is somebody's library's, the library."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Within the context the libraries that download say nothing of what they try again; what fails is raised."""
@@ -54,8 +58,6 @@ class Published(Network):
     """A network of a library, by name, with the weights that are published for it, or with fresh ones."""
 
     of_weights: ClassVar[tuple[str, ...]] = ("pretrained", "finetune")
-    library: ClassVar[str] = ""
-    extra: ClassVar[str] = ""
 
     model: str = ""
     """What the library calls the network."""
@@ -68,6 +70,10 @@ class Published(Network):
         super().__post_init__()
         self.require("model", isinstance(self.model, str), "a text")
         self.pretrained = self.pretrained or self.checkpoint is not None
+
+    @property
+    def library(self) -> str:
+        return LIBRARIES[self.kind]
 
     @property
     def title(self) -> str:
@@ -92,7 +98,7 @@ class Published(Network):
             return importlib.import_module(self.library)
         except ModuleNotFoundError as error:
             raise DfkdError(
-                f"{self._flag}={self.kind} needs {self.library} ({error}): pip install 'dfkd_exp[{self.extra}]'"
+                f"{self._flag}={self.kind} needs {self.library} ({error}): pip install 'dfkd_exp[{self.kind}]'"
             ) from error
         except Exception as error:  # torchvision that was built for another torch raises RuntimeError
             raise DfkdError(
@@ -133,7 +139,7 @@ class Published(Network):
             if own != num_classes:
                 known = f"for {own:,} classes" if own else "without a head for classes"
                 raise DfkdError(
-                    f"{self._flag}: the weights of {self.title} are {known}, and the data has {num_classes:,}: {self.named('finetune')}=true "
+                    f"{self._flag}: the weights of {self.title} are {known}, the data has {num_classes:,}: {self.named('finetune')}=true "
                     f"keeps its body, gives it a fresh head and trains it on the data; {self.named('pretrained')}=false trains all of it"
                 )
         self._inputs = inputs

@@ -88,7 +88,8 @@ def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:
     wanted = settings.wanted_inputs(given)
     if wanted.shape != given.shape:
         raise DfkdError(
-            f"{settings.title} wants images of shape {list(wanted.shape)}, the data's are {list(given.shape)}; {_way_out(wanted.shape, data)}"
+            f"{settings.title} wants images of shape {list(wanted.shape)}, the data's are {list(given.shape)}; "
+            f"{_way_out(wanted.shape, data)}"
         )
     return wanted
 
