@@ -45,7 +45,7 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
         images = data.images
         inputs = wanted_inputs(settings, data)
         network, claimed = built(settings, inputs, len(images.classes), derive_seed(seed, "teacher"))
-        _check_order(settings.class_names(inputs), images.classes, settings)
+        check_order(settings.class_names(inputs), images.classes, settings.title)
         if not settings.trained:
             train_on_labels(
                 network, FixedImages.of(images.train.images, images.train.labels), inputs, training, derive_seed(seed, "teacher"),
@@ -105,12 +105,12 @@ def _way_out(wanted: Shape, data: LazyData) -> str:
     return f"choose data that can be so, such as image files: data=image_folder data.path=FOLDER {' '.join(flags)}"
 
 
-def _check_order(names: list[str], classes: list[str], settings: Network) -> None:
-    """Raise DfkdError if a network's classes are the data's, in another order."""
+def check_order(names: list[str], classes: list[str], title: str) -> None:
+    """Raise DfkdError if the network called ``title`` has the data's classes, by their names, in another order."""
     ours, theirs = ([name.strip().lower() for name in some] for some in (classes, names))
     if ours != theirs and sorted(ours) == sorted(theirs):
         raise DfkdError(
-            f"{settings.title} has the classes in another order than the data: {brief(', '.join(names))}, and not "
+            f"{title} has the classes in another order than the data: {brief(', '.join(names))}, and not "
             f"{brief(', '.join(classes))}; bring the data's into its order, or train the head anew on them"
         )
 

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from dfkd_exp.__main__ import main
 
-HERE = Path(__file__).parent
+TABLE = Path(__file__).with_name("networks.csv")
 KINDS = {
     "all_layers": (),
     "channels": ("metadata=channels",),
@@ -29,7 +29,7 @@ TIMM = {
     "resnet": ("test_resnet", {}),
     "vit": ("test_vit", {"depth": 2}),
     "deit": ("deit_tiny_patch16_224", {"depth": 2, "embed_dim": 48}),
-    "mixer": ("mixer_s32_224", {"patch_size": 8, "num_blocks": 2, "embed_dim": 48}),
+    "mixer": ("mixer_s32_224", {}),
     "swin": (
         "swin_tiny_patch4_window7_224",
         {"depths": [1, 1], "embed_dim": 24, "num_heads": [2, 4], "window_size": 4},
@@ -38,7 +38,7 @@ TIMM = {
     "efficientnet": ("test_efficientnet", {}),
     "mobilenetv3": ("mobilenetv3_small_050", {}),
     "regnet": ("regnetx_002", {}),
-    "densenet": ("densenet121", {"block_config": [2, 2], "growth_rate": 8, "num_init_features": 16}),
+    "densenet": ("densenet121", {"block_config": [2, 2], "growth_rate": 8}),
     "ghostnet": ("ghostnet_050", {}),
     "repvgg": ("test_byobnet", {}),
     "maxvit": ("test_maxvit", {}),
@@ -47,9 +47,10 @@ TIMM = {
     "levit": ("levit_128s", {}),
     "coat": ("test_coatnet", {}),
     "efficientvit": ("efficientvit_m0", {}),
-    "poolformer": ("poolformer_s12", {"depths": [1, 1, 1, 1], "dims": [16, 24, 32, 48]}),
+    "poolformer": ("poolformer_s12", {}),
     "inception_v3": ("inception_v3", {}),
-    "vgg": ("vgg11", {}),
+    "repghost": ("repghostnet_050", {}),
+    "mobileone": ("mobileone_s0", {}),
     "beit": ("beit_base_patch16_224", {"depth": 2, "embed_dim": 48, "num_heads": 4}),
     "cait": ("cait_xxs24_224", {"depth": 2, "embed_dim": 48}),
     "xcit": ("xcit_nano_12_p8_224", {"depth": 2, "embed_dim": 48}),
@@ -134,7 +135,10 @@ def survey() -> None:
     folder, names = Path(sys.argv[1]).resolve(), sys.argv[2:]
     if not (images := folder / "images").is_dir():
         write_images(images)
-    rows = []
+    rows = {}
+    if names and TABLE.is_file():  # the others' rows stay
+        with TABLE.open(newline="", encoding="utf-8") as file:
+            rows = {(row["library"], row["family"], row["metadata"]): row for row in csv.DictReader(file)}
     networks = [("timm", family, *network) for family, network in TIMM.items()]
     networks += [("hub", family, family, arguments) for family, arguments in TRANSFORMERS.items()]
     for library, family, model, arguments in networks:
@@ -143,12 +147,12 @@ def survey() -> None:
                 continue
             row = run(folder, images, library, family, model, arguments, kind)
             print(row, flush=True)
-            rows.append(row)
+            rows[library, family, kind] = row
     fields = ["library", "family", "model", "metadata", "works", "parameters", "metadata_bytes", "seconds", "message"]
-    with (HERE / "networks.csv").open("w", newline="", encoding="utf-8") as file:
+    with TABLE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fields)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(rows.values())
 
 
 if __name__ == "__main__":
