@@ -186,4 +186,4 @@ class Published(Network):
             installed = version(self.library)
         except PackageNotFoundError:
             installed = None
-        return {**super().identity(), "version": installed}
+        return {**super().identity(), "library": f"{self.library} {installed}"}

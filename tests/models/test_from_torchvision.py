@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dfkd_exp.app import _in_one_line
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.from_torchvision import Torchvision
@@ -81,6 +82,12 @@ def test_without_a_torchvision_that_works_one_line_says_so(monkeypatch, tmp_path
         network().build(INPUTS, 3, seed=0)
 
 
+def test_a_run_that_lightning_cannot_begin_for_it_says_the_same(tmp_path):
+    error = RuntimeError("operator torchvision::nms does not exist")
+    assert "torchvision was built for another torch (operator" in _in_one_line(error, tmp_path)
+    assert "the traceback is in" in _in_one_line(RuntimeError("else"), tmp_path)
+
+
 def test_what_is_not_there_is_refused(torchvision):
     with pytest.raises(
         DfkdError, match=r"teacher.model=tinny is not a classifier of torchvision \(did you mean tiny\?\)"
@@ -120,6 +127,8 @@ def test_a_release_names_it_without_its_weights(torchvision):
     assert said == {"kind": "torchvision", "name": "tiny", "kwargs": {"model": "tiny", "kwargs": {"width": 5}}}
     receiver = Torchvision(pretrained=True).completed(said)
     assert (receiver.model, receiver.kwargs, receiver.pretrained) == ("tiny", {"width": 5}, False)
+    assert owner.identity()["version"] == "IMAGENET1K_V1"
+    assert "version" not in owner.function()
 
 
 def test_what_normalises_within_itself_says_so_in_a_release(torchvision):
