@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 OF_NO_ARCHITECTURE = {
-    "model_type", "architectures", "auto_map", "attn_implementation", "experts_implementation", "quantization_config", "dtype",
+    "model_type", "auto_map", "attn_implementation", "experts_implementation", "quantization_config", "dtype",
     "torch_dtype", "transformers_version", "name_or_path", "id2label", "label2id", "num_labels", "problem_type", "return_dict",
     "output_attentions", "output_hidden_states",
 }  # fmt: skip
@@ -156,19 +156,24 @@ class Hub(Published):
         transformers = self.imported()
         from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
-        own = self._architecture()
-        known = set(MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES) - {"timm_wrapper"}
+        own, classes = self._architecture(), MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
+        known = set(classes) - {"timm_wrapper"}
         if own["model"] not in known:
             self.changed(model=own["model"]).require_known(
                 False, lambda: known, "a type of transformers' image classifiers, or a folder"
             )
         config = transformers.AutoConfig.for_model(own["model"], **own["config"], num_labels=num_classes)
+        possible = classes[own["model"]]
+        possible = (possible,) if isinstance(possible, str) else possible
+        config.architectures = [next((name for name in config.architectures or () if name in possible), possible[0])]
         channels, height, width = inputs.shape
-        of_data = {"num_channels": channels, "image_size": height if height == width else [height, width]}
-        for part in (config, getattr(config, "vision_config", None)):
-            for name in of_data:
-                if hasattr(part, name):
-                    setattr(part, name, of_data[name])
+        parts: list[Any] = [config, getattr(config, "vision_config", None)]
+        for part in parts:
+            if hasattr(part, "num_channels"):
+                part.num_channels = channels
+            if hasattr(part, "image_size"):
+                square = height == width and isinstance(part.image_size, int)
+                part.image_size = height if square else (height, width)
         return config
 
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:

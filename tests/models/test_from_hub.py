@@ -105,6 +105,15 @@ def test_other_classes_need_training(folder):
         assert torch.equal(value, (fresh if "classifier" in name else published).state_dict()[name]), name
 
 
+@pytest.mark.parametrize("name", ["DeiTForImageClassification", "DeiTForImageClassificationWithTeacher"])
+def test_of_a_type_with_several_networks_the_release_says_which(name):
+    said = hub("deit", config={**CONFIG, "architectures": [name]}).architecture()
+    assert type(Hub().completed(said).build(INPUTS, 3, seed=0)).__name__ == name
+    assert type(hub("deit", config={**CONFIG, "architectures": ["x.Evil"]}).build(INPUTS, 3, 0)).__name__.startswith(
+        "DeiT"
+    )
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [

@@ -29,7 +29,7 @@ TIMM = {
     "resnet": ("test_resnet", {}),
     "vit": ("test_vit", {"depth": 2}),
     "deit": ("deit_tiny_patch16_224", {"depth": 2, "embed_dim": 48}),
-    "mixer": ("mixer_s32_224", {}),
+    "mixer": ("mixer_s32_224", {"mlp_ratio": [0.5, 0.5]}),
     "swin": (
         "swin_tiny_patch4_window7_224",
         {"depths": [1, 1], "embed_dim": 24, "num_heads": [2, 4], "window_size": 4},
@@ -47,7 +47,8 @@ TIMM = {
     "levit": ("levit_128s", {}),
     "coat": ("test_coatnet", {}),
     "efficientvit": ("efficientvit_m0", {}),
-    "poolformer": ("poolformer_s12", {}),
+    "edgenext": ("edgenext_xx_small", {}),
+    "mobilevit": ("mobilevit_xxs", {}),
     "inception_v3": ("inception_v3", {}),
     "repghost": ("repghostnet_050", {}),
     "mobileone": ("mobileone_s0", {}),
@@ -81,6 +82,9 @@ TRANSFORMERS = {
         },
     },
 }  # fmt: skip
+
+
+FIELDS = ["library", "family", "model", "metadata", "works", "parameters", "metadata_bytes", "seconds", "message"]
 
 
 def write_images(folder: Path) -> None:
@@ -148,11 +152,10 @@ def survey() -> None:
             row = run(folder, images, library, family, model, arguments, kind)
             print(row, flush=True)
             rows[library, family, kind] = row
-    fields = ["library", "family", "model", "metadata", "works", "parameters", "metadata_bytes", "seconds", "message"]
-    with TABLE.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(rows.values())
+            with TABLE.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, FIELDS)
+                writer.writeheader()
+                writer.writerows(rows.values())
 
 
 if __name__ == "__main__":
