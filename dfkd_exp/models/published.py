@@ -109,7 +109,8 @@ class Published(Network):
     def require_known(self, known: bool, names: Callable[[], Iterable[str]], of: str) -> None:
         """Raise DfkdError unless the model is ``known``, saying which of the ``names`` may have been meant."""
         if not self.model:
-            raise DfkdError(f"{self.named('model')} must be {of}, for example {self.named('model')}=resnet18")
+            example = "vit" if self.kind == "hub" else "resnet18"
+            raise DfkdError(f"{self.named('model')} must be {of}, for example {self.named('model')}={example}")
         if not known:
             close = did_you_mean(self.model, names())
             raise DfkdError(f"{self.named('model')}={brief(self.model)} is not {of}{close}")
