@@ -141,16 +141,11 @@ class Hub(Published):
         return Wanted(len(labels) or (2 if headed else 0), (channels, height, width), fixed, mean, std, named)
 
     def _depends_on(self, size: tuple[int, int], inputs: InputSpec) -> bool:
-        """Whether weights for images of that size have other shapes than for ``inputs``."""
-        import torch
-
-        shapes = []
-        for height, width in (size, inputs.shape[1:]):
-            spec = InputSpec((inputs.shape[0], height, width), inputs.low, inputs.high)
-            with torch.device("meta"):
-                network = self.make(spec, num_classes=1)
-            shapes.append({name: value.shape for name, value in network.state_dict().items()})
-        return shapes[0] != shapes[1]
+        """Whether weights for images of that size have other shapes than for ``inputs``, or it cannot be known."""
+        specs = [InputSpec((inputs.shape[0], *one), inputs.low, inputs.high) for one in (size, inputs.shape[1:])]
+        sketches = [self._without_memory(spec, num_classes=1) for spec in specs]
+        shapes = [{name: value.shape for name, value in sketch.state_dict().items()} for sketch in sketches if sketch]
+        return len(shapes) < 2 or shapes[0] != shapes[1]
 
     def _config(self, inputs: InputSpec, num_classes: int) -> Any:
         transformers = self.imported()
@@ -162,7 +157,8 @@ class Hub(Published):
             self.changed(model=own["model"]).require_known(
                 False, lambda: known, "a type of transformers' image classifiers, or a folder"
             )
-        config = transformers.AutoConfig.for_model(own["model"], **own["config"], num_labels=num_classes)
+        with quiet():
+            config = transformers.AutoConfig.for_model(own["model"], **own["config"], num_labels=num_classes)
         possible = classes[own["model"]]
         possible = (possible,) if isinstance(possible, str) else possible
         config.architectures = [next((name for name in config.architectures or () if name in possible), possible[0])]
