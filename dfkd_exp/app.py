@@ -202,6 +202,8 @@ def _in_one_line(error: Exception, folder: Path) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename or folder}; mend that, and the same command continues where it was"
+    if "operator torchvision::" in str(error):  # Lightning imports torchvision wherever it is installed
+        return f"torchvision was built for another torch ({error}); install its build for this one, or pip uninstall torchvision"
     return f"{type(error).__name__}: {error}; the traceback is in {console.short(folder / ERROR)}"
 
 

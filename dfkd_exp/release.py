@@ -24,6 +24,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.header import Header, read_header
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.ours import Ours
+from dfkd_exp.models.published import LIBRARIES
 from dfkd_exp.release_card import model_card
 from dfkd_exp.schema import require_schema
 from dfkd_exp.store import MANIFEST, seal, verify
@@ -91,9 +92,12 @@ class Release:
         architecture, said = self.config["architecture"], self.teacher_settings
         network = Ours().completed(architecture) or (said and said.completed(architecture))
         if network is None:
+            how = "teacher=custom teacher.target=package.module.Name, or its owner's kind of network"
+            if architecture["kind"] in LIBRARIES:
+                how = f"teacher={architecture['kind']}"
             raise DfkdError(
                 f"the teacher in {self.folder} is none of the project's networks but {architecture['name']} ({architecture['kind']}), "
-                "whose code does not travel; name it: teacher=custom teacher.target=package.module.Name, or its owner's kind of network"
+                f"whose code does not travel; name it: {how}"
             )
         return network
 

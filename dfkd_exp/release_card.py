@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.harmless import as_code, in_markdown
 from dfkd_exp.models.ours import Ours
+from dfkd_exp.models.published import LIBRARIES
 
 if TYPE_CHECKING:
     from dfkd_exp.metadata.metadata import Metadata
@@ -54,7 +55,8 @@ def model_card(config: dict[str, Any], metadata: Metadata, remark: str = "") -> 
     name, own = config["architecture"]["name"], ""
     if naming := _naming(config["architecture"]):
         named = as_code(naming.strip())
-        own = f"{as_code(name)} is not one of the project's networks: its code comes from its owner, and {named} names it.\n\n"
+        origin = LIBRARIES.get(config["architecture"]["kind"], "its owner")
+        own = f"{as_code(name)} is not one of the project's networks: its code comes from {origin}, and {named} names it.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
     channels, height, width = config["inputs"]["shape"]
     return f"""---

@@ -109,8 +109,11 @@ LIBRARIES = {
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
     "huggingface_hub": {"release_hub.py": "releases there"},
     "filelock": {"locks.py": "one process at a time"},
+    "torchvision": {"models/from_torchvision.py": "its networks", "models/from_timm.py": "timm wants it at import"},
+    "transformers": {"models/from_hub.py": "its networks"},
+    "huggingface_hub": {"models/from_hub.py": "files beside them"},
 }
-"""Which files know a library, and what for. There is no other library: no torchvision, no timm."""
+"""Which files know a library, and what for. There is no other library."""
 UNSAFE = {"pickle", "marshal", "shelve"}
 """Of Python's own, those that run what they read."""
 
@@ -135,6 +138,7 @@ LIGHT = (
 """What a command imports before it is known that something is to be computed."""
 HEAVY = {
     "torch", "pytorch_lightning", "lightning_fabric", "numpy", "scipy", "safetensors", "sklearn", "matplotlib", "PIL", "wandb", "optuna",
+    "timm", "torchvision", "transformers", "huggingface_hub",
 }  # fmt: skip
 
 

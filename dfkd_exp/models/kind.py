@@ -55,8 +55,13 @@ class Network(Settings):
 
     @property
     def pretrained(self) -> bool:
-        """Whether `build` gives it trained weights, so that a teacher need not be trained."""
+        """Whether `build` gives it trained weights."""
         return self.checkpoint is not None
+
+    @property
+    def trained(self) -> bool:
+        """Whether those are as a teacher needs them, so that it is not trained here."""
+        return self.pretrained
 
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
         """The architecture with fresh weights, drawn from torch's global generator; nothing is downloaded.
@@ -75,9 +80,13 @@ class Network(Settings):
         """The inputs that it wants as a teacher where the data gives ``given``: those, or the normalisation or shape of its own."""
         return given
 
+    def class_names(self, inputs: InputSpec) -> list[str]:
+        """What its weights call their classes, in the order of the logits; empty where nothing says so."""
+        return []
+
     def identity(self) -> dict[str, Any]:
         """The kind, its fields and, for a checkpoint, the sha256 of its content, wherever it lies."""
-        sha256 = _sha256(Path(self.checkpoint)) if self.checkpoint else None
+        sha256 = sha256_of(Path(self.checkpoint)) if self.checkpoint else None
         return {**super().identity(), "kind": self.kind, "checkpoint": sha256}
 
     def function(self) -> dict[str, Any]:
@@ -226,7 +235,7 @@ def _defaults(settings: Network) -> dict[str, Any]:
     return {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(settings)}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
     """Of a checkpoint's only file, or of the sums of its several."""
     sums = []
     for part in files_of(path):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.harmless import brief
+from dfkd_exp.inputs import InputSpec, Shape
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
@@ -36,7 +37,7 @@ UNEQUAL = 2
 def make_teacher(context: RunContext, settings: Network, training: Training, data: LazyData, seed: int) -> Artifact:
     """Train the teacher on the data, unless it is pretrained; ``model.safetensors``."""
     identity = {"teacher": settings.identity(), "data": data.fingerprint, **context.trainer.identity()}
-    if not settings.pretrained:
+    if not settings.trained:
         identity |= {"training": training.identity(), "seed": seed}
 
     def make(folder: Path) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
         images = data.images
         inputs = wanted_inputs(settings, data)
         network, claimed = built(settings, inputs, len(images.classes), derive_seed(seed, "teacher"))
-        if not settings.pretrained:
+        check_order(settings.class_names(inputs), images.classes, settings.title)
+        if not settings.trained:
             train_on_labels(
                 network, FixedImages.of(images.train.images, images.train.labels), inputs, training, derive_seed(seed, "teacher"),
                 label="training the teacher", trainer=context.trainer, logger=context.logger.for_phase("teacher"),
@@ -60,9 +62,9 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
             "claimed_accuracy": claimed,
         }  # fmt: skip
 
-    verb = "loading" if settings.pretrained else "training"
+    verb = "loading" if settings.trained else "fine-tuning" if settings.pretrained else "training"
     teacher = context.phase("teacher", f"teacher: {verb} {settings.title}", identity, make, by="all")
-    if settings.pretrained:
+    if settings.trained:
         _tell_accuracy(teacher, settings.title)
     return teacher
 
@@ -88,9 +90,31 @@ def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:
     wanted = settings.wanted_inputs(given)
     if wanted.shape != given.shape:
         raise DfkdError(
-            f"{settings.title} wants images of shape {list(wanted.shape)}, the data's are {list(given.shape)}; set data.size or data.pad"
+            f"{settings.title} wants images of shape {list(wanted.shape)}, the data's are {list(given.shape)}; "
+            f"{_way_out(wanted.shape, data)}"
         )
     return wanted
+
+
+def _way_out(wanted: Shape, data: LazyData) -> str:
+    """How the data comes to have images of the shape that is wanted."""
+    (channels, height, width), given = wanted, data.outline.shape
+    flags = [f"data.channels={channels}"] if channels != given[0] else []
+    if (height, width) != given[1:]:
+        flags.append(f"data.size={height}" if height == width else "data.pad")
+    if all(hasattr(data.settings, flag.partition("=")[0].removeprefix("data.")) for flag in flags):
+        return f"set {' '.join(flags)}"
+    return f"choose data that can be so, such as image files: data=image_folder data.path=FOLDER {' '.join(flags)}"
+
+
+def check_order(names: list[str], classes: list[str], title: str) -> None:
+    """Raise DfkdError if the network called ``title`` has the data's classes, by their names, in another order."""
+    ours, theirs = ([name.strip().lower() for name in some] for some in (classes, names))
+    if ours != theirs and sorted(ours) == sorted(theirs):
+        raise DfkdError(
+            f"{title} has the classes in another order than the data: {brief(', '.join(names))}, and not "
+            f"{brief(', '.join(classes))}; bring the data's into its order, or train the head anew on them"
+        )
 
 
 def make_metadata(

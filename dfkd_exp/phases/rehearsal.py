@@ -67,7 +67,7 @@ class Rehearsal:
         if config.pipeline != "release" and config.source.fills_bytes and config.metadata.sized_beforehand:
             num_bytes, each = config.metadata.num_bytes(teacher, inputs, num_classes), self.data.outline.bytes_per_image
             require_one_each(num_bytes // each, num_classes, num_bytes, each)
-        if not config.teacher.pretrained:
+        if not config.teacher.trained:
             rehearse_training(teacher, config.training, inputs, num_classes, f"teacher {config.teacher.title}")
 
     def _receivers_side(self, inputs: InputSpec, num_classes: int) -> None:

@@ -1,7 +1,13 @@
 """A teacher that somebody else has trained: what it knows stands at once, and a wrong one is told of."""
 
+from contextlib import nullcontext
+
+import pytest
 import torch
 from safetensors.torch import load_file
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.phases.owner import check_order
 
 
 def test_what_a_pretrained_teacher_knows_stands_before_anything_is_made_with_it(dfkd, tmp_path):
@@ -20,3 +26,22 @@ def test_what_a_pretrained_teacher_knows_stands_before_anything_is_made_with_it(
     blank = dfkd("pipeline=release", "release=blank", "teacher.checkpoint=blank.pth")
     assert "which is near chance" in " ".join(blank.err.split())
     assert "warning" not in trained.err
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        ([], False),
+        (["cat", "dog"], False),
+        ([" Cat", "DOG"], False),
+        (["n02121808", "n02084071"], False),
+        (["Dog", "cat"], True),
+    ],
+)
+def test_classes_that_the_weights_have_in_another_order_are_refused(names, refused):
+    with (
+        pytest.raises(DfkdError, match=r"Ours has the classes in another order.*Dog, cat, and not cat, dog")
+        if refused
+        else nullcontext()
+    ):
+        check_order(names, ["cat", "dog"], "Ours")
