@@ -83,7 +83,7 @@ def find_layers(
     """The layers to record, in the order of the forward pass, the logits last.
 
     ``which``: ``all`` layers with weights, ``dense`` (those that put out a vector), ``top`` (the logits alone), or module paths.
-    ``example``: inputs ``[N, C, H, W]``. ``batch_norm``: whether of BatchNorm layers the ``output`` is meant or the ``input``, which is
+    ``example``: inputs ``[N, *shape]``. ``batch_norm``: whether of BatchNorm layers the ``output`` is meant or the ``input``, which is
     left out where it is another layer's output. Source: METHOD, "Notation". Raises DfkdError for an unknown path or a layer whose output
     is not one tensor per image.
     """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, described
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
@@ -86,7 +86,7 @@ def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:
     wanted = settings.wanted_inputs(given)
     if wanted.shape != given.shape:
         raise DfkdError(
-            f"{settings.title} wants images of shape {list(wanted.shape)}, the data's are {list(given.shape)}; set data.size or data.pad"
+            f"{settings.title} wants {described(wanted.shape)}, the data's are of shape {list(given.shape)}; set data.size or data.pad"
         )
     return wanted
 

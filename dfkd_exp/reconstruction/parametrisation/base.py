@@ -24,7 +24,7 @@ class ImageSpace(ABC):
 
     @abstractmethod
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The pixels ``[M, C, H, W]`` that ``values[M, …]`` stand for, and what is added to each image's loss, ``[M]``, if anything."""
+        """The pixels ``[M, *shape]`` that ``values[M, …]`` stand for, and what is added to each image's loss, ``[M]``, if anything."""
 
     def after_step(self, values: Tensor, step: int) -> None:
         """Change the values in place after an optimiser's step, counted from 0."""

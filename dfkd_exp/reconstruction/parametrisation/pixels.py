@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from dfkd_exp.inputs import Shape
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
 STARTS = ("noise", "metadata")
@@ -55,9 +56,9 @@ class Pixels(Parametrisation):
 
 
 class PixelSpace(ImageSpace):
-    """Pixels ``[M, C, H, W]``; ``means[K, C, H, W]``: of each class, to start from, if they are known, on the CPU."""
+    """Pixels ``[M, *shape]``; ``means[K, *shape]``: of each class, to start from, if they are known, on the CPU."""
 
-    def __init__(self, settings: Pixels, shape: tuple[int, int, int], means: Tensor | None):
+    def __init__(self, settings: Pixels, shape: Shape, means: Tensor | None):
         self.settings, self.shape, self.means = settings, shape, means
 
     def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
