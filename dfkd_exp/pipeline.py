@@ -122,7 +122,8 @@ def make_picture(
             train = data.images.train
             of_all = FixedImages.of(train.images, train.labels if preview.labelled else None)
             real = of_all.preview(len(preview.means), 0)
-        draw_images(folder / PICTURE, preview, release.classes, real)
+        features = data.images.features if data.settings.available else []
+        draw_images(folder / PICTURE, preview, release.classes, real, features)
         return {}
 
     artifact = context.store.get_or_make("picture", identity, 2, make)

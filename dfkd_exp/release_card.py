@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.harmless import as_code, in_markdown
+from dfkd_exp.inputs import noun
 from dfkd_exp.models.ours import Ours
 
 if TYPE_CHECKING:
@@ -26,6 +27,24 @@ def _naming(architecture: dict[str, Any]) -> str:
     return "".join(f" {shlex.quote(f'{flag}={value}')}" for flag, value in said.items() if value)
 
 
+TASKS = {1: "tabular-classification", 3: "image-classification"}
+"""What the Hub calls what is done with inputs of so many dimensions."""
+MOST_ENDS = 8
+"""Of ranges that are shown."""
+
+
+def _inputs(inputs: dict[str, Any]) -> str:
+    shape, (low, high) = inputs["shape"], ([*map(float, inputs[end])] for end in ("low", "high"))
+    size = " x ".join(map(str, shape))
+    if len(shape) == 3:
+        return f"{size}, pixels in [0, 1] scaled to {inputs['low']} … {inputs['high']} per channel"
+    ends = (
+        f"[{', '.join(f'{end:.6g}' for end in part[:MOST_ENDS])}{', …' * (len(part) > MOST_ENDS)}]"
+        for part in (low, high)
+    )
+    return f"{noun(shape)} of {size} values, within {next(ends)} … {next(ends)} per {'feature' if len(shape) == 1 else 'channel'}"
+
+
 def model_card(config: dict[str, Any], metadata: Metadata) -> str:
     """The README.md of a release, with what the statistics hold and what they may reveal."""
     from dfkd_exp.metadata import card
@@ -35,25 +54,26 @@ def model_card(config: dict[str, Any], metadata: Metadata) -> str:
         named = as_code(naming.strip())
         own = f"{as_code(name)} is not one of the project's networks: its code comes from its owner, and {named} names it.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
-    channels, height, width = config["inputs"]["shape"]
+    shape = config["inputs"]["shape"]
+    what = noun(shape)
     return f"""---
 library_name: dfkd_exp
-pipeline_tag: image-classification
+pipeline_tag: {TASKS.get(len(shape), "other")}
 tags:
 - knowledge-distillation
 - data-free
 ---
 # {in_markdown(name)}, with metadata for data-free distillation
 
-A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training images, from which
-somebody without those images can distil a smaller network.
+A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training {what}, from which
+somebody without those {what} can distil a smaller network.
 
 | | |
 |---|---|
-| inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
+| inputs | {_inputs(config["inputs"])} |
 | classes | {", ".join(map(in_markdown, config["classes"]))} |
 | accuracy on its owner's test set | {measured} |
-| images behind the statistics | {card.images_behind(metadata, config["classes"])} |
+| {what} behind the statistics | {card.images_behind(metadata, config["classes"])} |
 | kind of metadata | {in_markdown(metadata.kind["name"])}, {metadata.num_bytes:,} bytes |
 
 ## Use
