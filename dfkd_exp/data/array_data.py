@@ -83,7 +83,12 @@ class ArrayData(Data):
             and not (self.standardise or self.std)
             and max(abs(given.low).max(), abs(given.high).max()) > WIDE
         )
-        for line in [*found.said, given.said + ("; data.standardise=true trains better on such" if wide else "")]:
+        how = (
+            "; data.standardise=true trains better on such"
+            if wide
+            else ", less their mean and divided by their deviation"
+        )
+        for line in [*found.said, given.said + (how if wide or self.standardise else "")]:
             console.note(f"data: {line}")
         return given
 

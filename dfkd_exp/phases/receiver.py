@@ -34,6 +34,7 @@ def make_student(
     seed: int,
 ) -> Artifact:
     """Distil the student on the transfer set, which is then as it was at the end; ``model.safetensors``."""
+    distillation = distillation.suited_to(release.inputs.shape)
     # The release stands for the teacher, whose weights are in it.
     identity = {
         "student": settings.identity(), "distillation": distillation.identity(), **release.identity,

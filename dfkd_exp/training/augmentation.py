@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.inputs import Shape, described
@@ -89,9 +89,6 @@ class Auto(Affine):
     def suited_to(self, shape: Shape) -> Augmentation:
         with under_flag(self.flag):
             return Affine(self.degrees, self.shift, self.scale) if len(shape) == 3 else NoAugmentation()
-
-    def identity(self) -> dict[str, Any]:
-        return {**super().identity(), "kind": Affine.__name__}  # of images it is that one
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +20,12 @@ STARTS = ("noise", "metadata")
 
 
 @dataclass
-class Pixels(Parametrisation):
+class Pixels(FromMean):
     """Each pixel by itself, the paper's."""
 
     start: str = "noise"
     """What images start from: noise: Gaussian, the paper's; metadata: the class's mean image, as far as the first layer's statistics
     give it, and noise."""
-    init_mean: float = 0.15
-    """Mean of the pixels that images start from (paper: 0.15 for MNIST, 0.44 for CelebA)."""
     init_std: float = 0.1
     """Standard deviation of the Gaussian noise that images start from (paper: 0.1 for MNIST, 0.29 for CelebA)."""
     clamp: bool = True
@@ -49,7 +47,7 @@ class Pixels(Parametrisation):
         means = None
         if self.start == "metadata":
             try:
-                means = class_means(teacher, metadata, self.init_mean).cpu()
+                means = class_means(teacher, metadata, self.mean(metadata.inputs.shape)).cpu()
             except DfkdError as error:
                 console.note(f"images start from noise, not from the metadata: {error}")
         return PixelSpace(self, metadata.inputs.shape, means)
@@ -68,7 +66,7 @@ class PixelSpace(ImageSpace):
 
         noise = torch.randn(len(labels), *self.shape, generator=generator)
         if self.means is None:
-            return self.settings.init_mean + self.settings.init_std * noise
+            return self.settings.mean(self.shape) + self.settings.init_std * noise
         return around(self.means[labels], noise)
 
     def pixels(self, values: Tensor) -> tuple[Tensor, None]:
