@@ -77,6 +77,11 @@ class OwnArrays(ArrayData):
         for part in labels:
             require_numbers(given.inputs[part], given.names["inputs", part], given.feature_names)
         arrays = {part: channels_first(given.inputs[part], layout) for part in labels}
+        if arrays[train].shape[1:] != arrays[test].shape[1:]:
+            both = [
+                f"{given.names['inputs', part]} of shape {list(given.inputs[part].shape[1:])}" for part in (train, test)
+            ]
+            raise DfkdError(f"examples of {' and '.join(map(brief, both))} differ; give both one shape")
         said = [in_words(layout, arrays[train].shape[1:]), *said, *filter(None, [of_classes])]
         if given.left_out:
             said.append(f"left out: {brief(', '.join(given.left_out))}")
