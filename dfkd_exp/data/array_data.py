@@ -78,17 +78,14 @@ class ArrayData(Data):
 
         found = self._found
         given = Range.of(found.inputs["train"], self.range)
-        wide = (
-            not given.scaled
-            and not (self.standardise or self.std)
-            and max(abs(given.low).max(), abs(given.high).max()) > WIDE
-        )
-        how = (
-            "; data.standardise=true trains better on such"
-            if wide
-            else ", less their mean and divided by their deviation"
-        )
-        for line in [*found.said, given.said + (how if wide or self.standardise else "")]:
+        wide = max(abs(given.low).max(), abs(given.high).max()) > WIDE
+        if self.standardise:
+            taken = "less their mean and divided by their deviation"
+        elif given.scaled:
+            taken = "as 0 to 1"
+        else:
+            taken = "as they are" + ("; data.standardise=true trains better on such" if wide and not self.std else "")
+        for line in [*found.said, f"{given.said}, taken {taken}"]:
             console.note(f"data: {line}")
         return given
 

@@ -36,7 +36,6 @@ class Range:
         channels = array.shape[1]
         low, high = observed(array)
         scaled = array.dtype == np.uint8 or (array.dtype.kind in "biu" and array.ndim > 2)
-        enter = "taken as 0 to 1" if scaled else "taken as they are"
         if wanted:
             pairs = np.array(wanted, float).reshape(-1, 2)
             ends = np.broadcast_to(pairs, (channels, 2)).T if len(pairs) in (1, channels) else None
@@ -44,11 +43,11 @@ class Range:
                 raise DfkdError(
                     f"data.range has {len(pairs)} pairs, and there are {channels} channels; give one, or one for each"
                 )
-            said = f"values from {_short(ends[0])} to {_short(ends[1])}, as data.range says, {enter}"
+            said = f"values from {_short(ends[0])} to {_short(ends[1])}, as data.range says"
             return cls(ends[0].copy(), ends[1].copy(), False, said, scaled)
         if array.dtype == np.uint8:
             dark = f"; their largest is {int(high.max())}, which is all but black: set data.range=[0,{int(high.max())}]"
-            said = f"bytes, 0 to 255, {enter}" + (dark if high.max() < DARK else "")
+            said = "bytes, 0 to 255" + (dark if high.max() < DARK else "")
             return cls(np.zeros(channels), np.full(channels, BYTES), False, said, scaled)
         lowest, highest = low.min(), high.max()
         for least, most in (
@@ -57,9 +56,9 @@ class Range:
         ):  # of what is scaled already, but for tables, whose features differ
             if array.ndim > 2 and lowest >= least and 0.5 < highest <= most:
                 ends = np.full((2, channels), [[least], [most]])
-                return cls(ends[0], ends[1], True, f"values within {least:g} and {most:g}, {enter}", scaled)
+                return cls(ends[0], ends[1], True, f"values within {least:g} and {most:g}", scaled)
         per = "per feature" if array.ndim == 2 else "per channel"
-        said = f"values from {_short(low)} to {_short(high)}, measured on the training examples {per}, {enter}; a release tells them"
+        said = f"values from {_short(low)} to {_short(high)}, measured on the training examples {per} (a release tells them)"
         return cls(low, np.where(high > low, high, low + 1), True, said, scaled)
 
     def pixels(self, array: np.ndarray) -> Tensor:

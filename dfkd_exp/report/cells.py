@@ -14,8 +14,8 @@ from dfkd_exp.inputs import Shape
 if TYPE_CHECKING:
     from torch import Tensor
 
-SIDE = 74
-"""Pixels of a picture's side."""
+SIDE, VOLUME = 74, 105
+"""Pixels of the side of an image, and of a volume's slices together."""
 SERIES_WIDTH, LEAST_TABLE, BAR, MOST_TABLE = 150, 117, 9, 270
 """Pixels of the width of a series, of a table's row, and of each of its bars."""
 SHOWN = {1: 4, 2: 5}
@@ -33,7 +33,10 @@ def cell_size(shape: Shape) -> tuple[int, int]:
     """Width and height of the cell of an input of ``shape``, in pixels."""
     if len(shape) == 1:
         return min(MOST_TABLE, max(LEAST_TABLE, BAR * shape[0])), SIDE
-    return (SERIES_WIDTH, SIDE) if len(shape) == 2 else (SIDE, SIDE)
+    if len(shape) == 2:
+        return SERIES_WIDTH, SIDE
+    side = VOLUME if len(shape) == 4 else SIDE
+    return side, side
 
 
 def num_shown(shape: Shape, most: int) -> int:
@@ -63,8 +66,8 @@ def _image(pixels: Tensor, side: int) -> Tensor:
 
 def _slices(pixels: Tensor) -> Tensor:
     """Of ``pixels[C, D, H, W]`` slices at even distances, from the first to the last in the order of reading."""
-    count, side = SLICES**2, (SIDE - SLICES + 1) // SLICES
-    sheet = torch.ones(SIDE, SIDE, 3)
+    count, side = SLICES**2, (VOLUME - SLICES + 1) // SLICES
+    sheet = torch.ones(VOLUME, VOLUME, 3)
     for number in range(count):
         part = _image(pixels[:, int((number + 0.5) * pixels.shape[1] / count)], side)
         row, column = divmod(number, SLICES)

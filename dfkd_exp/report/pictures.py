@@ -25,9 +25,9 @@ SAMPLES = 8
 GREYS = 64
 GAP, LEFT, DPI = 6, 130, 100
 """Pixels between pictures, and left of them; and per inch, by which letters have a size."""
-NAMES, MOST_NAMED = 96, 30
+NAMES, MOST_NAMED = 118, 30
 """Pixels below a table's bars for the names of its features, and of how many these are shown."""
-MOST_LETTERS = 22
+MOST_LETTERS = 24
 """Of such a name."""
 
 
