@@ -33,7 +33,7 @@ def described(shape: Shape) -> str:
     return f"{noun(shape)} of shape {list(shape)}"
 
 
-def require_images(network: str, shape: Shape, smallest: int = 1) -> None:
+def require_size(network: str, shape: Shape, smallest: int = 1) -> None:
     """Raise DfkdError unless inputs are images, large enough for ``network`` in both directions."""
     if len(shape) != 3:
         raise DfkdError(

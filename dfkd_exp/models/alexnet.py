@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dfkd_exp.inputs import Shape, require_images
+from dfkd_exp.inputs import Shape, require_size
 
 SMALLEST = 63
 
@@ -24,7 +24,7 @@ class AlexNet(nn.Module):
         widths: tuple[int, ...] = (64, 192, 384, 384, 256, 4096, 4096),
     ):
         super().__init__()
-        require_images("AlexNet", image_shape, SMALLEST)
+        require_size("AlexNet", image_shape, SMALLEST)
         channels, height, width = image_shape
         first, second, third, fourth, fifth, sixth, seventh = widths
         self.features = nn.Sequential(

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import Shape, described, require_images
+from dfkd_exp.inputs import Shape, described, require_size
 
 
 class Mlp(nn.Sequential):
@@ -61,7 +61,7 @@ class LeNet5(nn.Module):
         widths: tuple[int, int, int, int] = (6, 16, 120, 84),
     ):
         super().__init__()
-        require_images("LeNet-5", image_shape, 16)
+        require_size("LeNet-5", image_shape, 16)
         channels, height, width = image_shape
         rows, columns = ((height - 4) // 2 - 4) // 2, ((width - 4) // 2 - 4) // 2
         first, second, third, fourth = widths
@@ -143,7 +143,7 @@ class CnnBatchNorm(nn.Module):
 
     def __init__(self, image_shape: Shape = (1, 28, 28), num_classes: int = 10, width: int = 32):
         super().__init__()
-        require_images("a CNN with BatchNorm", image_shape, 8)
+        require_size("a CNN with BatchNorm", image_shape, 8)
         widths = (image_shape[0], width, 2 * width, 4 * width)
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for index, (fan_in, fan_out) in enumerate(itertools.pairwise(widths), start=1):

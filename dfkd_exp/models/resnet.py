@@ -9,7 +9,7 @@ import itertools
 
 from torch import Tensor, nn
 
-from dfkd_exp.inputs import Shape, require_images
+from dfkd_exp.inputs import Shape, require_size
 
 # In a last batch of one image, BatchNorm has no variance for maps of one pixel.
 SMALLEST_OF_FOUR_STAGES, SMALLEST_OF_THREE_STAGES = 9, 5
@@ -52,7 +52,7 @@ class ResNet18(nn.Module):
         widths: tuple[int, ...] = (64, 128, 256, 512),
     ):
         super().__init__()
-        require_images("ResNet-18", image_shape, SMALLEST_OF_FOUR_STAGES)
+        require_size("ResNet-18", image_shape, SMALLEST_OF_FOUR_STAGES)
         first = widths[0]
         if min(image_shape[1:]) < LARGE:
             stem: list[nn.Module] = [nn.Conv2d(image_shape[0], first, 3, padding=1, bias=False)]
@@ -116,7 +116,7 @@ class SmallResNet(nn.Module):
         widths: tuple[int, ...] = (16, 32, 64),
     ):
         super().__init__()
-        require_images(f"ResNet-{6 * blocks + 2}", image_shape, SMALLEST_OF_THREE_STAGES)
+        require_size(f"ResNet-{6 * blocks + 2}", image_shape, SMALLEST_OF_THREE_STAGES)
         first, second, third = widths
         self.conv1 = nn.Conv2d(image_shape[0], first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)
