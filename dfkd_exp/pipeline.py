@@ -102,8 +102,9 @@ def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
 
 def transfer_set_of(config: Config, context: RunContext, release: Release, data: LazyData) -> TransferSet:
     """What the student is taught on; reconstructed if the source asks for that."""
+    parametrisation = config.parametrisation.suited_to(release.inputs.shape)
     asked = Asked(
-        config.reconstruction, config.parametrisation, list(config.terms.values()), config.optimizer, config.engine, config.seed
+        config.reconstruction, parametrisation, list(config.terms.values()), config.optimizer, config.engine, config.seed
     )  # fmt: skip
     reconstruct = partial(make_reconstruction, context, release, asked)
     num_images = config.reconstruction.images_per_class * len(release.classes)
@@ -126,7 +127,8 @@ def make_picture(
             train = data.images.train
             of_all = FixedImages.of(train.images, train.labels if preview.labelled else None)
             real = of_all.preview(len(preview.means), 0)
-        draw_images(folder / PICTURE, preview, release.classes, real)
+        features = data.images.features if data.settings.available else []
+        draw_images(folder / PICTURE, preview, release.classes, real, features)
         return {}
 
     artifact = context.store.get_or_make("picture", identity, 2, make)

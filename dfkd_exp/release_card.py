@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.harmless import as_code, in_markdown
+from dfkd_exp.inputs import noun
 from dfkd_exp.models.ours import Ours
 from dfkd_exp.models.published import LIBRARIES
 
@@ -28,7 +29,25 @@ def _naming(architecture: dict[str, Any]) -> str:
     return "".join(f" {shlex.quote(f'{flag}={value}')}" for flag, value in said.items() if value)
 
 
-def _measured(name: str, accuracy: float | None) -> str:
+TASKS = {1: "tabular-classification", 3: "image-classification"}
+"""What the Hub calls what is done with inputs of so many dimensions."""
+MOST_ENDS = 8
+"""Of ranges that are shown."""
+
+
+def _inputs(inputs: dict[str, Any]) -> str:
+    shape, (low, high) = inputs["shape"], ([*map(float, inputs[end])] for end in ("low", "high"))
+    size = " x ".join(map(str, shape))
+    if len(shape) == 3:
+        return f"{size}, pixels in [0, 1] scaled to {inputs['low']} … {inputs['high']} per channel"
+    ends = (
+        f"[{', '.join(f'{end:.6g}' for end in part[:MOST_ENDS])}{', …' * (len(part) > MOST_ENDS)}]"
+        for part in (low, high)
+    )
+    return f"{noun(shape)} of {size} values, within {next(ends)} … {next(ends)} per {'feature' if len(shape) == 1 else 'channel'}"
+
+
+def _measured(name: str, accuracy: float | None, task: str) -> str:
     """The accuracy as the Hub reads it, if there is one: YAML, in which JSON's texts are such too."""
     if accuracy is None:
         return ""
@@ -38,9 +57,9 @@ model-index:
 - name: {json.dumps(name)}
   results:
   - task:
-      type: image-classification
+      type: {task}
     dataset:
-      name: its owner's test images
+      name: its owner's test set
       type: unpublished
     metrics:
     - type: accuracy
@@ -58,26 +77,27 @@ def model_card(config: dict[str, Any], metadata: Metadata, remark: str = "") -> 
         origin = LIBRARIES.get(config["architecture"]["kind"], "its owner")
         own = f"{as_code(name)} is not one of the project's networks: its code comes from {origin}, and {named} names it.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
-    channels, height, width = config["inputs"]["shape"]
+    shape = config["inputs"]["shape"]
+    what, task = noun(shape), TASKS.get(len(shape), "other")
     return f"""---
 library_name: dfkd_exp
-pipeline_tag: image-classification
+pipeline_tag: {task}
 tags:
 - knowledge-distillation
 - data-free
 # license: yours to choose, for example mit; without one nobody may use it
-{_measured(name, config["test_accuracy"])}---
+{_measured(name, config["test_accuracy"], task)}---
 # {in_markdown(name)}, with metadata for data-free distillation
 
-A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training images, from which
-somebody without those images can distil a smaller network.
+A trained network ({config["num_parameters"]:,} parameters) and a summary of its activations on its training {what}, from which
+somebody without those {what} can distil a smaller network.
 
 | | |
 |---|---|
-| inputs | {channels} x {height} x {width}, pixels in [0, 1] scaled to {config["inputs"]["low"]} … {config["inputs"]["high"]} per channel |
+| inputs | {_inputs(config["inputs"])} |
 | classes | {", ".join(map(in_markdown, config["classes"]))} |
 | accuracy on its owner's test set | {measured} |
-| images behind the statistics | {card.images_behind(metadata, config["classes"])}{f"; {in_markdown(remark)}" if remark else ""} |
+| {what} behind the statistics | {card.images_behind(metadata, config["classes"])}{f"; {in_markdown(remark)}" if remark else ""} |
 | kind of metadata | {in_markdown(metadata.kind["name"])}, {metadata.num_bytes:,} bytes |
 
 ## Use

@@ -21,6 +21,7 @@ from dfkd_exp.training.settings import Training
 
 NEEDS = {
     "data=image_folder": ["data.path=somewhere"],
+    "data=arrays": ["data.path=somewhere"],
     "data=hub": ["data.name=somebody/something"],
     "teacher=custom": ["teacher.target=a.B"],
     "student=custom": ["student.target=a.B"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,6 +27,8 @@ def places(tmp_path_factory: pytest.TempPathFactory, release_folder: Path) -> di
         (tmp / "images" / label).mkdir(parents=True)
         for index in range(4):
             Image.new("L", (8, 8), index).save(tmp / "images" / label / f"{index}.png")
+    rng = np.random.default_rng(0)
+    np.savez(tmp / "table.npz", X=rng.normal(size=(30, 3)), y=np.arange(30) % 2)
     return {"tmp": str(tmp), "release": str(release_folder)}
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import LARGEST, InputSpec, Shape
+from dfkd_exp.inputs import LARGEST, InputSpec, Shape, described
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ MOST_SIDE = math.isqrt(LARGEST)
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a data set before its images are read: the ``shape`` [C, H, W] of each, the number of its classes and of its
+    """What is known of a data set before its images are read: the ``shape`` of each, the number of its classes and of its
     training images, and the bytes of one image as its owner keeps it."""
 
     shape: Shape
@@ -53,9 +53,23 @@ class Data(Settings):
         self.require("limit", self.limit is None or self.limit >= 2, "at least 2, or empty")
         self.require("std", all(s > 0 for s in self.std), "positive")
 
+    @property
+    def kept_in_store(self) -> bool:
+        """Whether the images, once read, are kept in the store as files that are mapped; `load` then takes a folder to write them to."""
+        return False
+
+    @property
+    def measured(self) -> bool:
+        """Whether the range of its values was looked up in them: those of other examples may have another."""
+        return False
+
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the images: equal fingerprints mean equal pixels. Cheap: it opens no image."""
         return self.identity()
+
+    def outline(self) -> Outline | None:
+        """What is known without reading all images; None: nothing."""
+        return None
 
     def load(self) -> ImageData:
         """The images, as many as the ``limit`` wants."""
@@ -93,16 +107,20 @@ class Data(Settings):
             console.note(f"{self.named('limit')}={self.limit}: {said}; figures are of these alone")
         return index
 
-    def inputs(self, shape: tuple[int, int, int]) -> InputSpec:
-        """How images of ``shape`` [C, H, W] enter the networks."""
+    def inputs(self, shape: Shape) -> InputSpec:
+        """How inputs of ``shape`` enter the networks."""
+        self.require_possible(shape)
+        return InputSpec.normalised(shape, self.mean, self.std)
+
+    def require_possible(self, shape: Shape) -> None:
+        """Raise DfkdError unless a release may be of inputs of ``shape``, and the normalisation is of as many channels."""
         for name in ("mean", "std"):
             values = getattr(self, name)
             self.require(name, len(values) in (0, shape[0]), f"empty or {shape[0]} numbers, one per channel")
         if math.prod(shape) > LARGEST:
             raise DfkdError(
-                f"images of shape {list(shape)} are larger than the {LARGEST:,} numbers that are possible; set data.size"
+                f"{described(shape)} are larger than the {LARGEST:,} numbers that are possible; make them smaller (data.size)"
             )
-        return InputSpec.normalised(shape, self.mean, self.std)
 
 
 def first_in_turn(labels: Sequence[int], count: int) -> list[int]:

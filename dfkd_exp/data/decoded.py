@@ -43,6 +43,10 @@ class DecodedData(Data):
     def identity(self) -> dict[str, Any]:
         return {**super().identity(), "decoding": DECODING}
 
+    @property
+    def kept_in_store(self) -> bool:
+        return True
+
     def require_size(self) -> None:
         """Raise ConfigError unless ``size``, which several data sets have, is that of an image."""
         size = getattr(self, "size", None)

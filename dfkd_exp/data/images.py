@@ -1,9 +1,9 @@
-"""Images and labels as tensors, decoded once and kept as uint8."""
+"""Images and labels as tensors, read once, and kept as uint8 or, where they are not of bytes, as floating numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,8 @@ from dfkd_exp.ranks import ALONE, Ranks
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """``images[N, C, H, W]`` uint8 and ``labels[N]`` int64. The images may be views of a file and larger than memory:
-    whoever uses them takes some at a time."""
+    """``images[N, *shape]``, uint8 or floating in [0, 1], and ``labels[N]`` int64. The images may be views of a file and larger
+    than memory: whoever uses them takes some at a time."""
 
     images: Tensor
     labels: Tensor
@@ -41,29 +41,31 @@ class LabelledImages:
             yield self.select(index)
 
     def padded(self, pixels: int) -> LabelledImages:
+        """With so many pixels more on each side of an image."""
         return LabelledImages(F.pad(self.images, [pixels] * 4), self.labels) if pixels else self
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: ``train``, ``test``, the names of the classes, and the bytes of one image as its owner keeps it (uint8)."""
+    """A data set: ``train``, ``test``, the names of the classes, the bytes of one image as its owner keeps it, and, of a table, the names
+    of its ``features`` if they are known."""
 
     train: LabelledImages
     test: LabelledImages
     classes: list[str]
     bytes_per_image: int
+    features: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.train.images.shape[1:] != self.test.images.shape[1:]:
             raise DfkdError(
-                f"training images are {tuple(self.train.images.shape[1:])} but test images are "
-                f"{tuple(self.test.images.shape[1:])}; give both one size"
+                f"training examples are of shape {list(self.train.images.shape[1:])} but test examples of "
+                f"{list(self.test.images.shape[1:])}; give both one size"
             )
 
     @property
     def shape(self) -> Shape:
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        return tuple(self.train.images.shape[1:])
 
     @property
     def outline(self) -> Outline:

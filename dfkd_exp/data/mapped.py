@@ -16,17 +16,18 @@ from torch import Tensor
 
 from dfkd_exp.data.images import LabelledImages
 
-DTYPES = {"labels": ("I64", torch.int64), "images": ("U8", torch.uint8)}
+DTYPES = {"I64": torch.int64, "U8": torch.uint8, "F32": torch.float32}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 def write_images(path: Path, images: Iterable[Tensor], labels: Tensor) -> None:
-    """A safetensors file of ``labels[N]`` int64 and of ``images``, which yields N times ``[C, H, W]`` uint8."""
+    """A safetensors file of ``labels[N]`` int64 and of ``images``, which yields N times ``[*shape]``, uint8 or float32."""
     images = iter(images)
     first = next(images)
     shapes, header, end = {"labels": [len(labels)], "images": [len(labels), *first.shape]}, {}, 0
-    for name, (code, dtype) in DTYPES.items():
+    for name, dtype in (("labels", labels.dtype), ("images", first.dtype)):
         start, end = end, end + math.prod(shapes[name]) * dtype.itemsize
-        header[name] = {"dtype": code, "shape": shapes[name], "data_offsets": [start, end]}
+        header[name] = {"dtype": CODES[dtype], "shape": shapes[name], "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
@@ -50,7 +51,7 @@ def map_images(path: Path) -> LabelledImages:
         shape, start = header[name]["shape"], header[name]["data_offsets"][0]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors
-            dtype = DTYPES[name][1]
+            dtype = DTYPES[header[name]["dtype"]]
             return torch.frombuffer(content, dtype=dtype, count=math.prod(shape), offset=8 + length + start).view(shape)
 
     return LabelledImages(view("images"), view("labels").clone())

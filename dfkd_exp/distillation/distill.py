@@ -14,6 +14,7 @@ from dfkd_exp.inputs import InputSpec, unit_pixels
 from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
+from dfkd_exp.training.augmentation import Affine, NoAugmentation
 from dfkd_exp.training.fit import batches_per_chunk, fit
 from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 
@@ -31,6 +32,7 @@ def train_on_teacher(
     **options,
 ) -> nn.Module:
     """Soft cross-entropy with the teacher. Without augmentation it answers once for each image that stays the same."""
+    settings = settings.suited_to(inputs.shape)
     device = (options.get("trainer") or TrainerSettings()).device()
 
     def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
@@ -58,17 +60,21 @@ def distill(
     images: Images | Tensor,
     seed: int = 0,
     inputs: InputSpec | None = None,
+    augment: bool | None = None,
     **settings,
 ) -> nn.Module:
-    """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or what a network takes, ``[N, C, H, W]``.
+    """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or what a network takes, ``[N, *shape]``.
 
-    ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``inputs`` say which of a network's inputs
-    are black and white, which matters only for augmentation; left out, it is the range of the images.
+    ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``augment``: whether images are moved a little
+    at random each time they are shown; left out, images are, and tables, series and volumes are not. ``inputs`` say which of a
+    network's inputs are black and white, which matters only for augmentation; left out, it is the range of the images.
     """
+    if augment is not None:
+        settings["augmentation"] = Affine() if augment else NoAugmentation()
     if isinstance(images, Images):
         pixels, inputs = images.pixels, images.spec
     else:
-        inputs = inputs or _observed(images)
+        inputs = inputs or InputSpec.observed([images])
         pixels = inputs.to_pixels(images)
     transfer_set = FixedImages.of(pixels)
     return train_on_teacher(
@@ -97,7 +103,7 @@ def mixed_agreement(
     for batch in images.batches(0, max(2, min(inputs.images_at_once, 2 * MIXTURES)), seed):
         pixels = unit_pixels(batch.pixels.cpu())
         first, second = pixels[0::2][: len(pixels) // 2], pixels[1::2]
-        share = torch.rand(len(first), 1, 1, 1, generator=generator)
+        share = torch.rand(len(first), *[1] * len(inputs.shape), generator=generator)
         mixed = first * share + second * (1 - share)
         answers = [predict_logits(network, mixed, inputs).argmax(1) for network in (student, teacher)]
         agreed += int((answers[0] == answers[1]).sum())
@@ -105,11 +111,3 @@ def mixed_agreement(
         if total >= MIXTURES:
             break
     return agreed / total if total else None
-
-
-def _observed(images: Tensor) -> InputSpec:
-    """The range of ``images[N, C, H, W]``, channel by channel."""
-    channels, height, width = images.shape[1:]
-    low, high = images.amin((0, 2, 3)), images.amax((0, 2, 3))
-    high = torch.where(high > low, high, low + 1)  # of a channel that is all of one value
-    return InputSpec((channels, height, width), tuple(low.tolist()), tuple(high.tolist()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from dfkd_exp.training.augmentation import Affine
+from dfkd_exp.training.augmentation import Auto
 from dfkd_exp.training.optimizers import Adam
 from dfkd_exp.training.schedules import Cosine
 from dfkd_exp.training.settings import Training
@@ -30,7 +30,7 @@ class Distillation(Training):
     """Share of the images that the student is not trained on; its agreement with the teacher is measured there."""
 
     def __post_init__(self) -> None:
-        self.choose(optimizer=partial(Adam, lr=3e-3), schedule=Cosine, augmentation=Affine)
+        self.choose(optimizer=partial(Adam, lr=3e-3), schedule=Cosine, augmentation=Auto)
         super().__post_init__()
         self.require_choice("targets", TARGETS)
         self.require(

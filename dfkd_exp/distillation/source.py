@@ -167,7 +167,7 @@ def _rows(images: LabelledImages) -> tuple[Rows, Tensor]:
 
 
 def noise_pixels(settings: FromNoise, shape: Shape, count: int, seed: int) -> Tensor:
-    """``count`` images of Gaussian pixels clamped to [0, 1], ``[N, C, H, W]``."""
+    """``count`` images of Gaussian pixels clamped to [0, 1], ``[N, *shape]``."""
     import torch
 
     noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))

@@ -88,7 +88,7 @@ def confidence_scores(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 @exact()
 def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """How well the teacher's activations for images ``[N, C, H, W]`` fit the metadata of their classes, ``[N]``.
+    """How well the teacher's activations for images ``[N, *shape]`` fit the metadata of their classes, ``[N]``.
 
     Minus the mean over the statistics of their misfits (`Distribution.misfits`); where statistics are of single images, whose
     alternatives are the same in all of them, of the image that fits best.

@@ -52,6 +52,6 @@ def recorded(train: LabelledImages, inputs: InputSpec, num_classes: int, count: 
 
 
 def among(train: LabelledImages, inputs: InputSpec, seen: torch.Tensor) -> torch.Tensor:
-    """Which of the training images are among those that were ``seen[N, C, H, W]``."""
+    """Which of the training images are among those that were ``seen[N, *shape]``."""
     shown = torch.cat([image_hash(part) for part in seen.split(inputs.images_at_once)])
     return torch.isin(_hashes(train.images, inputs), shown).nonzero().squeeze(1)

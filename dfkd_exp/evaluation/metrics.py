@@ -13,7 +13,7 @@ from dfkd_exp.models.recording import borrowed
 @torch.no_grad()
 @exact()
 def predict_logits(network: nn.Module, pixels: Tensor, inputs: InputSpec, batch_size: int | None = None) -> Tensor:
-    """Logits ``[N, K]`` of a network in evaluation mode for images whose ``pixels[N, C, H, W]`` are uint8, or floating in [0, 1].
+    """Logits ``[N, K]`` of a network in evaluation mode for images whose ``pixels[N, *shape]`` are uint8, or floating in [0, 1].
 
     The images go to the network's device a batch at a time (left out: as many as `InputSpec.images_at_once` says); the logits
     come back to the CPU.

@@ -19,7 +19,7 @@ TOLERANCE = 1e-3
 
 
 def probe_pixels(inputs: InputSpec) -> Tensor:
-    """The pixels of the probes, uint8 ``[4, C, H, W]``: the bytes of SHAKE-256 of the ASCII text ``dfkd-probe``, the same everywhere."""
+    """The pixels of the probes, uint8 ``[4, *shape]``: the bytes of SHAKE-256 of the ASCII text ``dfkd-probe``, the same everywhere."""
     size = PROBES * math.prod(inputs.shape)
     content = bytearray(hashlib.shake_256(b"dfkd-probe").digest(size))
     return torch.frombuffer(content, dtype=torch.uint8).view(PROBES, *inputs.shape)

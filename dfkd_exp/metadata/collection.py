@@ -71,7 +71,7 @@ class Collector:
     @torch.no_grad()
     @exact()
     def update(self, images: Tensor, labels: Tensor, pixels: Tensor | None = None) -> None:
-        """Add a batch: ``images[N, C, H, W]`` as the teacher takes them, ``labels[N]``.
+        """Add a batch: ``images[N, *shape]`` as the teacher takes them, ``labels[N]``.
 
         ``pixels``: of the images, on the CPU. By them those are chosen whose activations are recorded; a GPU's inputs may differ from a
         CPU's in the last bit, and then nobody could say later which images were chosen. Left out, the ``images`` have to do.
@@ -162,11 +162,8 @@ class Collector:
 
 
 def observed_inputs(batches: Iterable[tuple[Tensor, Tensor]]) -> InputSpec:
-    """Shape and per-channel range of the images in ``batches``."""
+    """Shape and per-channel range of the images in ``batches``. Raises DfkdError if there are none, or they are no floating numbers."""
     images = [images for images, _ in batches]
     if not images:
         raise DfkdError("there are no batches to collect metadata from")
-    low = torch.stack([x.amin((0, 2, 3)) for x in images]).amin(0)
-    high = torch.stack([x.amax((0, 2, 3)) for x in images]).amax(0)
-    channels, height, width = images[0].shape[1:]
-    return InputSpec((channels, height, width), tuple(low.tolist()), tuple(high.tolist()))
+    return InputSpec.observed(images)

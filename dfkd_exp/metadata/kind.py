@@ -78,7 +78,7 @@ class MetadataKind(Settings):
         """Raise ConfigError if the range of the images must not be looked up in them."""
 
     def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]:
-        """The layers that are recorded, in the order of the forward pass; ``example``: inputs ``[N, C, H, W]``."""
+        """The layers that are recorded, in the order of the forward pass; ``example``: inputs ``[N, *shape]``."""
         from dfkd_exp.models.recording import find_layers
 
         return find_layers(teacher, example, self.layers)
@@ -112,7 +112,7 @@ class MetadataKind(Settings):
     def collect(
         self, teacher: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], inputs: InputSpec | None = None
     ) -> Metadata:
-        """The metadata of a teacher over ``(images[N, C, H, W], labels[N])`` batches, in one pass.
+        """The metadata of a teacher over ``(images[N, *shape], labels[N])`` batches, in one pass.
 
         ``inputs``: shape and range of the images; left out, the shape of the first batch and the range of them all
         (the batches are then kept to be read twice, so leave it out only for small sets).

@@ -64,7 +64,7 @@ class Reservoir:
 
 
 def image_hash(images: Tensor) -> Tensor:
-    """A number ``[N]`` for each of ``images[N, C, H, W]`` that follows from its pixels' bits alone; as good as random."""
+    """A number ``[N]`` for each of ``images[N, *shape]`` that follows from its pixels' bits alone; as good as random."""
     bits = images.flatten(1).float().contiguous().view(torch.int32).long()
     generator = torch.Generator().manual_seed(derive_seed("image hash", bits.shape[1]))
     factors = torch.randint(-(2**62), 2**62, (bits.shape[1],), generator=generator).to(bits.device) * 2 + 1

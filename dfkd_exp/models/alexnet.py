@@ -24,8 +24,8 @@ class AlexNet(nn.Module):
         widths: tuple[int, ...] = (64, 192, 384, 384, 256, 4096, 4096),
     ):
         super().__init__()
-        channels, height, width = image_shape
         require_size("AlexNet", image_shape, SMALLEST)
+        channels, height, width = image_shape
         first, second, third, fourth, fifth, sixth, seventh = widths
         self.features = nn.Sequential(
             nn.Conv2d(channels, first, 11, stride=4, padding=2),

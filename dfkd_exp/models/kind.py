@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief, in_brief
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, described
 from dfkd_exp.models.weight_files import Loaded, files_of
 from dfkd_exp.settings import Settings, under_flag
 
@@ -214,8 +214,7 @@ def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: 
         raise
     except Exception as error:
         raise DfkdError(
-            f"{name} cannot take images of shape {list(inputs.shape)}: {in_brief(error)}; "
-            "change data.pad or data.size, or the network's arguments"
+            f"{name} cannot take {described(inputs.shape)}: {in_brief(error)}; {_way_out(network, inputs)}"
         ) from error
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_classes):
         got = list(logits.shape[1:]) if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -228,6 +227,21 @@ def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: 
             f"{name} puts out probabilities (never negative, and each image's sum to 1), not logits: a student would be taught on their "
             "softmax, in which all classes are nearly alike. Take the softmax off its end, or return its logarithm (log_softmax)"
         )
+
+
+def _way_out(network: nn.Module, inputs: InputSpec) -> str:
+    import torch
+
+    if any(isinstance(module, torch.nn.Embedding) for module in network.modules()) and len(inputs.shape) < 3:
+        return (
+            "it looks up whole numbers (tokens) in an embedding; only floating inputs can be reconstructed, by their gradient: name its "
+            "part behind the embedding"
+        )
+    return (
+        "change data.pad or data.size, or the network's arguments"
+        if len(inputs.shape) == 3
+        else "change the network's arguments"
+    )
 
 
 def _defaults(settings: Network) -> dict[str, Any]:

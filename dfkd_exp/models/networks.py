@@ -4,15 +4,17 @@ its halves 35,820 (the paper's) and 15,738 (DAFL's and DFAD's)."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from dfkd_exp.inputs import Shape, require_size
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import Shape, described, require_size
 
 
 class Mlp(nn.Sequential):
-    """Fully connected, ReLU between layers: flatten -> widths... -> classes. Inputs ``[N, C, H, W]``, logits ``[N, K]``."""
+    """Fully connected, ReLU between layers: flatten -> widths... -> classes. Inputs ``[N, *shape]``, logits ``[N, K]``."""
 
     def __init__(
         self,
@@ -22,8 +24,7 @@ class Mlp(nn.Sequential):
         input_dropout: float = 0.0,
         dropout: float = 0.0,
     ):
-        channels, height, width = image_shape
-        sizes = [channels * height * width, *widths]
+        sizes = [math.prod(image_shape), *widths]
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         if input_dropout:
             layers["dropout0"] = nn.Dropout(input_dropout)
@@ -60,8 +61,8 @@ class LeNet5(nn.Module):
         widths: tuple[int, int, int, int] = (6, 16, 120, 84),
     ):
         super().__init__()
-        channels, height, width = image_shape
         require_size("LeNet-5", image_shape, 16)
+        channels, height, width = image_shape
         rows, columns = ((height - 4) // 2 - 4) // 2, ((width - 4) // 2 - 4) // 2
         first, second, third, fourth = widths
         self.features = nn.Sequential(
@@ -100,22 +101,34 @@ class LeNet5HalfDafl(LeNet5):
 
 
 class Cnn(nn.Module):
-    """Two 3x3 convolutions with max-pooling and one dense layer, for small images such as 8x8 digits."""
+    """Two convolutions with max-pooling and one dense layer, for what has space: small images such as 8x8 digits (kernels 3x3, pooling
+    2x2), volumes (3x3x3, 2x2x2) and series (as many values as of an image: 9 and 4)."""
 
     def __init__(self, image_shape: Shape = (1, 8, 8), num_classes: int = 10, width: int = 32):
         super().__init__()
-        channels, height, columns = image_shape
+        channels, *space = image_shape
+        if not space:
+            raise DfkdError(
+                f"cnn takes what has space, and the data's are {described(image_shape)}; choose mlp, which takes any"
+            )
+        kernel, pool = (9, 4) if len(space) == 1 else (3, 2)
+        if min(space) < pool**2:
+            raise DfkdError(
+                f"cnn needs {pool**2} values in each direction, and the data's are {described(image_shape)}; choose mlp"
+            )
+        convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(space) - 1]
+        pooling = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[len(space) - 1]
         self.features = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
+            convolution(channels, width, kernel, padding=kernel // 2),
             nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1),
+            pooling(pool),
+            convolution(width, 2 * width, kernel, padding=kernel // 2),
             nn.ReLU(),
-            nn.MaxPool2d(2),
+            pooling(pool),
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(2 * width * (height // 4) * (columns // 4), 4 * width),
+            nn.Linear(2 * width * math.prod(side // pool**2 for side in space), 4 * width),
             nn.ReLU(),
             nn.Linear(4 * width, num_classes),
         )

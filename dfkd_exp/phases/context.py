@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from dfkd_exp import console
 from dfkd_exp.data import Data
 from dfkd_exp.data.base import Outline
-from dfkd_exp.data.decoded import DecodedData
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.models.kind import Network
@@ -119,8 +118,8 @@ class LazyData:
 
     @cached_property
     def outline(self) -> Outline:
-        """Of data that is decoded it takes an image; other data is opened."""
-        return self.settings.outline() if isinstance(self.settings, DecodedData) else self.images.outline
+        """What the settings know without reading all images; else these are opened."""
+        return self.settings.outline() or self.images.outline
 
     @cached_property
     def images(self) -> ImageData:
@@ -128,16 +127,19 @@ class LazyData:
         from dfkd_exp.data.mapped import map_images
 
         settings = self.settings
-        if not isinstance(settings, DecodedData):
+        if not settings.kept_in_store:
             return settings.load()
 
         def make(folder: Path) -> dict[str, Any]:
-            data = settings.load(folder)
-            return {"classes": data.classes, "bytes_per_image": data.bytes_per_image}
+            data = settings.load(folder)  # type: ignore[call-arg]  # of data that is kept
+            return {"classes": data.classes, "bytes_per_image": data.bytes_per_image, "features": data.features}
 
         artifact = self._context.phase("images", "decoding the images", self.fingerprint, make, by="any")
         train, test = (map_images(artifact.file(f"{part}.safetensors")) for part in ("train", "test"))
-        return ImageData(train, test, **{name: artifact.info[name] for name in ("classes", "bytes_per_image")})
+        named = {
+            name: artifact.info[name] for name in ("classes", "bytes_per_image", "features") if name in artifact.info
+        }
+        return ImageData(train, test, **named)
 
 
 def weights_bytes(network: nn.Module) -> bytes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief
-from dfkd_exp.inputs import InputSpec, Shape
+from dfkd_exp.inputs import InputSpec, Shape, described
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
@@ -90,7 +90,7 @@ def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:
     wanted = settings.wanted_inputs(given)
     if wanted.shape != given.shape:
         raise DfkdError(
-            f"{settings.title} wants images of shape {list(wanted.shape)}, the data's are {list(given.shape)}; "
+            f"{settings.title} wants {described(wanted.shape)}, the data's are of shape {list(given.shape)}; "
             f"{_way_out(wanted.shape, data)}"
         )
     return wanted

@@ -83,7 +83,7 @@ def measure_privacy(
         ]
         near = [nearest(seen[looked_at], pool) for pool in pools]
         found = Neighbours(seen[looked_at], pools[0][near[0][1]], pools[1][near[1][1]], near[0][0], near[1][0])
-        draw_neighbours(folder / NEAREST, found, inputs)
+        draw_neighbours(folder / NEAREST, found, inputs, images.features)
         return {
             "attacks": attacks,
             "nearest": {

@@ -10,6 +10,7 @@ from typing import Any
 
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError, Pruned
+from dfkd_exp.inputs import described
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
 from dfkd_exp.release import MODEL, Release
@@ -33,6 +34,7 @@ def make_student(
     seed: int,
 ) -> Artifact:
     """Distil the student on the transfer set, which is then as it was at the end; ``model.safetensors``."""
+    distillation = distillation.suited_to(release.inputs.shape)
     # The release stands for the teacher, whose weights are in it.
     identity = {
         "student": settings.identity(), "distillation": distillation.identity(), **release.identity,
@@ -106,8 +108,13 @@ def check_test_set(release: Release, data: LazyData) -> None:
         return
     if data.outline.shape != release.inputs.shape:
         raise DfkdError(
-            f"the release is for images of shape {list(release.inputs.shape)}, the data's are {list(data.outline.shape)}; "
+            f"the release is for {described(release.inputs.shape)}, the data's are of shape {list(data.outline.shape)}; "
             "set data.pad or data.size as its owner did"
+        )
+    if data.settings.measured and data.settings.inputs(data.outline.shape) != release.inputs:
+        raise DfkdError(
+            "the data's values enter the teacher otherwise than its owner's did: their range, mean or deviation was measured here; set "
+            "data.range, data.mean and data.std to what the owner says"
         )
     if data.outline.num_classes > len(release.classes):
         raise DfkdError(

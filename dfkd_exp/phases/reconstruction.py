@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dfkd_exp import console
 from dfkd_exp.damage import move_aside
 from dfkd_exp.files import WORK, write_atomically
+from dfkd_exp.inputs import noun
 from dfkd_exp.phases.context import RunContext
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
 from dfkd_exp.reconstruction.optimizers import Optimizer
@@ -132,6 +133,6 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
         }  # fmt: skip
 
     count = settings.images_per_class * len(release.classes)
-    title = f"reconstruction: {count:,} images, {asked.title}"
+    title = f"reconstruction: {count:,} {noun(release.inputs.shape)}, {asked.title}"
     identity = {**release.identity, **asked.identity()}
     return context.phase("reconstruction", title, identity, make, by="all")

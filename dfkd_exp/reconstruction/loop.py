@@ -34,7 +34,7 @@ MATCHES: dict[str, type[Reconstruction]] = {"moments": Moments, "sample": Sample
 
 @dataclass(frozen=True)
 class Images:
-    """Reconstructions: ``pixels[N, C, H, W]`` in [0, 1], how they enter the teacher, the class ``labels[N]`` they were made for, the
+    """Reconstructions: ``pixels[N, *shape]`` in [0, 1], how they enter the teacher, the class ``labels[N]`` they were made for, the
     ``losses[S, G]`` of their groups at S moments on the way, and the ``steps[G]`` that each took, if known."""
 
     pixels: Tensor
@@ -45,7 +45,7 @@ class Images:
 
     @property
     def inputs(self) -> Tensor:
-        """The images as the teacher takes them, ``[N, C, H, W]``."""
+        """The images as the teacher takes them, ``[N, *shape]``."""
         return self.spec.from_pixels(self.pixels)
 
     def __len__(self) -> int:

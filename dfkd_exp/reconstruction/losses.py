@@ -75,11 +75,16 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """Images ``[N, C, H, W]`` blurred by a separable Gaussian of ``sigma`` pixels, edges repeated."""
-    radius = min(max(1, round(3 * sigma)), min(images.shape[-2:]) - 1)
+    """Images ``[N, C, *space]`` blurred by a separable Gaussian of ``sigma`` pixels, edges repeated; tables have no space to blur."""
+    space = images.dim() - 2
+    if not space:
+        return images
+    radius = min(max(1, round(3 * sigma)), min(images.shape[2:]) - 1)
     steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (steps / sigma).square())
-    kernel = (kernel / kernel.sum()).repeat(images.shape[1], 1)
-    padded = F.pad(images, [radius] * 4, mode="replicate")
-    rows = F.conv2d(padded, kernel[:, None, :, None], groups=images.shape[1])
-    return F.conv2d(rows, kernel[:, None, None, :], groups=images.shape[1])
+    kernel = (kernel / kernel.sum()).repeat(images.shape[1], 1, *[1] * space)
+    blurred = F.pad(images, [radius] * 2 * space, mode="replicate")
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[space - 1]
+    for axis in range(2, images.dim()):
+        blurred = convolve(blurred, kernel.movedim(-1, axis), groups=images.shape[1])
+    return blurred

@@ -17,7 +17,7 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 class DropoutMasks:
     """The dropout layers of a teacher, and masks for them. Source: METHOD, ``all_layers_dropout``.
 
-    ``example``: inputs ``[N, C, H, W]``. Raises DfkdError if the teacher has no ``nn.Dropout``.
+    ``example``: inputs ``[N, *shape]``. Raises DfkdError if the teacher has no ``nn.Dropout``.
     """
 
     def __init__(self, teacher: nn.Module, example: Tensor):

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import described
 from dfkd_exp.models.float32 import multiplied_as
 from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine.replay import Replayed
@@ -31,7 +32,7 @@ Step = Callable[..., tuple[Tensor, Tensor]]
 
 class Objective:
     """``objective(values, target)``: losses ``[G]``, and the gradient of their sum, for what is optimised: ``values[G * N, …]`` of the
-    problem's `space`, such as pixels ``[G * N, C, H, W]``.
+    problem's `space`, such as pixels ``[G * N, *shape]``.
 
     It holds the frozen teacher in the form that the engine asks for. Images, statistics and losses are float32 always.
     """
@@ -49,6 +50,10 @@ class Objective:
         if engine.cuda_graphs and problem.device.type != "cuda":
             raise DfkdError(
                 f"engine.cuda_graphs=true needs a GPU of NVIDIA's, and this is a {problem.device.type}; leave it out"
+            )
+        if engine.convolutions == "channels_last" and len(metadata.inputs.shape) != 3:
+            raise DfkdError(
+                f"engine.convolutions=channels_last is for images, not {described(metadata.inputs.shape)}; leave it out"
             )
         teacher = problem.teacher
         orders: dict[str, Tensor] = {}
@@ -94,7 +99,7 @@ class Objective:
         return multiplied_as(tf32=self.engine.precision == "tf32")
 
     def images(self, values: Tensor) -> Tensor:
-        """The pixels ``[G * N, C, H, W]`` that optimised ``values`` stand for."""
+        """The pixels ``[G * N, *shape]`` that optimised ``values`` stand for."""
         return self.space.pixels(values)[0]
 
     @contextmanager

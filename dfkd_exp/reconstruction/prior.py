@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, Shape
 from dfkd_exp.metadata.fourier import leading_triplets
 from dfkd_exp.metadata.graph import Block, NetworkBlock
 from dfkd_exp.metadata.metadata import ResolvedMetadata
@@ -37,17 +37,17 @@ PRODUCTS = 2.5
 
 @dataclass(frozen=True)
 class WeightsPrior:
-    """Images ``mean + latents @ basis``, a Gaussian process of pixels for standard normal latents: ``basis[D, C * H * W]``."""
+    """Images ``mean + latents @ basis``, a Gaussian process of pixels for standard normal latents: ``basis[D, pixels]``."""
 
     basis: Tensor
     mean: float
-    shape: tuple[int, int, int]
+    shape: Shape
 
     def to(self, device: torch.device) -> WeightsPrior:
         return replace(self, basis=self.basis.to(device))
 
     def __call__(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels ``[N, C, H, W]`` in [0, 1] of ``latents[N, D]``, and for each image what it exceeded that range by, ``[N]``."""
+        """Pixels ``[N, *shape]`` in [0, 1] of ``latents[N, D]``, and for each image what it exceeded that range by, ``[N]``."""
         free = self.mean + latents @ self.basis
         pixels = free.clamp(0, 1)
         return pixels.view(-1, *self.shape), (free - pixels).square().sum(1)

@@ -18,7 +18,7 @@ RIDGE = 1e-3
 
 @exact()
 def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) -> Tensor:
-    """Mean pixels of each class, ``[K, C, H, W]`` in [0, 1]. Raises DfkdError, with the reason, where the metadata does not give them.
+    """Mean pixels of each class, ``[K, *shape]`` in [0, 1]. Raises DfkdError, with the reason, where the metadata does not give them.
 
     A mean passes through an affine map ``a_1(x) = A x + b``, so the class's mean image m solves ``A m + b = mu_1``: least
     squares weighted by the layer's variances, with a slight pull to ``prior``, by conjugate gradients on the normal
@@ -73,7 +73,7 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
 
 
 def around(mean: Tensor, noise: Tensor) -> Tensor:
-    """Pixels to start from, ``[N, C, H, W]`` in [0, 1], given their ``mean[C, H, W]`` and standard Gaussian ``noise``.
+    """Pixels to start from, ``[N, *shape]`` in [0, 1], given their ``mean[*shape]`` and standard Gaussian ``noise``.
 
     A pixel in [0, 1] of mean m deviates by at most ``sqrt(m (1 - m))``, where it is always 0 or 1; MNIST's
     deviate by 0.86 of it on average.
@@ -89,4 +89,4 @@ def _affine(layer, offset: Tensor, shape: tuple[int, ...]) -> bool:
 
 
 def _dot(one: Tensor, two: Tensor) -> Tensor:
-    return (one * two).sum((1, 2, 3), keepdim=True)
+    return (one * two).sum(tuple(range(1, one.dim())), keepdim=True)

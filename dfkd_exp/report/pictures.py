@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageChops
 
 from dfkd_exp.harmless import brief
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, Shape, noun
+from dfkd_exp.report.cells import cell_size, num_shown, painted
 from dfkd_exp.training.transfer_set import Preview
 
 if TYPE_CHECKING:
@@ -20,31 +23,39 @@ if TYPE_CHECKING:
 MOST_CLASSES = 20
 SAMPLES = 8
 GREYS = 64
-CELL, GAP, LEFT, DPI = 74, 6, 130, 100
-"""Pixels of a picture, between pictures, and left of them; and per inch, by which letters have a size."""
+GAP, LEFT, DPI = 6, 130, 100
+"""Pixels between pictures, and left of them; and per inch, by which letters have a size."""
+NAMES, MOST_NAMED = 118, 30
+"""Pixels below a table's bars for the names of its features, and of how many these are shown."""
+MOST_LETTERS = 24
+"""Of such a name."""
 
 
-def draw_images(path: Path, preview: Preview, classes: list[str], real: Preview | None) -> None:
+def draw_images(
+    path: Path, preview: Preview, classes: list[str], real: Preview | None, features: Sequence[str] = ()
+) -> None:
     """A PNG: a row per class (the first 20), with the mean of the ``real`` images if there are any, the mean of those of the transfer
-    set and some of them. Without labels, one row."""
+    set and some of them. Without labels, one row. ``features``: names of a table's features, if they are known."""
     names = [*map(brief, classes[:MOST_CLASSES])] if preview.labelled else ["unlabelled"]
-    headings = (["mean of the\nreal images"] if real is not None else []) + ["mean of\nthese images"]
+    shape = tuple(preview.means[0].shape)
+    samples, what = num_shown(shape, SAMPLES), noun(shape)
+    headings = ([f"mean of the\nreal {what}"] if real is not None else []) + [f"mean of\nthese {what}"]
     rows = [
-        [*(shown.means[index] for shown in (real, preview) if shown is not None), *preview.samples[index][:SAMPLES]]
+        [*(shown.means[index] for shown in (real, preview) if shown is not None), *preview.samples[index][:samples]]
         for index in range(len(names))
     ]
-    sheet = Sheet(len(rows), len(headings) + SAMPLES, above=60)
+    sheet = Sheet(len(rows), len(headings) + samples, above=60, shape=shape, features=features)
     for row, (name, pictures) in enumerate(zip(names, rows, strict=True)):
         sheet.add_row(row, name, pictures)
     for column, text in enumerate(headings):
         sheet.write(text, column + 0.5, above=True)
-    sheet.write("what the student is trained on", len(headings) + SAMPLES / 2, above=True)
+    sheet.write("what the student is trained on", len(headings) + samples / 2, above=True)
     sheet.save(path)
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Images a student was ``shown``, the ``training`` and ``held_out`` images nearest to each (``[N, C, H, W]``, as the teacher takes
+    """Images a student was ``shown``, the ``training`` and ``held_out`` images nearest to each (``[N, *shape]``, as the teacher takes
     them), and their distances ``[N]``."""
 
     shown: Tensor
@@ -54,55 +65,66 @@ class Neighbours:
     to_held_out: Tensor
 
 
-def draw_neighbours(path: Path, found: Neighbours, inputs: InputSpec) -> None:
+def draw_neighbours(path: Path, found: Neighbours, inputs: InputSpec, features: Sequence[str] = ()) -> None:
     """A PNG: of the images nearest to a training image, eight of them, that image, and the nearest held-out one, with distances."""
-    closest = found.to_training.argsort()[:SAMPLES]
-    sheet = Sheet(3, len(closest), above=40, below=18)
+    closest = found.to_training.argsort()[: num_shown(inputs.shape, SAMPLES)]
+    sheet = Sheet(3, len(closest), above=40, below=18, shape=inputs.shape, features=features)
+    of_them = noun(inputs.shape).removesuffix("s") if len(inputs.shape) != 2 else "series"
     sheet.add_row(0, "shown to\nthe student", [*inputs.to_pixels(found.shown[closest])])
     similar = {
-        "most similar\ntraining image": (found.training, found.to_training),
-        "most similar\nheld-out image": (found.held_out, found.to_held_out),
+        f"most similar\ntraining {of_them}": (found.training, found.to_training),
+        f"most similar\nheld-out {of_them}": (found.held_out, found.to_held_out),
     }
     for row, (name, (pictures, distances)) in enumerate(similar.items(), start=1):
         sheet.add_row(row, name, [*inputs.to_pixels(pictures[closest])])
         for column, number in enumerate(closest):
             sheet.write(f"{distances[number]:.3f}", column + 0.5, row)
-    title = "Similarity, not privacy: root mean squared difference below each image"
+    title = "Similarity, not privacy: root mean squared difference below each"
     sheet.write(title, len(closest) / 2, above=True)
     sheet.save(path)
 
 
 class Sheet:
-    """Rows of pictures with words around them, ``above`` all and ``below`` each row so many pixels for these: one array, since
-    matplotlib takes twenty milliseconds for each of a hundred axes."""
+    """Rows of pictures of inputs of a ``shape`` with words around them, ``above`` all and ``below`` each row so many pixels for these: one
+    array, since matplotlib takes twenty milliseconds for each of a hundred axes. ``features``: names of a table's, below all."""
 
-    def __init__(self, num_rows: int, num_columns: int, above: int, below: int = 0):
+    def __init__(
+        self, num_rows: int, num_columns: int, above: int, shape: Shape, below: int = 0, features: Sequence[str] = ()
+    ):
         import torch
         from matplotlib.figure import Figure
 
-        self.above, self.row_height = above, CELL + GAP + below
-        self.width, self.height = LEFT + num_columns * (CELL + GAP), above + num_rows * self.row_height
+        self.cell_width, self.cell_height = cell_size(shape)
+        self.above, self.row_height = above, self.cell_height + GAP + below
+        named = features if len(shape) == 1 and len(features) == shape[0] <= MOST_NAMED else ()
+        self.width = LEFT + num_columns * (self.cell_width + GAP)
+        self.height = above + num_rows * self.row_height + (NAMES if named else 0)
         self.pixels = torch.ones(self.height, self.width, 3)
         # Half a pixel more, so that rounding down to whole pixels cannot lose one.
         inches = ((self.width + 0.5) / DPI, (self.height + 0.5) / DPI)
         self.figure = Figure(figsize=inches, dpi=DPI, facecolor="white")
+        for column, (number, name) in itertools.product(range(num_columns), enumerate(named)):
+            x = LEFT + column * (self.cell_width + GAP) + (number + 0.5) * self.cell_width / len(named)
+            top = above + num_rows * self.row_height
+            self._text(
+                brief(name)[:MOST_LETTERS], x, top, ha="center", va="top", fontsize=6, rotation=90, color="#505050"
+            )
 
     def add_row(self, row: int, name: str, pictures: list[Tensor]) -> None:
-        """``pictures`` ``[C, H, W]`` in [0, 1], C 3 or else shown as grey, each as large as fits into a square."""
-        import torch.nn.functional as F
-
+        """``pictures`` ``[*shape]`` in [0, 1], each in the middle of its cell."""
         top = self.above + row * self.row_height
         for column, picture in enumerate(pictures):
-            height, width = (max(1, CELL * size // max(picture.shape[1:])) for size in picture.shape[1:])
-            larger = F.interpolate(picture[None].float().clamp(0, 1), (height, width), mode="nearest-exact")[0]
-            y, x = top + (CELL - height) // 2, LEFT + column * (CELL + GAP) + (CELL - width) // 2
-            self.pixels[y : y + height, x : x + width] = (larger if len(larger) == 3 else larger[:1]).permute(1, 2, 0)
-        self._text(name, LEFT - 8, top + CELL / 2, ha="right", va="center", fontsize=9)
+            shown = painted(picture)
+            height, width, _ = shown.shape
+            y = top + (self.cell_height - height) // 2
+            x = LEFT + column * (self.cell_width + GAP) + (self.cell_width - width) // 2
+            self.pixels[y : y + height, x : x + width] = shown
+        self._text(name, LEFT - 8, top + self.cell_height / 2, ha="right", va="center", fontsize=9)
 
     def write(self, text: str, column: float, row: int = 0, above: bool = False) -> None:
         """``text`` with its middle so many ``column``s from the left, below a row or above all."""
-        x = LEFT + column * (CELL + GAP) - GAP / 2
-        y = self.above - 6 if above else self.above + row * self.row_height + CELL + 3
+        x = LEFT + column * (self.cell_width + GAP) - GAP / 2
+        y = self.above - 6 if above else self.above + row * self.row_height + self.cell_height + 3
         self._text(text, x, y, ha="center", va="bottom" if above else "top", fontsize=8 if above else 7)
 
     def save(self, path: Path) -> None:

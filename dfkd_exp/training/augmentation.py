@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dfkd_exp.settings import Settings
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.inputs import Shape, described
+from dfkd_exp.settings import Settings, under_flag
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,11 +24,15 @@ class Augmentation(Settings):
     """Whether a network is shown anything but the images as they are."""
 
     def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
-        """What is shown of ``images[N, C, H, W]``, of the same shape: image n as the numbers ``uniform[n, num_random]``, in [0, 1), say.
+        """What is shown of ``images[N, *shape]``, of the same shape: image n as the numbers ``uniform[n, num_random]``, in [0, 1), say.
 
-        ``outside[C, 1, 1]``: the value of pixel 0, for what lies outside an image. All are on one device.
+        ``outside[C, 1, …]``: the value of pixel 0, for what lies outside an image. All are on one device.
         """
         raise NotImplementedError
+
+    def suited_to(self, shape: Shape) -> Augmentation:
+        """What is done to inputs of ``shape``. Raises ConfigError if nothing of this kind can be."""
+        return self
 
 
 @dataclass
@@ -40,7 +46,20 @@ class NoAugmentation(Augmentation):
 
 
 @dataclass
-class Affine(Augmentation):
+class OfImages(Augmentation):
+    """A change that only images can be given."""
+
+    def suited_to(self, shape: Shape) -> Augmentation:
+        if len(shape) != 3:
+            group = self.flag.replace(".", "/")
+            raise ConfigError(
+                f"{group}: {type(self).__name__} is for images, and the data's are {described(shape)}; set {group}=none"
+            )
+        return self
+
+
+@dataclass
+class Affine(OfImages):
     """Small rotations, changes of size and shifts, uniformly distributed, bilinear, with pixel 0 outside."""
 
     num_random: ClassVar[int] = 4
@@ -64,7 +83,16 @@ class Affine(Augmentation):
 
 
 @dataclass
-class FlipAndCrop(Augmentation):
+class Auto(Affine):
+    """Images as `Affine` changes them, and everything else as it is."""
+
+    def suited_to(self, shape: Shape) -> Augmentation:
+        with under_flag(self.flag):
+            return Affine(self.degrees, self.shift, self.scale) if len(shape) == 3 else NoAugmentation()
+
+
+@dataclass
+class FlipAndCrop(OfImages):
     """A crop of the padded image, of the image's size, mirrored with probability 1/2: the field's augmentation for CIFAR."""
 
     num_random: ClassVar[int] = 3

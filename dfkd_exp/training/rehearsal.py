@@ -12,7 +12,7 @@ from torch import nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import in_brief
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, described
 from dfkd_exp.training.settings import Training
 
 T = TypeVar("T")
@@ -27,6 +27,7 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
     Raises DfkdError, with its flag, if optimiser, schedule, augmentation or network cannot do that. The network is changed, torch's
     generator is not.
     """
+    settings = settings.suited_to(inputs.shape)
     optimizing, scheduling, augmenting = (
         f"{part.flag}: {type(part).__name__}" for part in (settings.optimizer, settings.schedule, settings.augmentation)
     )
@@ -39,11 +40,11 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
         uniform = torch.rand(IMAGES, settings.augmentation.num_random)
         shown = tried(
             lambda: settings.shown(pixels, inputs, uniform),
-            f"{augmenting} cannot change images of shape {list(inputs.shape)}",
+            f"{augmenting} cannot change {described(inputs.shape)}",
         )
         if shown.shape != pixels.shape:
             raise DfkdError(
-                f"{augmenting} makes images of shape {list(shown.shape[1:])} of those of shape {list(inputs.shape)}; an augmentation "
+                f"{augmenting} makes inputs of shape {list(shown.shape[1:])} of {described(inputs.shape)}; an augmentation "
                 "leaves their shape as it is"
             )
         tried(lambda: F.cross_entropy(network(shown), labels).backward(), f"{name} cannot be trained")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from dfkd_exp.inputs import InputSpec
-from dfkd_exp.settings import UNSET, Settings
+from dfkd_exp.inputs import InputSpec, Shape
+from dfkd_exp.settings import UNSET, Settings, under_flag
 from dfkd_exp.training.augmentation import Augmentation, NoAugmentation
 from dfkd_exp.training.optimizers import Adam, Optimizer
 from dfkd_exp.training.schedules import Constant, Schedule
@@ -40,8 +40,13 @@ class Training(Settings):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         self.require("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
 
+    def suited_to(self, shape: Shape) -> Self:
+        """The same for inputs of ``shape``, for which an augmentation may do something else. Raises ConfigError if it can do nothing."""
+        with under_flag(self.flag):
+            return replace(self, augmentation=self.augmentation.suited_to(shape))
+
     def shown(self, pixels: Tensor, inputs: InputSpec, uniform: Tensor) -> Tensor:
-        """What a network in training is shown of images ``pixels[N, C, H, W]``, as it takes them, as ``uniform[N, num_random]`` says."""
+        """What a network in training is shown of images ``pixels[N, *shape]``, as it takes them, as ``uniform[N, num_random]`` says."""
         shown = inputs.from_pixels(pixels)
         outside, _ = inputs.bounds(shown)
         return self.augmentation(shown, uniform.to(shown.device), outside)

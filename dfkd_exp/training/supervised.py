@@ -18,6 +18,7 @@ def train_on_labels(
     network: nn.Module, images: TransferSet, inputs: InputSpec, settings: Training, seed: int, **options
 ) -> nn.Module:
     """Cross-entropy with the labels of ``images``."""
+    settings = settings.suited_to(inputs.shape)
 
     def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
         assert batch.labels is not None

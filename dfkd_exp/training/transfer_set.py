@@ -33,7 +33,7 @@ PREVIEWED = 500
 
 @dataclass(frozen=True)
 class Batch:
-    """Images: ``pixels[N, C, H, W]``, their ``labels[N]`` and the teacher's ``logits[N, K]``, if there are any."""
+    """Images: ``pixels[N, *shape]``, their ``labels[N]`` and the teacher's ``logits[N, K]``, if there are any."""
 
     pixels: Tensor
     labels: Tensor | None = None
@@ -55,7 +55,7 @@ class Batch:
 @dataclass(frozen=True)
 class Preview:
     """What a person is shown of a transfer set: by class, or as a single group where images have no labels (``labelled``), the mean
-    ``means[i][C, H, W]`` and some images ``samples[i][≤ n, C, H, W]``; pixels in [0, 1]."""
+    ``means[i][*shape]`` and some images ``samples[i][≤ n, *shape]``; pixels in [0, 1]."""
 
     means: list[Tensor]
     samples: list[Tensor]
@@ -140,7 +140,7 @@ class FixedImages(TransferSet):
 
     @classmethod
     def of(cls, pixels: Tensor, labels: Tensor | None = None, logits: Tensor | None = None) -> FixedImages:
-        """Images that are there: ``pixels[N, C, H, W]``, ``labels[N]``, the teacher's ``logits[N, K]``."""
+        """Images that are there: ``pixels[N, *shape]``, ``labels[N]``, the teacher's ``logits[N, K]``."""
         from dfkd_exp.data.rows import Rows
 
         return cls(lambda: (Rows([pixels]), labels), logits=logits)

@@ -375,7 +375,7 @@ def renumbered(tensors):
         (lambda h: h.update(version=2), None, "schema version 2, this program reads 3"),
         (lambda h: h.update(format="other"), None, "not a dfkd-metadata file"),
         (lambda h: h.pop("temperature"), None, "does not hold what"),
-        (lambda h: h["inputs"].update(shape=[1, 16]), None, "does not hold what"),
+        (lambda h: h["inputs"].update(shape=[1, 1, 1, 1, 16]), None, "does not hold what"),
         (lambda h: h["inputs"].update(low=[-1.0]), None, "differ in classes or inputs"),
         (lambda h: h.update(counts=h["counts"][:-1]), None, "not of 10 classes"),
         (lambda h: h.update(counts=h["counts"][:-1], num_classes=9), None, "differ in classes or inputs"),

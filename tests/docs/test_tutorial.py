@@ -58,7 +58,7 @@ def test_every_block_runs_and_prints_what_is_shown(tmp_path, monkeypatch, capfd)
             shown = Path("published/README.md").read_text() if block.startswith("|") else capfd.readouterr().out
             missing = [line for line in words(block) if line not in words(shown)]
             assert not missing, f"shown in the tutorial, but not printed: {missing}"
-    assert ran == 10
+    assert ran == 13
     monkeypatch.delitem(sys.modules, "my_net")
     for folder in ("published", "published-small", "published-from-python"):
         assert Path(folder, "model.safetensors").is_file()

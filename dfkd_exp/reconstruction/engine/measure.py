@@ -197,7 +197,8 @@ def _candidates(
     example = torch.zeros(2, *problem.metadata.inputs.shape, device=problem.device)
     if problem.device.type == "cpu" and runs(problem.teacher, example):
         forms.append("blocks")
-    if problem.device.type == "cuda" and any(isinstance(module, nn.Conv2d) for module in problem.teacher.modules()):
+    convolves = any(isinstance(module, nn.Conv2d) for module in problem.teacher.modules())
+    if problem.device.type == "cuda" and convolves and example.dim() == 4:
         forms.append("channels_last")
     forms = forms if engine.convolutions == "auto" else [engine.convolutions]
     for convolutions, precision in itertools.product(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from dfkd_exp.settings import Settings
+from dfkd_exp.settings import Settings, under_flag
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from dfkd_exp.inputs import Shape
     from dfkd_exp.metadata.metadata import ResolvedMetadata
+
+
+DARK, MIDDLE = 0.15, 0.5
+"""Means of pixels: of the digits of MNIST, and of values that are known to be in a range and no more."""
 
 
 class ImageSpace(ABC):
@@ -24,7 +29,7 @@ class ImageSpace(ABC):
 
     @abstractmethod
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The pixels ``[M, C, H, W]`` that ``values[M, …]`` stand for, and what is added to each image's loss, ``[M]``, if anything."""
+        """The pixels ``[M, *shape]`` that ``values[M, …]`` stand for, and what is added to each image's loss, ``[M]``, if anything."""
 
     def after_step(self, values: Tensor, step: int) -> None:
         """Change the values in place after an optimiser's step, counted from 0."""
@@ -37,6 +42,29 @@ class Parametrisation(Settings):
 
     flag: ClassVar[str] = "parametrisation"
 
+    def suited_to(self, shape: Shape) -> Self:
+        """These settings for inputs of ``shape``: what they leave open is chosen."""
+        return self
+
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         """The space for a frozen teacher; on the device where it lies."""
         raise NotImplementedError
+
+
+@dataclass
+class FromMean(Parametrisation):
+    """Images that deviate from a mean."""
+
+    init_mean: float | None = None
+    """Mean of the pixels that images start from (paper: 0.15 for MNIST, 0.44 for CelebA); empty: 0.15 for images, and of tables, series and
+    volumes 0.5, the middle of their range."""
+
+    def suited_to(self, shape: Shape) -> Self:
+        with under_flag(self.flag):
+            return replace(self, init_mean=self.mean(shape))
+
+    def mean(self, shape: Shape) -> float:
+        """Of the pixels of inputs of ``shape``."""
+        if self.init_mean is not None:
+            return self.init_mean
+        return DARK if len(shape) == 3 else MIDDLE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
 
 if TYPE_CHECKING:
     import torch
@@ -16,14 +16,11 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Latents(Parametrisation):
+class Latents(FromMean):
     """Latents of a Gaussian of images that the teacher's weights give (`dfkd_exp.reconstruction.prior`)."""
 
     directions: float = 24.0
     """How many directions images vary in, effectively."""
-    init_mean: float = 0.15
-    """Mean of the pixels, from which images deviate in those directions (paper, as what pixels start from: 0.15 for MNIST, 0.44 for
-    CelebA)."""
 
     def __post_init__(self) -> None:
         self.require("directions", self.directions > 1, "above 1")
@@ -32,7 +29,7 @@ class Latents(Parametrisation):
         from dfkd_exp.models.recording import device_of
         from dfkd_exp.reconstruction.prior import weights_prior
 
-        prior = weights_prior(teacher, metadata.inputs, self.directions, self.init_mean)
+        prior = weights_prior(teacher, metadata.inputs, self.directions, self.mean(metadata.inputs.shape))
         return LatentSpace(prior.to(device_of(teacher)))
 
 

@@ -7,26 +7,25 @@ from typing import TYPE_CHECKING
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from dfkd_exp.inputs import Shape
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
 STARTS = ("noise", "metadata")
 
 
 @dataclass
-class Pixels(Parametrisation):
+class Pixels(FromMean):
     """Each pixel by itself, the paper's."""
 
     start: str = "noise"
     """What images start from: noise: Gaussian, the paper's; metadata: the class's mean image, as far as the first layer's statistics
     give it, and noise."""
-    init_mean: float = 0.15
-    """Mean of the pixels that images start from (paper: 0.15 for MNIST, 0.44 for CelebA)."""
     init_std: float = 0.1
     """Standard deviation of the Gaussian noise that images start from (paper: 0.1 for MNIST, 0.29 for CelebA)."""
     clamp: bool = True
@@ -48,16 +47,16 @@ class Pixels(Parametrisation):
         means = None
         if self.start == "metadata":
             try:
-                means = class_means(teacher, metadata, self.init_mean).cpu()
+                means = class_means(teacher, metadata, self.mean(metadata.inputs.shape)).cpu()
             except DfkdError as error:
                 console.note(f"images start from noise, not from the metadata: {error}")
         return PixelSpace(self, metadata.inputs.shape, means)
 
 
 class PixelSpace(ImageSpace):
-    """Pixels ``[M, C, H, W]``; ``means[K, C, H, W]``: of each class, to start from, if they are known, on the CPU."""
+    """Pixels ``[M, *shape]``; ``means[K, *shape]``: of each class, to start from, if they are known, on the CPU."""
 
-    def __init__(self, settings: Pixels, shape: tuple[int, int, int], means: Tensor | None):
+    def __init__(self, settings: Pixels, shape: Shape, means: Tensor | None):
         self.settings, self.shape, self.means = settings, shape, means
 
     def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -67,7 +66,7 @@ class PixelSpace(ImageSpace):
 
         noise = torch.randn(len(labels), *self.shape, generator=generator)
         if self.means is None:
-            return self.settings.init_mean + self.settings.init_std * noise
+            return self.settings.mean(self.shape) + self.settings.init_std * noise
         return around(self.means[labels], noise)
 
     def pixels(self, values: Tensor) -> tuple[Tensor, None]:

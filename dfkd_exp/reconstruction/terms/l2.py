@@ -19,4 +19,4 @@ class L2(Term):
     """Weight of the term in the loss of a group."""
 
     def __call__(self, candidates: Candidates) -> Tensor:
-        return candidates.pixels.square().mean((1, 2, 3))
+        return candidates.pixels.square().mean(tuple(range(1, candidates.pixels.dim())))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Images on their way: their ``pixels[M, C, H, W]`` in [0, 1], the teacher's ``logits[M, K]`` for them, not divided by anything, and
+    """Images on their way: their ``pixels[M, *shape]`` in [0, 1], the teacher's ``logits[M, K]`` for them, not divided by anything, and
     the classes ``labels[M]`` that they are made for; M images, those of a group side by side."""
 
     pixels: Tensor

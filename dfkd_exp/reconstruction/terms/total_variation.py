@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class TotalVariation(Term):
-    """Mean absolute difference of neighbouring pixels, down plus across."""
+    """Mean absolute difference of neighbouring pixels, summed over the directions of space; zero for tables, which have none."""
 
     weight: float = 0.1
     """Weight of the term in the loss of a group."""
 
     def __call__(self, candidates: Candidates) -> Tensor:
         pixels = candidates.pixels
-        total = pixels.new_zeros(len(pixels))
-        for axis in (-2, -1):
+        total, of_each = pixels.new_zeros(len(pixels)), tuple(range(1, pixels.dim()))
+        for axis in range(2, pixels.dim()):
             if pixels.shape[axis] > 1:
-                total = total + pixels.diff(dim=axis).abs().mean((1, 2, 3))
+                total = total + pixels.diff(dim=axis).abs().mean(of_each)
         return total
