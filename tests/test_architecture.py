@@ -121,11 +121,10 @@ LIBRARIES = {
     "sklearn": {"data/digits.py": "has the digits", "data/wine.py": "has the table"},
     "pooch": {"data/published.py": "downloads"},
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
-    "huggingface_hub": {"release_hub.py": "releases there"},
+    "huggingface_hub": {"release_hub.py": "releases there", "models/from_hub.py": "files beside networks"},
     "filelock": {"locks.py": "one process at a time"},
     "torchvision": {"models/from_torchvision.py": "its networks", "models/from_timm.py": "timm wants it at import"},
     "transformers": {"models/from_hub.py": "its networks"},
-    "huggingface_hub": {"models/from_hub.py": "files beside them"},
 }
 """Which files know a library, and what for. There is no other library."""
 UNSAFE = {"pickle", "marshal", "shelve"}
