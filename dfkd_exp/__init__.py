@@ -42,6 +42,7 @@ _HOME = {
     "accuracy": "evaluation.metrics",
     "agreement": "evaluation.metrics",
     "predict_logits": "evaluation.metrics",
+    "take_output": "models.output",
     "InputSpec": "inputs",
     "Release": "release",
     "read_release": "release",

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.settings import Settings, import_by_path
+from dfkd_exp.import_paths import import_by_path
+from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
     import torch
