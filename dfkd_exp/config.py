@@ -21,7 +21,6 @@ from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.distillation.source import Source
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.files import canonical_json
-from dfkd_exp.import_paths import import_by_path
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
@@ -31,7 +30,7 @@ from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.terms.term import Term
 from dfkd_exp.rows import Row
-from dfkd_exp.settings import Settings, did_you_mean, under_flag
+from dfkd_exp.settings import Settings, did_you_mean, import_by_path, under_flag
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.settings import Training
 

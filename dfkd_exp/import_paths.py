@@ -46,7 +46,7 @@ def on_its_own(said: str) -> Iterator[None]:
     heard = _Heard(sys.stderr)
     arguments, sys.argv = sys.argv, sys.argv[:1]
     try:
-        with redirect_stderr(heard):  # type: ignore[type-var]
+        with redirect_stderr(heard):
             yield
     except SystemExit as error:
         lines = [line for line in [*"".join(heard.texts).splitlines(), str(error)] if line.strip()]

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 from dfkd_exp.errors import ConfigError
+from dfkd_exp.import_paths import import_by_path as import_by_path
 from dfkd_exp.import_paths import look_here_too
 from dfkd_exp.source_code import is_ours, source_digest
 

@@ -13,8 +13,7 @@ from omegaconf import DictConfig, OmegaConf, flag_override
 from dfkd_exp import composition
 from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, home, kinds, sharing, typed
 from dfkd_exp.distillation.settings import Distillation
-from dfkd_exp.import_paths import import_by_path
-from dfkd_exp.settings import Settings
+from dfkd_exp.settings import Settings, import_by_path
 from dfkd_exp.training.augmentation import Affine, NoAugmentation
 from dfkd_exp.training.optimizers import Adam, Sgd
 from dfkd_exp.training.schedules import Constant

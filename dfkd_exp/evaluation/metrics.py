@@ -24,9 +24,9 @@ def predict_logits(network: nn.Module, pixels: Tensor, inputs: InputSpec, batch_
     The images go to the network's device a batch at a time (left out: as many as `InputSpec.images_at_once` says); the logits
     come back to the CPU.
     """
-    like = next(network.parameters(), torch.empty(0, device=pixels.device))
     parts = pixels.split(batch_size or inputs.images_at_once)
     with as_classifier(network, inputs.example(), name="the network") as network, borrowed(network):
+        like = next(network.parameters(), torch.empty(0, device=pixels.device))
         logits = [network(inputs.from_pixels(part.to(like.device)).to(like.dtype)).float().cpu() for part in parts]
     return torch.cat(logits)
 

@@ -212,10 +212,12 @@ class Network(Settings):
             raise DfkdError(f"{self._flag} {self.title}: {error}") from error
         except Exception as error:  # somebody's own code, or sizes that no tensor has
             kwargs = self.architecture()["kwargs"]
-            raise DfkdError(
-                f"{self._flag}: {self.title} cannot be made with the arguments {brief(str(kwargs))}: {in_brief(error)}{where(error)}; "
-                f"{way_out(error)}"
-            ) from error
+            what = (
+                f"the arguments {brief(str(kwargs))} do not fit {self.title}"
+                if kwargs
+                else f"{self.title} cannot be made"
+            )
+            raise DfkdError(f"{self._flag}: {what}: {in_brief(error)}{where(error)}{way_out(error)}") from error
         if not isinstance(network, torch.nn.Module):
             raise DfkdError(f"{self._flag}: {self.title} is not a torch.nn.Module but {type(network).__name__}")
         return plain(network, f"{self._flag} {self.title}")

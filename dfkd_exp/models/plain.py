@@ -53,7 +53,7 @@ def plain(network: nn.Module, name: str) -> tuple[nn.Module, list[str]]:
 
 def unwrapped(network: nn.Module) -> tuple[nn.Module, list[str]]:
     """What a wrapper holds, and which wrappers there were; the network itself where there is none."""
-    notes = []
+    notes: list[str] = []
     while True:
         if (compiled := dict(network.named_children()).get("_orig_mod")) is not None:
             inner, name = compiled, "torch.compile"
@@ -179,27 +179,21 @@ def _answer(network: nn.Module, images: Tensor, name: str) -> object:
     except DfkdError:
         raise
     except Exception as error:  # of somebody's own code
-        shape = list(images.shape[1:])
-        raise DfkdError(
-            f"{name} cannot take {_many(len(images))} of shape {shape}: {in_brief(error)}; {way_out(error, network)}"
-        ) from error
-
-
-def _many(count: int) -> str:
-    return "images" if count > 1 else "a single image"
+        what = f"{'images' if len(images) > 1 else 'a single image'} of shape {list(images.shape[1:])}"
+        raise DfkdError(f"{name} cannot take {what}: {in_brief(error)}{way_out(error, network)}") from error
 
 
 def way_out(error: BaseException, network: nn.Module | None = None) -> str:
-    """What a person can do about what their network raised."""
+    """What a person can do about what their network raised, to follow it in a message; empty where that is not known."""
     text = str(error)
     if "indices" in text and network is not None and any(isinstance(m, nn.Embedding) for m in network.modules()):
-        return "it looks up tokens, which are whole numbers without a gradient; give its part behind the embedding"
+        return "; it looks up tokens, which are whole numbers without a gradient: give its part behind the embedding"
     if "CUDA" in text or "NVIDIA" in text or "same device" in text:
-        return "take .cuda() and .to('cuda') out of it: trainer.accelerator says where it works"
+        return "; take .cuda() and .to('cuda') out of it: trainer.accelerator says where it works"
     if "dtype" in text or "scalar type" in text or "Input type" in text:
-        return "it converts its images or features to another type; take .half() and its like out of its forward"
+        return "; it converts its images or features to another type: take .half() and its like out of its forward"
     if "is invalid for input of size" in text:
-        return "its forward assumes a batch size, or images of another size (data.size, data.pad); x.flatten(1) assumes neither"
+        return "; its forward assumes a batch size, or images of another size (data.size, data.pad): x.flatten(1) assumes neither"
     if isinstance(error, OSError):
-        return "relative paths begin in the folder that the command is run from"
-    return "change data.pad or data.size, or the network's arguments"
+        return "; relative paths begin in the folder that the command is run from"
+    return "; change data.pad or data.size, or the network's arguments" if network is not None else ""

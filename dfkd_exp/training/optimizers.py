@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.import_paths import import_by_path
-from dfkd_exp.settings import Settings
+from dfkd_exp.settings import Settings, import_by_path
 
 if TYPE_CHECKING:
     import torch

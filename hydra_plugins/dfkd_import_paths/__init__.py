@@ -39,7 +39,7 @@ class ImportPathSource(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         from dfkd_exp.errors import ConfigError
-        from dfkd_exp.import_paths import import_by_path
+        from dfkd_exp.settings import import_by_path
 
         if file := _shared_file(config_path):
             return ConfigResult(self.provider, f"import://{file}", OmegaConf.load(file), {"package": None})
