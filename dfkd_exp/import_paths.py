@@ -50,7 +50,7 @@ def on_its_own(said: str) -> Iterator[None]:
             yield
     except SystemExit as error:
         lines = [line for line in [*"".join(heard.texts).splitlines(), str(error)] if line.strip()]
-        reason = lines[-2] if len(lines) > 1 and str(error).isdigit() else lines[-1] if lines else ""
+        reason = lines[-2] if len(lines) > 1 and str(error).isdigit() else lines[-1] if lines else "sys.exit()"
         heard.texts.clear()
         raise DfkdError(
             f"{said} ends the program ({brief(reason)}){where(error)}; put what reads arguments or runs something under "

@@ -68,7 +68,7 @@ def class_numbers(labels: Any, num_classes: int) -> Tensor:
                 f"labels of shape {list(labels.shape)} must have a single 1 in each row, and else 0; images of several classes, or of "
                 "shares of them, have no statistics by class: give the class that is largest, labels.argmax(1)"
             )
-        labels = labels.argmax(1)
+        labels = labels.long().argmax(1)
     if labels.dim() != 1:
         raise DfkdError(
             f"labels must be a class for each image, [N] or one-hot [N, {num_classes}], got {list(labels.shape)}"

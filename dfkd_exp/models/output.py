@@ -167,7 +167,7 @@ def _entry(entries: dict[str, Tensor], num_images: int, num_classes: int | None,
             return fitting[0]
         if fitting:
             raise DfkdError(
-                f"returns {_listed(entries, num_images)}: say which are the logits, for one {say.format(brief(fitting[0]))}"
+                f"returns {_listed(entries, num_images)}: say which are the logits, such as {say.format(brief(fitting[0]))}"
             )
     raise DfkdError(_misfit(entries, num_images, num_classes))
 

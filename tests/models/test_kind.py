@@ -1,5 +1,7 @@
 """Networks by name and by import path, and the weights they start from."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -126,3 +128,53 @@ def test_a_receiver_gives_its_own_path_and_takes_the_releases_arguments():
     assert Ours().completed({"kind": "ours", "name": "cnn", "kwargs": {"width": 3}}) == Ours(
         name="cnn", kwargs={"width": 3}
     )
+
+
+RETURNS = "tests.models.returns.Digits"
+
+
+def test_what_a_teacher_returns_is_said_and_travels_to_whoever_has_its_code(dfkd, tmp_path):
+    """A tuple of features and probabilities: the student learns from the same logits on both sides of the wall."""
+    folder = tmp_path / "published"
+    custom = ("teacher=custom", f"teacher.target={RETURNS}")
+    form = "+teacher.kwargs.form=tuple_of_softmax"
+    ran = dfkd("pipeline=release", f"release={folder}", *custom, form)
+    assert ran.code == 0, ran.err
+    assert "network: entry 1 is probabilities, and their logarithm taken as its logits" in ran.out
+    said = json.loads((folder / "config.json").read_text())["architecture"]
+    assert said["output"] == {"entry": "1", "form": "probabilities"}
+    received = dfkd("pipeline=from_release", f"release={folder}", *custom, "student=mlp")
+    assert received.code == 0, received.err
+    whole = dfkd(*custom, form, "student=mlp")
+    assert whole.code == 0, whole.err
+    same = ("accuracy", "teacher_accuracy", "agreement")
+    assert [received.result[name] for name in same] == [whole.result[name] for name in same]
+    assert whole.result["teacher_accuracy"] > 0.15
+
+
+@pytest.mark.parametrize("pipeline", ["full", "release"])
+def test_a_teacher_that_computes_without_gradients_is_refused_before_it_is_loaded(dfkd, tmp_path, pipeline):
+    target = f"{__name__}.NoGradient"
+    torch.save(NoGradient().state_dict(), tmp_path / "weights.pt")
+    custom = ("teacher=custom", f"teacher.target={target}", f"teacher.checkpoint={tmp_path / 'weights.pt'}")
+    ran = dfkd(f"pipeline={pipeline}", *custom)
+    assert ran.code == 1
+    assert "teacher NoGradient computes without gradients (torch.no_grad" in ran.err
+    assert "s\n" not in ran.out.partition("teacher: loading")[2], "nothing took its time"
+    ran = dfkd("teacher=mlp", "student=custom", f"student.target={target}")
+    assert "student NoGradient computes without gradients" in ran.err
+    assert dfkd(*custom, "source=noise", "student=mlp").code == 0, "no gradient of it is needed for noise"
+
+
+class NoGradient(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
+
+
+def test_an_output_that_is_not_said_leaves_the_keys_of_what_is_in_the_store():
+    assert "output" not in Ours(name="mlp").identity()
+    assert ByImportPath(target=TOY, output="0").identity() != ByImportPath(target=TOY).identity()
