@@ -114,6 +114,14 @@ def toy_logit(network, images):
     return logits[:, 1] - logits[:, 0]
 
 
+def test_a_class_without_images_is_still_the_teachers():
+    images, labels = IMAGES[LABELS < 2], LABELS[LABELS < 2]
+    for teacher in (Returns(), Returns("tuple"), Returns("dict")):
+        expected = r"returns 0 \[3\], 1 \[8\]" if teacher.form == "tuple" else "class 2 has no images"
+        with pytest.raises(DfkdError, match=expected):
+            KIND.collect(teacher, [(images, labels)])
+
+
 def test_agreement_reads_what_networks_return():
     z = torch.tensor([-2.0, 3, -1, 0.5])
     pairs = torch.tensor([[1.0, 0], [0, 1], [0, 1], [0, 1]])

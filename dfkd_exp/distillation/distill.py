@@ -69,17 +69,17 @@ def distill(
     ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``inputs`` say which of a network's inputs
     are black and white, which matters only for augmentation; left out, it is the range of the images.
     """
-    num_classes = None
+    seen = None
     if isinstance(images, Images):
         pixels, inputs = images.pixels, images.spec
-        num_classes = int(images.labels.max()) + 1
+        seen = int(images.labels.max()) + 1
     else:
         images = as_images(images)
         inputs = inputs or _observed(images)
         pixels = inputs.to_pixels(images)
     example, chosen = inputs.example(), Distillation(**settings)
     with (
-        as_classifier(teacher, example, num_classes) as taught_by,
+        as_classifier(teacher, example, at_least=seen) as taught_by,
         as_classifier(student, example, num_logits(taught_by, example), "the student", in_place=True) as taught,
     ):
         train_on_teacher(taught, taught_by, FixedImages.of(pixels), inputs, chosen, seed, label="distillation")

@@ -121,13 +121,13 @@ class MetadataKind(Settings):
         from dfkd_exp.models.plain import as_classifier
 
         pairs: Iterable[tuple[Tensor, Tensor]] = map(images_and_labels, batches)
-        num_classes = None
+        seen = None
         if inputs is None:
             self.check_observed_inputs()
             pairs = list(pairs)
             inputs = observed_inputs(pairs)
-            num_classes = num_classes_seen([labels for _, labels in pairs])
-        with as_classifier(teacher, inputs.example(), num_classes) as teacher:
+            seen = num_classes_seen([labels for _, labels in pairs])
+        with as_classifier(teacher, inputs.example(), at_least=seen) as teacher:
             collector = self.collector(teacher, inputs)
             for images, labels in pairs if self.needs_images else ():
                 collector.update(images, labels)

@@ -87,9 +87,12 @@ class Output:
         return cls(num_classes, **(value or {}))
 
 
-def find_output(returned: object, num_images: int, num_classes: int | None, entry: str | None, say: str) -> Output:
+def find_output(
+    returned: object, num_images: int, num_classes: int | None, entry: str | None, say: str, at_least: int | None = None
+) -> Output:
     """What is to be done with what a network ``returned`` for images of several kinds, to have ``num_classes`` logits, if it is known how
-    many they are. ``entry``: that which was said; else it is the only one of that shape, or is called logits.
+    many they are. ``entry``: that which was said; else it is the only one of that shape, or is called logits. ``at_least``: how many
+    classes were seen, which are probably all.
 
     Raises DfkdError if there is none, or it cannot be told which: ``say`` is then how a person says it, such as ``teacher.output={}``.
     The message goes on behind the network's name.
@@ -98,7 +101,7 @@ def find_output(returned: object, num_images: int, num_classes: int | None, entr
     if "" not in entries:
         if entry is not None and entry not in entries:
             raise DfkdError(f"has no {say.format(brief(entry))}: it returns {_listed(entries, num_images)}")
-        entry = entry if entry is not None else _entry(entries, num_images, num_classes, say)
+        entry = entry if entry is not None else _entry(entries, num_images, num_classes, say, at_least)
     else:
         entry = None
     values = entries[entry or ""]
@@ -148,19 +151,23 @@ def tensors_of(returned: object, depth: int = DEPTH) -> dict[str, Tensor]:
     return found
 
 
-def _entry(entries: dict[str, Tensor], num_images: int, num_classes: int | None, say: str) -> str:
+def _entry(
+    entries: dict[str, Tensor], num_images: int, num_classes: int | None, say: str, at_least: int | None = None
+) -> str:
     """The entry that holds the logits, by its shape; of several of one shape the one that is called so."""
-    floating = {
-        path: values
+    each = {
+        path: values.numel() // num_images
         for path, values in entries.items()
         if values.is_floating_point() and _per_image(values, num_images)
     }
-    each = {path: values.numel() // num_images for path, values in floating.items()}
-    vectors = [path for path, values in floating.items() if values.dim() == 2 and each[path] > 1]
-    exact = [path for path in vectors if each[path] == num_classes] if num_classes else vectors
-    other = [path for path in floating if each[path] == num_classes]
-    single = [path for path in floating if each[path] == 1 and num_classes in (None, 1, 2)]
-    for fitting in (exact, other, single):
+    vectors = [path for path in each if entries[path].dim() == 2 and each[path] > 1]
+    wanted = num_classes or at_least
+    choices = [[path for path in vectors if each[path] == wanted], [path for path in each if each[path] == wanted]]
+    if wanted in (1, 2):
+        choices.append([path for path in each if each[path] == 1])
+    if num_classes is None:
+        choices += [vectors, [path for path in each if each[path] == 1]]
+    for fitting in choices:
         if named := [path for path in fitting if path.rpartition(".")[2] == NAMED]:
             return named[0]
         if len({id(entries[path]) for path in fitting}) == 1:

@@ -76,7 +76,7 @@ def in_float32(network: nn.Module) -> list[str]:
 
 def attach_output(
     network: nn.Module, image_shape: tuple[int, ...], num_classes: int | None, name: str, entry: str | None = None, say: str = "",
-    known: Output | None = None,
+    known: Output | None = None, at_least: int | None = None,
 ) -> tuple[Output, RemovableHandle]:  # fmt: skip
     """Let ``network`` put out logits from now on, in the place of what it did: as is ``known`` or `find_output` says, by what it answers
     to a blank image and noise, together and alone. It is left in the mode that it was in; layers that wait for their first
@@ -95,7 +95,7 @@ def attach_output(
     with borrowed(network):
         returned = _answer(network, images, name)
         try:
-            output = known or find_output(returned, PROBES, num_classes, entry, say)
+            output = known or find_output(returned, PROBES, num_classes, entry, say, at_least)
             output.logits(returned, PROBES)
             alone = _answer(network, images[:1], f"{name}, which takes {PROBES} images,")
             output.logits(alone, 1)
@@ -116,11 +116,12 @@ def as_classifier(
     num_classes: int | None = None,
     name: str = "the teacher",
     in_place: bool = False,
+    at_least: int | None = None,
 ) -> Iterator[nn.Module]:
     """The network as one that takes images like ``example[N, *shape]`` and puts out logits, for as long as the context lasts: what a
     wrapper holds, in float32. Nothing of it is changed, unless it is to be changed ``in_place``, so that it can be trained.
 
-    ``num_classes``: as far as is known. Raises DfkdError for a network that puts out no logits.
+    ``num_classes``: if they are known; ``at_least``: as many were seen. Raises DfkdError for a network that puts out no logits.
     """
     network, _ = unwrapped(network)
     if output_of(network) is not None:
@@ -129,9 +130,8 @@ def as_classifier(
     if not in_place and _changed_by_plain(network):
         network = copy.deepcopy(network)
     network, _ = plain(network, name)
-    _, handle = attach_output(
-        network, tuple(example.shape[1:]), num_classes, name, say="dfkd_exp.take_output(network, {!r})"
-    )
+    shape, say = tuple(example.shape[1:]), "dfkd_exp.take_output(network, {!r})"
+    _, handle = attach_output(network, shape, num_classes, name, say=say, at_least=at_least)
     try:
         yield network
     finally:

@@ -134,7 +134,7 @@ RETURNS = "tests.models.returns.Digits"
 
 
 def test_what_a_teacher_returns_is_said_and_travels_to_whoever_has_its_code(dfkd, tmp_path):
-    """A tuple of features and probabilities: the student learns from the same logits on both sides of the wall."""
+    """A tuple of features and probabilities: the teacher answers alike on both sides of the wall."""
     folder = tmp_path / "published"
     custom = ("teacher=custom", f"teacher.target={RETURNS}")
     form = "+teacher.kwargs.form=tuple_of_softmax"
@@ -143,24 +143,21 @@ def test_what_a_teacher_returns_is_said_and_travels_to_whoever_has_its_code(dfkd
     assert "network: entry 1 is probabilities, and their logarithm taken as its logits" in ran.out
     said = json.loads((folder / "config.json").read_text())["architecture"]
     assert said["output"] == {"entry": "1", "form": "probabilities"}
-    received = dfkd("pipeline=from_release", f"release={folder}", *custom, "student=mlp")
+    received = dfkd("pipeline=from_release", f"release={folder}", *custom, "data=digits", "student=mlp")
     assert received.code == 0, received.err
-    whole = dfkd(*custom, form, "student=mlp")
-    assert whole.code == 0, whole.err
-    same = ("accuracy", "teacher_accuracy", "agreement")
-    assert [received.result[name] for name in same] == [whole.result[name] for name in same]
-    assert whole.result["teacher_accuracy"] > 0.15
+    published = json.loads((folder / "config.json").read_text())["test_accuracy"]
+    assert received.result["teacher_accuracy"] == published > 0.15
 
 
-@pytest.mark.parametrize("pipeline", ["full", "release"])
-def test_a_teacher_that_computes_without_gradients_is_refused_before_it_is_loaded(dfkd, tmp_path, pipeline):
+def test_a_teacher_that_computes_without_gradients_is_refused_before_it_is_loaded(dfkd, tmp_path):
     target = f"{__name__}.NoGradient"
     torch.save(NoGradient().state_dict(), tmp_path / "weights.pt")
     custom = ("teacher=custom", f"teacher.target={target}", f"teacher.checkpoint={tmp_path / 'weights.pt'}")
-    ran = dfkd(f"pipeline={pipeline}", *custom)
-    assert ran.code == 1
-    assert "teacher NoGradient computes without gradients (torch.no_grad" in ran.err
-    assert "s\n" not in ran.out.partition("teacher: loading")[2], "nothing took its time"
+    for pipeline in ("full", "release"):
+        ran = dfkd(f"pipeline={pipeline}", *custom)
+        assert ran.code == 1
+        assert "teacher NoGradient computes without gradients (torch.no_grad" in ran.err
+        assert not list(ran.outputs.glob("store/teacher/*/model.safetensors"))
     ran = dfkd("teacher=mlp", "student=custom", f"student.target={target}")
     assert "student NoGradient computes without gradients" in ran.err
     assert dfkd(*custom, "source=noise", "student=mlp").code == 0, "no gradient of it is needed for noise"
