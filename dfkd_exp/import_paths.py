@@ -42,9 +42,9 @@ def import_by_path(path: str, flag: str) -> Any:
 @contextmanager
 def on_its_own(said: str) -> Iterator[None]:
     """Within the context somebody else's code finds no arguments, and what would end the program is a DfkdError that begins with ``said``,
-    and goes on with what was written to stderr last."""
-    heard = _Heard(sys.stderr)
-    arguments, sys.argv = sys.argv, sys.argv[:1]
+    and goes on with what was written to stderr last. Working directory and torch's modes are afterwards as they were."""
+    heard, before = _Heard(sys.stderr), _modes()
+    arguments, sys.argv = sys.argv, said.split()[-1:]
     try:
         with redirect_stderr(heard):
             yield
@@ -58,7 +58,27 @@ def on_its_own(said: str) -> Iterator[None]:
         ) from error
     finally:
         sys.argv = arguments
+        _restore(before)
         sys.stderr.write("".join(heard.texts))
+
+
+def _modes() -> tuple[str, bool, Any, Any]:
+    """The working directory, and whether torch keeps gradients, its type of numbers and its device, where it is loaded."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return os.getcwd(), True, None, None
+    return os.getcwd(), torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
+
+
+def _restore(before: tuple[str, bool, Any, Any]) -> None:
+    folder, gradients, dtype, device = before
+    if os.getcwd() != folder:
+        os.chdir(folder)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_grad_enabled(gradients)
+        torch.set_default_dtype(dtype or torch.float32)
+        if torch.get_default_device() != (device or torch.device("cpu")):
+            torch.set_default_device(device)
 
 
 def where(error: BaseException) -> str:
@@ -93,8 +113,10 @@ def _imported(names: list[str], said: str) -> tuple[Any, list[str]]:
             raise DfkdError(f"{said}: {place}: {brief(str(error.msg))}; mend the file") from error
         except Exception as error:  # of somebody's own code, any
             hint = ""
-            if isinstance(error, OSError):
+            if isinstance(error, FileNotFoundError):
                 hint = "; relative paths begin in the folder that the command is run from"
+            elif "relative import" in str(error):
+                hint = "; run from the folder above its package, and name package.module.Name"
             raise DfkdError(f"{said}: {name} cannot be imported: {in_brief(error)}{where(error)}{hint}") from error
     raise AssertionError(names)
 

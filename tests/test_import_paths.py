@@ -1,5 +1,6 @@
 """Somebody else's code by its import path: found, or one line with the place and the cause; it has no part in our arguments and end."""
 
+import os
 import sys
 
 import pytest
@@ -57,7 +58,7 @@ def test_what_lies_within_a_class_is_found(write):
         ("import sys\nsys.exit()\n", r"importing {name} ends the program \(sys.exit\(\)\) \({name}.py, line 2\)"),
         (
             "import argparse\np = argparse.ArgumentParser()\np.add_argument('--root', required=True)\np.parse_args()\n",
-            r"importing {name} ends the program \(.*arguments are required: --root\) \({name}.py, line 4\); put what reads arguments",
+            r"importing {name} ends the program \({name}: error: the following arguments are required: --root\) \({name}.py, line 4\); put what reads arguments",
         ),
         ("Nets = 3\n", r"module {name} \(.*{name}.py\) has nothing called Net"),
     ],
@@ -91,6 +92,21 @@ def test_arguments_are_not_the_modules(write, monkeypatch, capsys):
 def test_what_is_no_import_path_is_refused_with_what_was_meant(path, meant):
     with pytest.raises(DfkdError, match=rf"^flag must be an import path like .*, got '.*'{meant}"):
         import_by_path(path, "flag")
+
+
+def test_modes_are_afterwards_as_they_were(write, tmp_path):
+    import torch
+
+    name = write(
+        "import os, torch\ntorch.set_grad_enabled(False)\ntorch.set_default_dtype(torch.float64)\ntorch.set_default_device('meta')\n"
+        "os.chdir('/')\n"
+    )
+    with pytest.raises(DfkdError, match="has nothing called Net"):
+        import_by_path(f"{name}.Net", "teacher.target")
+    assert torch.is_grad_enabled()
+    assert torch.zeros(1).dtype == torch.float32
+    assert torch.zeros(1).device.type == "cpu"
+    assert os.getcwd() == str(tmp_path)
 
 
 def test_other_ends_are_not_held_up():

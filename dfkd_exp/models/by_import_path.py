@@ -39,6 +39,9 @@ class ByImportPath(Network):
     def foreign_code(self) -> list[str]:
         return [*super().foreign_code(), self.target]
 
+    def find_code(self) -> None:
+        import_by_path(self.target, self.named("target"))
+
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
         target = import_by_path(self.target, self.named("target"))
         if not callable(target):

@@ -71,6 +71,9 @@ class Network(Settings):
         """
         raise NotImplementedError
 
+    def find_code(self) -> None:
+        """Import what `make` needs and is not ours. Called before it is made without memory, where a module's own tensors would be too."""
+
     def give_weights(self, network: nn.Module) -> Loaded | None:
         """Put the trained weights into ``network``, in place, and say what there is to say of them; called if it is `pretrained`."""
         from dfkd_exp.models.checkpoint import load_checkpoint
@@ -169,6 +172,7 @@ class Network(Settings):
         """The architecture on the device ``meta``, where tensors have shapes alone; None if somebody's own code needs their values."""
         import torch
 
+        self.find_code()
         try:
             with torch.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that values are not copied

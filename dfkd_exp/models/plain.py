@@ -194,6 +194,8 @@ def way_out(error: BaseException, network: nn.Module | None = None) -> str:
         return "; it converts its images or features to another type: take .half() and its like out of its forward"
     if "is invalid for input of size" in text:
         return "; its forward assumes a batch size, or images of another size (data.size, data.pad): x.flatten(1) assumes neither"
-    if isinstance(error, OSError):
+    if isinstance(error, TypeError) and "forward()" in text:
+        return "; it is called with images alone: give what else its forward takes a default"
+    if isinstance(error, FileNotFoundError):
         return "; relative paths begin in the folder that the command is run from"
     return "; change data.pad or data.size, or the network's arguments" if network is not None else ""

@@ -172,3 +172,19 @@ def test_weight_norm_of_the_old_kind_is_taken():
     network(IMAGES)
     with as_classifier(network, IMAGES) as classifier:
         assert torch.equal(classifier(IMAGES), network(IMAGES))
+
+
+def test_tensors_of_a_module_are_there_though_its_network_is_first_made_without_memory(tmp_path, monkeypatch):
+    (tmp_path / "has_tensors_of_its_own.py").write_text(
+        "import torch\nfrom torch import nn\nMEAN = torch.tensor([0.5])\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self):\n        super().__init__(nn.Flatten(), nn.Linear(36, 3))\n"
+        "    def forward(self, x):\n        return super().forward(x - MEAN)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    state = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).state_dict()
+    with under_flag("teacher"):
+        network = ByImportPath(target="has_tensors_of_its_own.Net").rebuilt(state, "model.safetensors", INPUTS, CLASSES)
+    assert torch.allclose(
+        network(IMAGES), nn.functional.linear(IMAGES.flatten(1) - 0.5, state["1.weight"], state["1.bias"]), atol=1e-6
+    )
