@@ -34,6 +34,10 @@ def model_card(config: dict[str, Any], metadata: Metadata) -> str:
     if naming := _naming(config["architecture"]):
         named = as_code(naming.strip())
         own = f"{as_code(name)} is not one of the project's networks: its code comes from its owner, and {named} names it.\n\n"
+    if output := config["architecture"].get("output"):
+        from dfkd_exp.models.output import Output
+
+        own += f"In its owner's code {in_markdown(Output.from_json(output, len(config['classes'])).notes[0])}.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
     channels, height, width = config["inputs"]["shape"]
     return f"""---

@@ -58,7 +58,7 @@ def test_what_lies_within_a_class_is_found(write):
         ("import sys\nsys.exit()\n", r"importing {name} ends the program \(sys.exit\(\)\) \({name}.py, line 2\)"),
         (
             "import argparse\np = argparse.ArgumentParser()\np.add_argument('--root', required=True)\np.parse_args()\n",
-            r"importing {name} ends the program \({name}: error: the following arguments are required: --root\) \({name}.py, line 4\); put what reads arguments",
+            r"importing {name} ends the program \({name}: error: the following arguments are required: --root\) \({name}.py, line 4\); put",
         ),
         ("Nets = 3\n", r"module {name} \(.*{name}.py\) has nothing called Net"),
     ],

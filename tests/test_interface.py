@@ -43,6 +43,7 @@ TEACHERS = {
     "dict": lambda: Returns("dict"),
     "nested": lambda: Returns("nested"),
     "said": lambda: take_output(Returns("both"), 0),
+    "said_of_parallel": lambda: take_output(nn.DataParallel(Returns("both")), 0),
     "parallel": lambda: nn.DataParallel(Returns()),
     "averaged": lambda: AveragedModel(Returns("tuple")),
     "double": lambda: Returns().double(),
@@ -161,6 +162,8 @@ def test_a_release_says_what_its_teacher_returns(tmp_path):
         tmp_path / "release", Returns("tuple_of_softmax"), metadata, architecture, list("abc"), None
     )
     assert release.config["architecture"]["output"] == {"entry": "1", "form": "probabilities"}
+    card = (release.folder / "README.md").read_text()
+    assert "In its owner's code entry 1 is probabilities, and their logarithm taken as its logits." in card
     target = "tests.models.returns.Returns"
     teacher = read_release(release.folder, ByImportPath(target=target)).teacher()
     logits = predict_logits(teacher, IMAGES, INPUTS)

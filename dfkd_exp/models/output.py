@@ -23,7 +23,19 @@ DEPTH = 3
 """Of tuples within dicts and their like."""
 SMALLEST = 1e-7
 """By how much the probability of one of two classes differs from 0 and 1, at least: what float32 tells apart."""
-RESHAPING = ("View", "Squeeze", "Unsqueeze", "Reshape", "Select", "Slice", "Alias", "Clone", "ToCopy", "Clamp", "T")
+RESHAPING = (
+    "View",
+    "Squeeze",
+    "Unsqueeze",
+    "Reshape",
+    "Select",
+    "Slice",
+    "Alias",
+    "Clone",
+    "ToCopy",
+    "Clamp",
+    "Transpose",
+)
 """How steps of autograd begin that leave values as they are."""
 
 
@@ -115,22 +127,6 @@ def find_output(
         if count == 1 and num_classes == 2:
             return Output(2, entry, ONE_PROBABILITY if _is_probability(values) else ONE_LOGIT)
     raise DfkdError(_misfit({entry or "": values}, num_images, num_classes))
-
-
-def take_output(network: nn.Module, entry: str | int) -> nn.Module:
-    """The network itself, which from now on puts out that ``entry``, a key or an index, of the dict or tuple that it returns."""
-    name = str(entry)
-
-    def taken(_network: nn.Module, _inputs: object, returned: object) -> Tensor:
-        entries = tensors_of(returned)
-        if name not in entries and "" not in entries:
-            raise DfkdError(
-                f"take_output: the network has no entry {brief(name)}; its entries are {brief(', '.join(entries))}"
-            )
-        return entries.get(name, entries.get(""))  # type: ignore[return-value]
-
-    network.register_forward_hook(taken)
-    return network
 
 
 def tensors_of(returned: object, depth: int = DEPTH) -> dict[str, Tensor]:

@@ -13,8 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.hooks import RemovableHandle
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.harmless import in_brief
-from dfkd_exp.models.output import Output, find_output
+from dfkd_exp.harmless import brief, in_brief
+from dfkd_exp.models.output import Output, find_output, tensors_of
 from dfkd_exp.models.recording import borrowed, device_of
 
 QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torchao.", "bitsandbytes.")
@@ -102,6 +102,22 @@ def attach_output(
         except DfkdError as error:
             raise DfkdError(str(error) if str(error).startswith(name) else f"{name} {error}") from error
     return output, network.register_forward_hook(output)
+
+
+def take_output(network: nn.Module, entry: str | int) -> nn.Module:
+    """The network itself, which from now on puts out that ``entry``, a key or an index, of the dict or tuple that it returns."""
+    name = str(entry)
+
+    def taken(_network: nn.Module, _inputs: object, returned: object) -> Tensor:
+        entries = tensors_of(returned)
+        if name not in entries and "" not in entries:
+            raise DfkdError(
+                f"take_output: the network has no entry {brief(name)}; its entries are {brief(', '.join(entries))}"
+            )
+        return entries.get(name, entries.get(""))  # type: ignore[return-value]
+
+    unwrapped(network)[0].register_forward_hook(taken)
+    return network
 
 
 def output_of(network: nn.Module) -> Output | None:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.output import FORMS, Output, find_output, take_output
-from dfkd_exp.models.plain import attach_output, output_of
+from dfkd_exp.models.output import FORMS, Output, find_output
+from dfkd_exp.models.plain import attach_output, output_of, take_output
 from dfkd_exp.models.recording import find_layers
 from tests.models.returns import InTraining, Returns
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
