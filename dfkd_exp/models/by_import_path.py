@@ -59,8 +59,8 @@ class ByImportPath(Network):
             takes.bind(**self.kwargs)
         except TypeError as error:
             raise DfkdError(
-                f"{self._flag}: the arguments {brief(str(self.kwargs))} do not fit {self.title}: {error}; it takes {brief(str(takes))}, "
-                f"of which each is said as +{self.named('kwargs')}.NAME=VALUE"
+                f"{self._flag}: the arguments {brief(str(self.kwargs))} do not fit {self.title}: {error}; it takes {brief(str(takes))}; "
+                f"say an argument as +{self.named('kwargs')}.NAME=VALUE"
             ) from error
 
     def architecture(self) -> dict[str, Any]:

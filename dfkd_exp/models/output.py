@@ -44,8 +44,9 @@ class Output:
     """How a network's logits ``[N, num_classes]`` are had from what it returns: the ``entry``, a key or an index, of a tuple or dict (a
     path with dots where they lie within each other; None where a tensor is returned), which holds what ``form`` says.
 
-    Probabilities become their logarithm. One logit z of two classes becomes ``[-z/2, z/2]``, whose softmax is the sigmoid of z, as that of
-    ``[0, z]`` is; but both columns vary, and alike. A column of zeros has no variance, by which what is matched is divided.
+    Probabilities become their logarithm less its mean over the classes: the logits before the softmax, centred. The logarithm alone has the
+    same softmax, but hardly varies where the teacher is sure. One logit z of two classes becomes ``[-z/2, z/2]``, which is centred too; its
+    softmax is the sigmoid of z, as that of ``[0, z]`` is, of which one column never varies. By deviations what is matched is divided.
     """
 
     num_classes: int
@@ -73,7 +74,8 @@ class Output:
             return values if values.shape == shape else values.reshape(shape)
         values = values.reshape(num_images, columns).to(torch.promote_types(values.dtype, torch.float32))
         if self.form == PROBABILITIES:
-            return values.clamp_min(torch.finfo(values.dtype).tiny).log()
+            logarithms = values.clamp_min(torch.finfo(values.dtype).tiny).log()
+            return logarithms - logarithms.mean(1, keepdim=True)
         logit = values if self.form == ONE_LOGIT else values.logit(eps=SMALLEST)
         return torch.cat((-logit / 2, logit / 2), 1)
 
@@ -83,7 +85,7 @@ class Output:
         entry = f"entry {brief(self.entry)}" if self.entry is not None else ""
         said = {
             LOGITS: f"{entry} of what it returns is taken as its logits" if entry else "",
-            PROBABILITIES: f"{entry or 'what it returns'} is probabilities, and their logarithm taken as its logits",
+            PROBABILITIES: f"{entry or 'what it returns'} is probabilities, and their logarithm, centred, taken as its logits",
             ONE_LOGIT: f"{entry or 'what it returns'} is one logit z, the second class's: taken as the logits -z/2 and z/2",
             ONE_PROBABILITY: f"{entry or 'what it returns'} is one probability, the second class's, whose logit z is taken as -z/2 and z/2",
         }[self.form]

@@ -140,7 +140,7 @@ def test_what_a_teacher_returns_is_said_and_travels_to_whoever_has_its_code(dfkd
     form = "+teacher.kwargs.form=tuple_of_softmax"
     ran = dfkd("pipeline=release", f"release={folder}", *custom, form)
     assert ran.code == 0, ran.err
-    assert "network: entry 1 is probabilities, and their logarithm taken as its logits" in ran.out
+    assert "network: entry 1 is probabilities, and their logarithm, centred, taken as its logits" in ran.out
     said = json.loads((folder / "config.json").read_text())["architecture"]
     assert said["output"] == {"entry": "1", "form": "probabilities"}
     received = dfkd("pipeline=from_release", f"release={folder}", *custom, "data=digits", "student=mlp")

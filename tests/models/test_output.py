@@ -38,10 +38,12 @@ def test_logits_are_found_in_what_a_network_returns(form, entry, num_images):
 @pytest.mark.parametrize(
     ("form", "kind"), [("log_softmax", "logits"), ("softmax", "probabilities"), ("tuple_of_softmax", "probabilities")]
 )
-def test_probabilities_become_their_logarithm(form, kind):
+def test_of_probabilities_the_logits_before_the_softmax_are_known_but_for_their_mean(form, kind):
     network = attached(Returns(form))
     assert output_of(network).form == kind
-    assert torch.allclose(network(IMAGES), toy_teacher()(IMAGES).log_softmax(1), atol=1e-6)
+    logits = toy_teacher()(IMAGES)
+    wanted = logits.log_softmax(1) if kind == "logits" else logits - logits.mean(1, keepdim=True)
+    assert torch.allclose(network(IMAGES), wanted, atol=1e-6)
     assert "probabilities" in "".join(output_of(network).notes) or kind == "logits"
 
 
@@ -157,7 +159,7 @@ def test_it_travels_as_json(form):
 def test_attaching_again_replaces_what_was_found():
     network = attached(attached(Returns("softmax")))
     assert len(network._forward_hooks) == 1
-    assert torch.allclose(network(IMAGES), toy_teacher()(IMAGES).log_softmax(1), atol=1e-6)
+    assert torch.allclose(network(IMAGES).log_softmax(1), toy_teacher()(IMAGES).log_softmax(1), atol=1e-6)
 
 
 def test_it_is_left_in_the_mode_that_it_was_in():
