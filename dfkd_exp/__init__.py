@@ -42,6 +42,7 @@ _HOME = {
     "accuracy": "evaluation.metrics",
     "agreement": "evaluation.metrics",
     "predict_logits": "evaluation.metrics",
+    "take_output": "models.plain",
     "InputSpec": "inputs",
     "Release": "release",
     "read_release": "release",

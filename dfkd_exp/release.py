@@ -114,7 +114,8 @@ class Release:
         from dfkd_exp.models.recording import frozen, num_parameters, weights_digest
 
         path = self.folder / MODEL
-        teacher = self.network.rebuilt(read_safetensors(path, str(path)), str(path), self.inputs, len(self.classes))
+        weights, output = read_safetensors(path, str(path)), self.config["architecture"].get("output")
+        teacher = self.network.rebuilt(weights, str(path), self.inputs, len(self.classes), output)
         if weights_digest(teacher) != self.config["teacher_sha256"]:
             raise DfkdError(f"{path} does not hold the weights that {CONFIG} names; fetch the release again")
         require_sound(teacher, str(path))
@@ -142,24 +143,29 @@ def write_release(
     from safetensors.torch import save
 
     from dfkd_exp.evaluation.probe import answers
+    from dfkd_exp.models.plain import as_classifier, output_of
     from dfkd_exp.models.recording import num_parameters, weights_digest
 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DfkdError(f"release={folder} is not empty; name a new folder")
-    metadata.check_teacher(teacher)
-    config = {
-        "format": FORMAT,
-        "format_version": VERSION,
-        "library_name": "dfkd_exp",
-        "architecture": architecture,
-        "num_parameters": num_parameters(teacher),
-        "inputs": metadata.inputs.to_json(),
-        "classes": classes,
-        "test_accuracy": test_accuracy,
-        "teacher_sha256": weights_digest(teacher),
-        "probe": answers(teacher, metadata.inputs),
-    }
+    with as_classifier(teacher, metadata.inputs.example(), metadata.num_classes) as teacher:
+        metadata.check_teacher(teacher)
+        found = output_of(teacher)
+        output = {"output": found.to_json()} if found is not None and found.notes else {}
+        config = {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "library_name": "dfkd_exp",
+            "architecture": {**architecture, **output},
+            "num_parameters": num_parameters(teacher),
+            "inputs": metadata.inputs.to_json(),
+            "classes": classes,
+            "test_accuracy": test_accuracy,
+            "teacher_sha256": weights_digest(teacher),
+            "probe": answers(teacher, metadata.inputs),
+        }
+        weights = {name: value.detach().cpu().contiguous().clone() for name, value in teacher.state_dict().items()}
     try:
         content = json.dumps(config, indent=2, allow_nan=False) + "\n"
         require_schema(strict_json(content), SCHEMA)
@@ -171,7 +177,6 @@ def write_release(
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / CONFIG, content.encode())
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in teacher.state_dict().items()}
     write_atomically(folder / MODEL, save(weights, metadata={"format": "pt"}))
     metadata.save(folder / METADATA)
     seal(folder, {"phase": "release"})

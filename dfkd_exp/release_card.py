@@ -76,6 +76,10 @@ def model_card(config: dict[str, Any], metadata: Metadata, remark: str = "") -> 
         named = as_code(naming.strip())
         origin = LIBRARIES.get(config["architecture"]["kind"], "its owner")
         own = f"{as_code(name)} is not one of the project's networks: its code comes from {origin}, and {named} names it.\n\n"
+    if output := config["architecture"].get("output"):
+        from dfkd_exp.models.output import Output
+
+        own += f"In its owner's code {in_markdown(Output.from_json(output, len(config['classes'])).notes[0])}.\n\n"
     measured = "not measured" if config["test_accuracy"] is None else f"{100 * config['test_accuracy']:.2f} %"
     shape = config["inputs"]["shape"]
     what, task = noun(shape), TASKS.get(len(shape), "other")

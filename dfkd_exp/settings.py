@@ -5,16 +5,15 @@ torch is loaded; the methods that do the work import what they need.
 """
 
 import difflib
-import importlib
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
-from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.import_paths import import_by_path as import_by_path
+from dfkd_exp.import_paths import look_here_too
 from dfkd_exp.source_code import is_ours, source_digest
 
 UNSET: Any = "???"
@@ -87,25 +86,3 @@ class Settings:
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(choices), n=1)
     return f" (did you mean {close[0]}?)" if close else ""
-
-
-def look_here_too() -> None:
-    """From now on modules are looked for in the working directory too."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-
-
-def import_by_path(path: str, flag: str) -> Any:
-    """The object at ``package.module.Name``, looked for in the working directory too; DfkdError if it is not there."""
-    module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise DfkdError(f"{flag} must be an import path like my_package.my_module.MyNet, got {path!r}")
-    look_here_too()
-    try:
-        return getattr(importlib.import_module(module_name), name)
-    except ModuleNotFoundError as error:
-        raise DfkdError(
-            f"{flag}={path}: {error}; run from the folder that holds it, or install it, or set PYTHONPATH"
-        ) from error
-    except AttributeError as error:
-        raise DfkdError(f"{flag}={path}: module {module_name} has nothing called {name}") from error

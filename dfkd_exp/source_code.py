@@ -35,13 +35,20 @@ _read: dict[str, Source | None] = {}
 def source_digest(paths: Iterable[str]) -> str:
     """sha256 of the modules that import paths like ``my_package.my_module.MyNet`` name, with those of the author's own that they import."""
     found: dict[str, str] = {}
-    waiting = [path.rpartition(".")[0] for path in paths]
+    waiting = [_module_of(path) for path in paths]
     while waiting:
         name = waiting.pop()
         if name and name not in found and (source := _source(name)):
             found[name] = source.sha256
             waiting += source.imports
     return hashlib.sha256("\n".join(f"{name} {found[name]}" for name in sorted(found)).encode()).hexdigest()
+
+
+def _module_of(path: str) -> str:
+    """The module of an import path, in which there may be several names, as in ``net.Net.from_pretrained``."""
+    names = path.split(".")
+    prefixes = [".".join(names[:count]) for count in range(len(names) - 1, 0, -1)]
+    return next((name for name in prefixes if is_ours(name) or _file_of(name) is not None), ".".join(names[:-1]))
 
 
 def is_ours(module: str) -> bool:
@@ -80,7 +87,7 @@ def _source_of(path: Path, module: str) -> Source:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):  # whoever imports it is told
         return Source(hashlib.sha256(text).hexdigest(), ())
-    imports = tuple(dict.fromkeys(_imports(tree, module, path.name == "__init__.py"))) if _is_own(path) else ()
+    imports = tuple(dict.fromkeys(_imports(tree, module, path.name == "__init__.py"))) if is_own(path) else ()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
             node
@@ -89,7 +96,7 @@ def _source_of(path: Path, module: str) -> Source:
     return Source(hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), imports)
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
     """Whether a file is neither Python's, nor an installed package's."""
     path = path.resolve()
     installed = {"site-packages", "dist-packages"} & set(path.parts)

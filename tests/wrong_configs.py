@@ -41,7 +41,6 @@ CUSTOM = {  # what is wrong about a network of one's own, after =custom
     f"target={MINE}.Flat kwargs.num_out=-1": "student",
     f"target={MINE}.Flat kwargs.num_out=many": "student",
     f"target={MINE}.Flat kwargs.nun_out=10": "student",
-    f"target={MINE}.Flat kwargs.softmax=true": "student",
     f"target={MINE}.Flat kwargs.twice=true": "student",
     f"target={MINE}.Flat kwargs.fails=made": "student",
     f"target={MINE}.Flat kwargs.fails=called": "student",

@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.data.labelled import as_images
 from dfkd_exp.distillation.losses import soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import agreement, predict_logits
 from dfkd_exp.inputs import InputSpec, unit_pixels
+from dfkd_exp.models.plain import as_classifier, num_logits
 from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
@@ -65,21 +67,29 @@ def distill(
 ) -> nn.Module:
     """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or what a network takes, ``[N, *shape]``.
 
-    ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``augment``: whether images are moved a little
-    at random each time they are shown; left out, images are, and tables, series and volumes are not. ``inputs`` say which of a
-    network's inputs are black and white, which matters only for augmentation; left out, it is the range of the images.
+    Either may return a tuple or dict with its logits, probabilities, or one logit of two classes. A student in half precision is
+    converted to float32. ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``augment``: whether
+    images are moved a little at random each time they are shown; left out, images are, and tables, series and volumes are not.
+    ``inputs`` say which of a network's inputs are black and white, which matters only for augmentation; left out, it is the range of
+    the images.
     """
     if augment is not None:
         settings["augmentation"] = Affine() if augment else NoAugmentation()
+    seen = None
     if isinstance(images, Images):
         pixels, inputs = images.pixels, images.spec
+        seen = int(images.labels.max()) + 1
     else:
+        images = as_images(images)
         inputs = inputs or InputSpec.observed([images])
         pixels = inputs.to_pixels(images)
-    transfer_set = FixedImages.of(pixels)
-    return train_on_teacher(
-        student, teacher, transfer_set, inputs, Distillation(**settings), seed, label="distillation"
-    )
+    example, chosen = inputs.example(), Distillation(**settings)
+    with (
+        as_classifier(teacher, example, at_least=seen) as taught_by,
+        as_classifier(student, example, num_logits(taught_by, example), "the student", in_place=True) as taught,
+    ):
+        train_on_teacher(taught, taught_by, FixedImages.of(pixels), inputs, chosen, seed, label="distillation")
+    return student.eval()
 
 
 def teacher_agreement(student: nn.Module, teacher: nn.Module, images: FixedImages, inputs: InputSpec) -> float:

@@ -55,6 +55,8 @@ class Source(Settings):
     needs_data: ClassVar[bool] = False
     labelled: ClassVar[bool] = True
     """Whether its images may have labels of their own, beside what the teacher says."""
+    reconstructs: ClassVar[bool] = False
+    """Whether its images are made by the teacher's gradient."""
     fills_bytes: ClassVar[bool] = False
     """Whether its images are as many as fit into the metadata's bytes."""
     words: ClassVar[str] = ""
@@ -69,6 +71,7 @@ class Source(Settings):
 class FromReconstruction(Source):
     """Images reconstructed from the release: the data-free case."""
 
+    reconstructs: ClassVar[bool] = True
     words: ClassVar[str] = "reconstructions"
 
     def transfer_set(self, resources: Resources) -> TransferSet:

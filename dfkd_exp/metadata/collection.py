@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.data.labelled import class_numbers
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata, as_signals
@@ -62,7 +63,10 @@ class Collector:
             self.layers = kind.recorded(teacher, example)
             kind.check_layers(teacher, self.layers, inputs)
             with torch.no_grad():
-                self.num_classes = teacher(example).shape[1]
+                logits = teacher(example)
+            if not isinstance(logits, Tensor) or logits.dim() != 2:
+                raise DfkdError("the teacher returns no logits [N, K]; dfkd_exp.take_output says which entry they are")
+            self.num_classes = logits.shape[1]
             self.accumulators = kind.accumulators(teacher, self.layers, inputs, self.num_classes)
         self._overwritten: set[Site] | None = None
         self.counts = torch.zeros(self.num_classes, dtype=torch.long)
@@ -76,10 +80,7 @@ class Collector:
         ``pixels``: of the images, on the CPU. By them those are chosen whose activations are recorded; a GPU's inputs may differ from a
         CPU's in the last bit, and then nobody could say later which images were chosen. Left out, the ``images`` have to do.
         """
-        labels = labels.cpu()
-        unknown = labels[(labels < 0) | (labels >= self.num_classes)]
-        if len(unknown):
-            raise DfkdError(f"labels must be 0 to {self.num_classes - 1}, the teacher's classes; got {int(unknown[0])}")
+        labels = class_numbers(labels, self.num_classes)
         self.counts += labels.bincount(minlength=self.num_classes)
         order = labels.argsort(
             stable=True

@@ -114,16 +114,24 @@ class MetadataKind(Settings):
     ) -> Metadata:
         """The metadata of a teacher over ``(images[N, *shape], labels[N])`` batches, in one pass.
 
+        Labels may be whole numbers of any type, ``[N]`` or ``[N, 1]``, or one-hot; a batch also a dict, with keys like ``pixel_values`` and
+        ``labels``. The teacher may return a tuple or dict with its logits, probabilities, or one logit of two classes.
         ``inputs``: shape and range of the images; left out, the shape of the first batch and the range of them all
         (the batches are then kept to be read twice, so leave it out only for small sets).
         """
+        from dfkd_exp.data.labelled import images_and_labels, num_classes_seen
         from dfkd_exp.metadata.collection import observed_inputs
+        from dfkd_exp.models.plain import as_classifier
 
+        pairs: Iterable[tuple[Tensor, Tensor]] = map(images_and_labels, batches)
+        seen = None
         if inputs is None:
             self.check_observed_inputs()
-            batches = list(batches)
-            inputs = observed_inputs(batches)
-        collector = self.collector(teacher, inputs)
-        for images, labels in batches if self.needs_images else ():
-            collector.update(images, labels)
-        return collector.finish()
+            pairs = list(pairs)
+            inputs = observed_inputs(pairs)
+            seen = num_classes_seen([labels for _, labels in pairs])
+        with as_classifier(teacher, inputs.example(), at_least=seen) as teacher:
+            collector = self.collector(teacher, inputs)
+            for images, labels in pairs if self.needs_images else ():
+                collector.update(images, labels)
+            return collector.finish()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.harmless import brief
+from dfkd_exp.import_paths import import_by_path, on_its_own
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.kind import Network
-from dfkd_exp.settings import import_by_path
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,8 +39,29 @@ class ByImportPath(Network):
     def foreign_code(self) -> list[str]:
         return [*super().foreign_code(), self.target]
 
+    def find_code(self) -> None:
+        import_by_path(self.target, self.named("target"))
+
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
-        return import_by_path(self.target, self.named("target"))(**self.kwargs)
+        target = import_by_path(self.target, self.named("target"))
+        if not callable(target):
+            raise DfkdError(f"{self.named('target')}={self.target} is no class or function but {type(target).__name__}")
+        self._check_arguments(target)
+        with on_its_own(f"{self.named('target')}={self.target}: making {self.title}"):
+            return target(**self.kwargs)
+
+    def _check_arguments(self, target: Callable[..., Any]) -> None:
+        try:
+            takes = inspect.signature(target)
+        except ValueError:  # of something written in C
+            return
+        try:
+            takes.bind(**self.kwargs)
+        except TypeError as error:
+            raise DfkdError(
+                f"{self._flag}: the arguments {brief(str(self.kwargs))} do not fit {self.title}: {error}; it takes {brief(str(takes))}; "
+                f"say an argument as +{self.named('kwargs')}.NAME=VALUE"
+            ) from error
 
     def architecture(self) -> dict[str, Any]:
         """``target`` is for people, who are told what the owner called it, and is imported by nobody."""

@@ -176,7 +176,6 @@ class Hub(Published):
         config = self._config(inputs, num_classes)
         with quiet():
             network = self.imported().AutoModelForImageClassification.from_config(config, trust_remote_code=False)
-        network.register_forward_hook(_logits)
         return network
 
     def published(self, inputs: InputSpec) -> Mapping[str, Tensor]:
@@ -194,10 +193,6 @@ class Hub(Published):
                 bars.enable_progress_bar()
         fresh = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
         return {name: value for name, value in network.state_dict().items() if name not in fresh}
-
-
-def _logits(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-    return output.logits
 
 
 def _cleaned(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,18 +9,22 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief, in_brief
-from dfkd_exp.inputs import InputSpec, described
+from dfkd_exp.import_paths import where
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.weight_files import Loaded, files_of
 from dfkd_exp.settings import Settings, under_flag
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from dfkd_exp.models.output import Output
 
 
 @dataclass
@@ -37,6 +41,8 @@ class Network(Settings):
 
     checkpoint: str | None = None
     """File with trained weights: safetensors, the index of several, or what torch.save wrote; a teacher that has one is not trained."""
+    output: str | None = None
+    """Which entry of the tuple or dict that it returns are the logits, a key or an index; null finds it by its shape."""
     weights: str | None = None
     """Which of a checkpoint's state_dicts to take, by its name or a word of it, such as ema; null takes the one that fits."""
 
@@ -66,9 +72,12 @@ class Network(Settings):
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
         """The architecture with fresh weights, drawn from torch's global generator; nothing is downloaded.
 
-        It takes ``[N, *inputs.shape]`` and puts out logits ``[N, num_classes]``. A TypeError says that its arguments do not fit.
+        It takes ``[N, *inputs.shape]`` and puts out logits ``[N, num_classes]``, or what `dfkd_exp.models.output` makes them of.
         """
         raise NotImplementedError
+
+    def find_code(self) -> None:
+        """Import what `make` needs and is not ours. Called before it is made without memory, where a module's own tensors would be too."""
 
     def give_weights(self, network: nn.Module) -> Loaded | None:
         """Put the trained weights into ``network``, in place, and say what there is to say of them; called if it is `pretrained`."""
@@ -87,7 +96,8 @@ class Network(Settings):
     def identity(self) -> dict[str, Any]:
         """The kind, its fields and, for a checkpoint, the sha256 of its content, wherever it lies."""
         sha256 = sha256_of(Path(self.checkpoint)) if self.checkpoint else None
-        return {**super().identity(), "kind": self.kind, "checkpoint": sha256}
+        identity = {**super().identity(), "kind": self.kind, "checkpoint": sha256}
+        return {name: value for name, value in identity.items() if name != "output" or value is not None}
 
     def function(self) -> dict[str, Any]:
         """Of its `identity` what does not decide its weights: for the keys of what is made with a network whose weights are known."""
@@ -95,7 +105,7 @@ class Network(Settings):
 
     def architecture(self) -> dict[str, Any]:
         """What a release says of it, JSON-able: the kind, a name for people, and what somebody with the kind's code builds it from."""
-        kwargs = {name: value for name, value in asdict(self).items() if name not in self._of_weights}
+        kwargs = {name: value for name, value in asdict(self).items() if name not in self._of_weights | {"output"}}
         return {"kind": self.kind, "name": self.title, "kwargs": kwargs}
 
     def completed(self, architecture: dict[str, Any]) -> Network | None:
@@ -122,48 +132,63 @@ class Network(Settings):
             return replace(self, **values)
 
     def build(
-        self, inputs: InputSpec, num_classes: int, seed: int, tell: Callable[[Loaded], object] | None = None
+        self, inputs: InputSpec, num_classes: int, seed: int, tell: Callable[[Loaded], object] = lambda _: None
     ) -> nn.Module:
-        """The network with fresh weights from ``seed``, or trained ones, of which ``tell`` hears; checked on a blank image. Torch's
-        generator is left alone."""
-        network = self.untrained(inputs, num_classes, seed)
+        """The network with fresh weights from ``seed``, or trained ones; ``tell`` hears of them, and of what was done for it to put out
+        logits. Torch's generator is left alone."""
+        from dfkd_exp.models.plain import output_of
+
+        network, notes = self._made(inputs, num_classes, seed)
         if self.pretrained:
-            loaded = self.give_weights(network)
-            if loaded is not None and tell is not None:
+            if (loaded := self.give_weights(network)) is not None:
                 tell(loaded)
-            check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
+            self._attach_output(network, inputs, num_classes)
+        if (output := output_of(network)) is not None:
+            tell(Loaded([*notes, *output.notes], None, of="network"))
         return network
 
     def untrained(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
         """As `build`, but with fresh weights in any case: nothing is read or downloaded."""
-        network = self._made(inputs, num_classes, seed)
-        check_output(network, inputs, num_classes, f"{self._flag} {self.title}")
-        return network
+        return self._made(inputs, num_classes, seed)[0]
 
-    def rebuilt(self, state: dict[str, Tensor], source: str, inputs: InputSpec, num_classes: int) -> nn.Module:
-        """The architecture with the weights ``state`` of ``source``, wherever the settings would take weights from. It is tried without
-        memory first: a release may ask for a network that is larger than its weights, and than the machine."""
+    def rebuilt(
+        self,
+        state: dict[str, Tensor],
+        source: str,
+        inputs: InputSpec,
+        num_classes: int,
+        output: dict[str, Any] | None = None,
+    ) -> nn.Module:
+        """The architecture with the weights ``state`` of ``source``, wherever the settings would take weights from; ``output``: what a
+        release says of what it puts out. It is tried without memory first: a release may ask for a network that is larger than its
+        weights, and than the machine."""
         from dfkd_exp.models.checkpoint import load_weights, require_fit
+        from dfkd_exp.models.output import Output
 
         try:
             sketch = self._without_memory(inputs, num_classes)
             if sketch is not None:
                 require_fit(sketch, state, source, self.title)
-            network = self._made(inputs, num_classes, seed=0)
+            network, _ = self._made(inputs, num_classes, seed=0)
         except DfkdError as error:
             raise DfkdError(str(error) if source in str(error) else f"{source}: {error}") from error
         load_weights(network, state, source, self.title)
-        check_output(network, inputs, num_classes, f"{self._flag} {self.title}, of {source},")
+        known = None if output is None or self.output is not None else Output.from_json(output, num_classes)
+        self._attach_output(network, inputs, num_classes, f", of {source},", known)
         return network
 
     def _without_memory(self, inputs: InputSpec, num_classes: int) -> nn.Module | None:
         """The architecture on the device ``meta``, where tensors have shapes alone; None if somebody's own code needs their values."""
         import torch
 
+        self.find_code()
         try:
             with torch.device("meta"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that values are not copied
-                return self._made(inputs, num_classes, seed=0)
+                sketch, _ = self._plain(inputs, num_classes)
+                with suppress(Exception), torch.no_grad():  # it may make layers when it first sees inputs
+                    sketch.eval()(torch.zeros(2, *inputs.shape))
+                return sketch
         except Exception as error:
             if "meta" in str(error.__cause__ or error).lower():  # so torch says what cannot be done there
                 return None
@@ -177,71 +202,46 @@ class Network(Settings):
     def _flag(self) -> str:
         return self.flag or "the network"
 
-    def _made(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
+    def _made(self, inputs: InputSpec, num_classes: int, seed: int) -> tuple[nn.Module, list[str]]:
+        """The architecture with fresh weights, putting out logits, and what was done to it."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            try:
-                network = self.make(inputs, num_classes)
-            except DfkdError as error:
-                if self._flag in str(error):
-                    raise
-                raise DfkdError(f"{self._flag} {self.title}: {error}") from error
-            except Exception as error:  # somebody's own code, or sizes that no tensor has
-                kwargs = self.architecture()["kwargs"]
-                raise DfkdError(
-                    f"{self._flag}: the arguments {brief(str(kwargs))} do not fit {self.title}: {in_brief(error)}"
-                ) from error
+            network, notes = self._plain(inputs, num_classes)
+            self._attach_output(network, inputs, num_classes)
+        return network, notes
+
+    def _plain(self, inputs: InputSpec, num_classes: int) -> tuple[nn.Module, list[str]]:
+        import torch
+
+        from dfkd_exp.models.plain import plain, way_out
+
+        try:
+            network = self.make(inputs, num_classes)
+        except DfkdError as error:
+            if self._flag in str(error):
+                raise
+            raise DfkdError(f"{self._flag} {self.title}: {error}") from error
+        except Exception as error:  # somebody's own code, or sizes that no tensor has
+            kwargs = self.architecture()["kwargs"]
+            what = (
+                f"the arguments {brief(str(kwargs))} do not fit {self.title}"
+                if kwargs
+                else f"{self.title} cannot be made"
+            )
+            raise DfkdError(f"{self._flag}: {what}: {in_brief(error)}{where(error)}{way_out(error)}") from error
         if not isinstance(network, torch.nn.Module):
             raise DfkdError(f"{self._flag}: {self.title} is not a torch.nn.Module but {type(network).__name__}")
-        return network
+        return plain(network, f"{self._flag} {self.title}")
 
+    def _attach_output(
+        self, network: nn.Module, inputs: InputSpec, num_classes: int, of: str = "", known: Output | None = None
+    ) -> None:
+        from dfkd_exp.models.plain import attach_output
 
-def check_output(network: nn.Module, inputs: InputSpec, num_classes: int, name: str) -> None:
-    """Raise DfkdError unless ``network`` answers two images, a blank one and noise, with logits ``[2, num_classes]``; it is left as it
-    was."""
-    import torch
-
-    from dfkd_exp.models.recording import borrowed
-
-    try:
-        with borrowed(network), torch.no_grad():
-            images = torch.zeros(2, *inputs.shape)
-            images[1].uniform_(generator=torch.Generator().manual_seed(0))
-            logits = network(images)
-    except DfkdError:
-        raise
-    except Exception as error:
-        raise DfkdError(
-            f"{name} cannot take {described(inputs.shape)}: {in_brief(error)}; {_way_out(network, inputs)}"
-        ) from error
-    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, num_classes):
-        got = list(logits.shape[1:]) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise DfkdError(
-            f"{name} must return logits of shape [N, {num_classes}], one per class of the data, but returns {got} for each image; "
-            "change the network's arguments"
-        )
-    if num_classes > 1 and bool((logits >= 0).all()) and bool(((logits.double().sum(1) - 1).abs() < 1e-2).all()):
-        raise DfkdError(
-            f"{name} puts out probabilities (never negative, and each image's sum to 1), not logits: a student would be taught on their "
-            "softmax, in which all classes are nearly alike. Take the softmax off its end, or return its logarithm (log_softmax)"
-        )
-
-
-def _way_out(network: nn.Module, inputs: InputSpec) -> str:
-    import torch
-
-    if any(isinstance(module, torch.nn.Embedding) for module in network.modules()) and len(inputs.shape) < 3:
-        return (
-            "it looks up whole numbers (tokens) in an embedding; only floating inputs can be reconstructed, by their gradient: name its "
-            "part behind the embedding"
-        )
-    return (
-        "change data.pad or data.size, or the network's arguments"
-        if len(inputs.shape) == 3
-        else "change the network's arguments"
-    )
+        name, say = f"{self._flag} {self.title}{of}", f"{self.named('output')}={{}}"
+        attach_output(network, inputs.shape, num_classes, name, self.output, say, known)
 
 
 def _defaults(settings: Network) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from dfkd_exp.harmless import brief
 
 @dataclass(frozen=True)
 class Loaded:
-    """What there is to say of weights that were loaded."""
+    """What there is to say of weights that were loaded, or of the network."""
 
     notes: list[str]
     """What was taken, left out and converted."""
     claimed_accuracy: float | None
     """What is said beside the weights of their accuracy, in 0 to 1; None if nothing is."""
+    of: str = "weights"
+    """What the notes are about."""
 
 
 def is_index(path: Path) -> bool:

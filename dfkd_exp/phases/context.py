@@ -150,12 +150,13 @@ def weights_bytes(network: nn.Module) -> bytes:
 
 
 def built(settings: Network, inputs: InputSpec, num_classes: int, seed: int) -> tuple[nn.Module, float | None]:
-    """`Network.build`, saying what was loaded; and the accuracy that is claimed for that, if one is."""
+    """`Network.build`, saying what was loaded and done; and the accuracy that is claimed for that, if one is."""
     loaded: list[Loaded] = []
     network = settings.build(inputs, num_classes, seed, tell=loaded.append)
-    for note in [note for said in loaded for note in said.notes]:
-        console.note(f"weights: {note}")
-    return network, next((said.claimed_accuracy for said in loaded), None)
+    for said in loaded:
+        for note in said.notes:
+            console.note(f"{said.of}: {note}")
+    return network, next((said.claimed_accuracy for said in loaded if said.claimed_accuracy is not None), None)
 
 
 def load_network(settings: Network, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:

@@ -50,6 +50,7 @@ class Rehearsal:
         self.config.reconstruction.check_counts([] if known else None, f"metadata of kind {name}")
 
     def _owners_side(self, inputs: InputSpec, num_classes: int) -> None:
+        from dfkd_exp.models.plain import require_gradient
         from dfkd_exp.models.recording import borrowed
         from dfkd_exp.training.rehearsal import rehearse_training
 
@@ -60,6 +61,8 @@ class Rehearsal:
         # Without the weights of one that is pretrained, which the phase of the teacher, the first, will get.
         teacher = config.teacher.untrained(inputs, num_classes, derive_seed(config.seed, "teacher"))
         example = inputs.example()
+        if config.pipeline == "release" or config.source.reconstructs:
+            require_gradient(teacher, example, f"teacher {config.teacher.title}")
         with borrowed(teacher):
             layers = config.metadata.recorded(teacher, example)
             config.metadata.check_layers(teacher, layers, inputs)

@@ -13,6 +13,7 @@ from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.models.plain import as_classifier
 from dfkd_exp.models.recording import borrowed
 from dfkd_exp.reconstruction.engine.choose import resolve_engine
 from dfkd_exp.reconstruction.engine.settings import Engine
@@ -131,12 +132,12 @@ def reconstruct(
     """
     if match not in MATCHES:
         raise DfkdError(f"match must be one of {', '.join(MATCHES)}, got {match!r}{did_you_mean(match, MATCHES)}")
-    metadata.check_teacher(teacher)
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = MATCHES[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()
-    with borrowed(teacher):
+    with as_classifier(teacher, metadata.inputs.example(), metadata.num_classes) as teacher, borrowed(teacher):
+        metadata.check_teacher(teacher)
         made_of = parametrisation or Pixels()
         at_once = 1 if optimizer.couples_images else None
         problem = Problem(teacher, metadata.resolved(teacher), chosen, made_of, terms, at_once)

@@ -14,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import described
 from dfkd_exp.models.float32 import multiplied_as
+from dfkd_exp.models.plain import require_gradient
 from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine.replay import Replayed
 from dfkd_exp.reconstruction.engine.rewrite import with_blocks
@@ -42,6 +43,7 @@ class Objective:
         self.problem, self.metadata, self.settings, self.engine = problem, metadata, problem.settings, engine
         self.dtype = DTYPES[engine.precision]
         example = metadata.inputs.example().to(problem.device)
+        require_gradient(problem.teacher, example, "the teacher")
         self._bounds = metadata.inputs.bounds(example)
         self.space = problem.space
         self.terms = problem.all_terms

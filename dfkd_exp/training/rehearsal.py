@@ -13,6 +13,7 @@ from torch import nn
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import in_brief
 from dfkd_exp.inputs import InputSpec, described
+from dfkd_exp.models.plain import WITHOUT_GRADIENT
 from dfkd_exp.training.settings import Training
 
 T = TypeVar("T")
@@ -47,7 +48,10 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
                 f"{augmenting} makes inputs of shape {list(shown.shape[1:])} of {described(inputs.shape)}; an augmentation "
                 "leaves their shape as it is"
             )
-        tried(lambda: F.cross_entropy(network(shown), labels).backward(), f"{name} cannot be trained")
+        logits = tried(lambda: network(shown), f"{name} cannot be trained")
+        if not logits.requires_grad:
+            raise DfkdError(f"{name} {WITHOUT_GRADIENT}, and cannot be trained; take that out of it")
+        tried(lambda: F.cross_entropy(logits, labels).backward(), f"{name} cannot be trained")
         tried(optimizer.step, f"{optimizing} cannot make a step for {name}")
         for step in range(1, STEPS):
             tried(schedule.step, f"{scheduling} has no rate for step {step} of {STEPS}")

@@ -128,7 +128,8 @@ class Seeing(nn.Module):
         self.layer, self.seen = nn.Linear(36, CLASSES), []
 
     def forward(self, images):
-        self.seen.append(images)
+        if len(images) > 3:  # fewer are to find out what it puts out
+            self.seen.append(images)
         return self.layer(images.flatten(1))
 
 
@@ -136,8 +137,8 @@ def test_the_teacher_answers_for_the_image_as_the_student_sees_it():
     learner, teacher, images = Seeing(), Seeing(), toy_images(10)[0]
     distill(learner, teacher, images, epochs=2, batch_size=16, augmentation=Affine())
     assert [len(batch) for batch in learner.seen] == [16, 14] * 2
-    assert [len(chunk) for chunk in teacher.seen[1:]] == [30, 30]  # the first call measures its activations
-    assert torch.equal(torch.cat(learner.seen), torch.cat(teacher.seen[1:]))
+    assert [len(chunk) for chunk in teacher.seen] == [30, 30]
+    assert torch.equal(torch.cat(learner.seen), torch.cat(teacher.seen))
     epochs = [torch.cat(learner.seen[i : i + 2]).flatten(1).sum(1).sort().values for i in (0, 2)]
     assert not torch.allclose(*epochs)  # another map for every image in every epoch
 

@@ -1,5 +1,7 @@
 """Networks by name and by import path, and the weights they start from."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -7,8 +9,8 @@ from torch import nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.by_import_path import ByImportPath
-from dfkd_exp.models.kind import check_output
 from dfkd_exp.models.ours import Ours
+from dfkd_exp.models.plain import attach_output
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.settings import under_flag
 from tests.toy import CLASSES, INPUTS
@@ -65,7 +67,10 @@ def test_weights_come_from_a_checkpoint(tmp_path, suffix):
         ({"target": TOY, "kwargs": {"width": 3}}, r"teacher: the arguments .*'width'.* do not fit toy_teacher"),
         ({"target": f"{__name__}.not_a_network"}, r"is not a torch.nn.Module but str"),
         ({"target": f"{__name__}.Other"}, r"must return logits of shape \[N, 3\].*returns \[5\]"),
-        ({"target": f"{__name__}.Other", "kwargs": {"gives": "tuple"}}, r"must return logits .*returns tuple"),
+        (
+            {"target": f"{__name__}.Other", "kwargs": {"gives": "tuple"}},
+            r"must return logits .*returns \[1, 6, 6\] for each image",
+        ),
         (
             {"target": "torch.nn.Linear", "kwargs": {"in_features": 7, "out_features": 3}},
             r"cannot take images of shape \[1, 6, 6\]",
@@ -89,28 +94,11 @@ def test_a_checkpoint_that_is_not_there_is_refused_at_once(tmp_path):
         Ours(checkpoint=str(tmp_path / "missing.pt"))
 
 
-@pytest.mark.parametrize("logits", [nn.Identity(), nn.LogSoftmax(1), nn.Sigmoid(), nn.ReLU()])
-def test_what_is_no_probability_is_no_cause_for_alarm(logits):
-    check_output(nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES), logits), INPUTS, CLASSES, "teacher Net")
-
-
-@pytest.mark.parametrize("scale", [0.0, 1.0, 1000.0])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_probabilities_in_the_place_of_logits_are_refused(scale, dtype):
-    class Net(nn.Sequential):
-        def forward(self, images):
-            return (super().forward(images) * scale).softmax(1).to(dtype)
-
-    network = Net(nn.Flatten(), nn.Linear(36, CLASSES))
-    with pytest.raises(DfkdError, match=r"teacher Net puts out probabilities .*Take the softmax off"):
-        check_output(network, INPUTS, CLASSES, "teacher Net")
-
-
 def test_a_network_is_checked_in_evaluation_mode_and_left_as_it_was():
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36), nn.Sequential(nn.Linear(36, CLASSES), nn.Dropout()))
     network[1].eval()
     before = network[1].running_mean.clone()
-    check_output(network, INPUTS, CLASSES, "teacher Net")
+    attach_output(network, INPUTS.shape, CLASSES, "teacher Net")
     assert [module.training for module in network.modules()] == [True, True, False, True, True, True]
     assert torch.equal(network[1].running_mean, before)
 
@@ -140,3 +128,50 @@ def test_a_receiver_gives_its_own_path_and_takes_the_releases_arguments():
     assert Ours().completed({"kind": "ours", "name": "cnn", "kwargs": {"width": 3}}) == Ours(
         name="cnn", kwargs={"width": 3}
     )
+
+
+RETURNS = "tests.models.returns.Digits"
+
+
+def test_what_a_teacher_returns_is_said_and_travels_to_whoever_has_its_code(dfkd, tmp_path):
+    """A tuple of features and probabilities: the teacher answers alike on both sides of the wall."""
+    folder = tmp_path / "published"
+    custom = ("teacher=custom", f"teacher.target={RETURNS}")
+    form = "+teacher.kwargs.form=tuple_of_softmax"
+    ran = dfkd("pipeline=release", f"release={folder}", *custom, form)
+    assert ran.code == 0, ran.err
+    assert "network: entry 1 is probabilities, and their logarithm, centred, taken as its logits" in ran.out
+    said = json.loads((folder / "config.json").read_text())["architecture"]
+    assert said["output"] == {"entry": "1", "form": "probabilities"}
+    received = dfkd("pipeline=from_release", f"release={folder}", *custom, "data=digits", "student=mlp")
+    assert received.code == 0, received.err
+    published = json.loads((folder / "config.json").read_text())["test_accuracy"]
+    assert received.result["teacher_accuracy"] == published > 0.15
+
+
+def test_a_teacher_that_computes_without_gradients_is_refused_before_it_is_loaded(dfkd, tmp_path):
+    target = f"{__name__}.NoGradient"
+    torch.save(NoGradient().state_dict(), tmp_path / "weights.pt")
+    custom = ("teacher=custom", f"teacher.target={target}", f"teacher.checkpoint={tmp_path / 'weights.pt'}")
+    for pipeline in ("full", "release"):
+        ran = dfkd(f"pipeline={pipeline}", *custom)
+        assert ran.code == 1
+        assert "teacher NoGradient computes without gradients (torch.no_grad" in ran.err
+        assert not list(ran.outputs.glob("store/teacher/*/model.safetensors"))
+    ran = dfkd("teacher=mlp", "student=custom", f"student.target={target}")
+    assert "student NoGradient computes without gradients" in ran.err
+    assert dfkd(*custom, "source=noise", "student=mlp").code == 0, "no gradient of it is needed for noise"
+
+
+class NoGradient(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+
+    @torch.no_grad()
+    def forward(self, images):
+        return super().forward(images)
+
+
+def test_an_output_that_is_not_said_leaves_the_keys_of_what_is_in_the_store():
+    assert "output" not in Ours(name="mlp").identity()
+    assert ByImportPath(target=TOY, output="0").identity() != ByImportPath(target=TOY).identity()
