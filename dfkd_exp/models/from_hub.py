@@ -175,8 +175,7 @@ class Hub(Published):
     def make(self, inputs: InputSpec, num_classes: int) -> nn.Module:
         config = self._config(inputs, num_classes)
         with quiet():
-            network = self.imported().AutoModelForImageClassification.from_config(config, trust_remote_code=False)
-        return network
+            return self.imported().AutoModelForImageClassification.from_config(config, trust_remote_code=False)
 
     def published(self, inputs: InputSpec) -> Mapping[str, Tensor]:
         config = self._config(inputs, self.wanted(inputs).num_classes or 1)

@@ -143,7 +143,7 @@ def test_images_of_different_sizes_need_a_size(tmp_path):
 def test_training_and_test_images_of_different_sizes_are_refused(tmp_path):
     fill(tmp_path / "train")
     fill(tmp_path / "test", make=lambda *_: picture(0, size=(7, 6)))
-    with pytest.raises(DfkdError, match=r"training images are \(3, 4, 5\) but test images are \(3, 6, 7\)"):
+    with pytest.raises(DfkdError, match=r"training examples are of shape \[3, 4, 5\] but test examples of \[3, 6, 7\]"):
         load(tmp_path)
 
 
