@@ -20,6 +20,8 @@ from dfkd_exp.release import Release, holds_release
 from dfkd_exp.seeding import derive_seed
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dfkd_exp.config import Config
     from dfkd_exp.inputs import InputSpec
 
@@ -36,14 +38,16 @@ class Rehearsal:
         """Raise DfkdError, with the flag, for what could not be computed."""
         if self.release is None:
             inputs, num_classes = wanted_inputs(self.config.teacher, self.data), self.data.outline.num_classes
-            self._owners_side(inputs, num_classes)
+            teacher = self._owners_side(inputs, num_classes)
         else:
             inputs, num_classes = self.release.inputs, len(self.release.classes)
             check_test_set(self.release, self.data)
+            teacher = self.release.teacher()
         if self.config.pipeline != "release":
-            self._receivers_side(inputs, num_classes)
+            self._receivers_side(teacher, inputs, num_classes)
 
-    def _owners_side(self, inputs: InputSpec, num_classes: int) -> None:
+    def _owners_side(self, inputs: InputSpec, num_classes: int) -> nn.Module:
+        """The teacher, as it will be but for its weights."""
         from dfkd_exp.models.recording import borrowed
         from dfkd_exp.training.rehearsal import rehearse_training
 
@@ -62,15 +66,16 @@ class Rehearsal:
             require_one_each(num_bytes // each, num_classes, num_bytes, each)
         if not config.teacher.pretrained:
             rehearse_training(teacher, config.training, inputs, num_classes, f"teacher {config.teacher.title}")
+        return teacher
 
-    def _receivers_side(self, inputs: InputSpec, num_classes: int) -> None:
+    def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> None:
         from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
         from dfkd_exp.training.rehearsal import rehearse_training
 
         config = self.config
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
-        rehearse_reconstruction(config.optimizer, list(config.terms.values()), inputs, num_classes)
+        rehearse_reconstruction(config.optimizer, list(config.terms.values()), teacher, inputs, num_classes)
 
 
 def check_target(target: Path) -> None:
