@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Nothing(MetadataKind):
-    """``none``: nothing is published beside the teacher, and nothing is matched. What images are follows from the terms of the objective."""
+    """``none``: nothing is published beside the teacher, and nothing matched. What images are follows from the objective's terms."""
 
     needs_images: ClassVar[bool] = False
 

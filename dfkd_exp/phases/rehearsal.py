@@ -73,6 +73,13 @@ class Rehearsal:
         from dfkd_exp.training.rehearsal import rehearse_training
 
         config = self.config
+        if not config.source.has_student:
+            for term in config.terms.values():
+                if term.of_student:
+                    raise DfkdError(
+                        f"{term.flag} looks at the student, and with this source images are made before there is one; "
+                        "choose source=synthesis"
+                    )
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
         rehearse_reconstruction(config.optimizer, list(config.terms.values()), teacher, inputs, num_classes)

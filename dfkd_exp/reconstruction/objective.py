@@ -102,7 +102,7 @@ class Objective:
         return self.space.pixels(values)[0]
 
     @contextmanager
-    def _recording(self, target: GroupTarget) -> Iterator[Recorder]:
+    def recording(self, target: GroupTarget) -> Iterator[Recorder]:
         """The teacher's recorder; masked, if the target has masks."""
         masks = [mask.flatten(0, 1) for mask in target.masks]
         masked = self.masks.applied(self.teacher, masks) if self.masks else nullcontext()
@@ -154,7 +154,7 @@ class Objective:
     def _built(self, values: Tensor, target: GroupTarget) -> Step:
         def step(values: Tensor, *flat: Tensor) -> tuple[Tensor, Tensor]:
             wanted = target.with_tensors(flat)
-            with torch.enable_grad(), self._recording(wanted) as recorder:
+            with torch.enable_grad(), self.recording(wanted) as recorder:
                 values = values.detach().requires_grad_(True)
                 losses = self.losses(recorder, values, wanted)
                 (gradient,) = torch.autograd.grad(losses.sum(), values)

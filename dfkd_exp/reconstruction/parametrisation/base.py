@@ -26,6 +26,23 @@ class ImageSpace(ABC):
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
         """The pixels ``[M, C, H, W]`` that ``values[M, …]`` stand for, and what is added to each image's loss, ``[M]``, if anything."""
 
+    renews: ClassVar[bool] = False
+    """Whether what images have in common begins anew with each batch."""
+    optimises_values: ClassVar[bool] = True
+    """Whether the values are optimised, or left as they were drawn."""
+
+    def shared(self) -> list[Tensor]:
+        """What all images have in common and is optimised too, such as the weights of a generator; on the device."""
+        return []
+
+    def buffers(self) -> dict[str, Tensor]:
+        """What all images have in common and follows from those that were made, such as running means."""
+        return {}
+
+    def begin_batch(self, seed: int) -> None:
+        """Called before a batch is made."""
+        return
+
     def after_step(self, values: Tensor, step: int) -> None:
         """Change the values in place after an optimiser's step, counted from 0."""
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.reconstruction.terms.term import Candidates, Term
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 @dataclass
 class Confidence(Term):
     """Cross-entropy of the teacher's logits with the class that they are largest for. Source: Chen et al. (2019), eq. 4, DAFL."""
+
+    instead_of_labels: ClassVar[bool] = True
 
     def __call__(self, candidates: Candidates) -> Tensor:
         from torch.nn.functional import cross_entropy

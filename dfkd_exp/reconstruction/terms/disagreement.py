@@ -22,6 +22,7 @@ class Disagreement(Term):
     Yin et al. (2020), eq. 6, adaptive DeepInversion, there 1 minus it.
     """
 
+    instead_of_labels: ClassVar[bool] = True
     of_student: ClassVar[bool] = True
 
     distance: str = "kl"

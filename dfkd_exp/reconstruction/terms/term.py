@@ -51,6 +51,8 @@ class Term(Settings):
     flag: ClassVar[str] = "terms"
     of_labels: ClassVar[bool] = False
     """Whether it makes images for their classes."""
+    instead_of_labels: ClassVar[bool] = False
+    """Whether it says enough of what images are to be, so that they need not be made for classes."""
     of_groups: ClassVar[bool] = False
     """Whether it is of the images of a group together, and not of each."""
     of_features: ClassVar[bool] = False
