@@ -40,6 +40,10 @@ class Synthesis(Source):
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
 
+    def check_groups(self, group_size: int) -> None:
+        whole = self.batch_size % group_size == 0
+        self.require("batch_size", whole, f"a multiple of reconstruction.group_size={group_size}")
+
     def transfer_set(self, resources: Resources) -> TransferSet:
         from dfkd_exp.distillation.synthesised import Synthesised
 

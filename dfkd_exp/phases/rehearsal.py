@@ -7,6 +7,7 @@ reused from the store has been computed, and is not rehearsed.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from dfkd_exp.config import Config
     from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
+    from dfkd_exp.reconstruction.terms.term import Term
 
 
 @dataclass
@@ -73,16 +76,22 @@ class Rehearsal:
         from dfkd_exp.training.rehearsal import rehearse_training
 
         config = self.config
+        config.source.check_groups(config.reconstruction.group_size)
         if not config.source.has_student:
-            for term in config.terms.values():
-                if term.of_student:
-                    raise DfkdError(
-                        f"{term.flag} looks at the student, and with this source images are made before there is one; "
-                        "choose source=synthesis"
-                    )
+            check_without_student(config.parametrisation, list(config.terms.values()))
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
         rehearse_reconstruction(config.optimizer, list(config.terms.values()), teacher, inputs, num_classes)
+
+
+def check_without_student(parametrisation: Parametrisation, terms: Sequence[Term]) -> None:
+    """Raise DfkdError for what needs a student in the loop."""
+    way_out = "and with this source images are made before there is one; choose source=synthesis"
+    for term in terms:
+        if term.of_student:
+            raise DfkdError(f"{term.flag}: {type(term).__name__} looks at the student, {way_out}")
+    if parametrisation.shares:
+        raise DfkdError(f"{parametrisation.flag}: a generator is trained beside the student, {way_out}")
 
 
 def check_target(target: Path) -> None:

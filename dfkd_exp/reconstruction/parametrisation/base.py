@@ -53,6 +53,8 @@ class Parametrisation(Settings):
     """What images are made of."""
 
     flag: ClassVar[str] = "parametrisation"
+    shares: ClassVar[bool] = False
+    """Whether images have something in common that is optimised, so that they cannot be made in groups that depend on nothing else."""
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         """The space for a frozen teacher; on the device where it lies."""

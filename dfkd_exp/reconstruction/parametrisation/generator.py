@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
 
@@ -21,6 +21,8 @@ KEPT = ("run", "batch")
 class FromGenerator(Parametrisation):
     """A generator's images (`dfkd_exp.reconstruction.generator`), whose weights are optimised. It works where images are made for a student
     in the loop: source=synthesis."""
+
+    shares: ClassVar[bool] = True
 
     latents: int = 100
     """Numbers that an image is made of, Gaussian (DAFL for MNIST: 100; DFAD, CMI and Fast: 256)."""
