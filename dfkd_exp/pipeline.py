@@ -18,7 +18,7 @@ from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
 from dfkd_exp.phases.privacy import measure_privacy
 from dfkd_exp.phases.receiver import evaluate, make_student
-from dfkd_exp.phases.reconstruction import Asked, make_reconstruction
+from dfkd_exp.phases.reconstruction import Asked, make_reconstruction, objective_of
 from dfkd_exp.phases.rehearsal import Rehearsal
 from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.release import CARD, Release, copy_release, read_release
@@ -108,7 +108,20 @@ def transfer_set_of(config: Config, context: RunContext, release: Release, data:
     )  # fmt: skip
     reconstruct = partial(make_reconstruction, context, release, asked)
     num_images = config.reconstruction.images_per_class * len(release.classes)
-    return config.source.transfer_set(Resources(release, data, release.teacher, reconstruct, num_images, config.seed))
+    objective = partial(objective_of, context, release, asked)
+    return config.source.transfer_set(
+        Resources(
+            release,
+            data,
+            release.teacher,
+            reconstruct,
+            num_images,
+            config.seed,
+            objective,
+            config.optimizer,
+            asked.identity(),
+        )
+    )
 
 
 def make_picture(

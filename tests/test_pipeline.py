@@ -200,6 +200,43 @@ def test_baselines_and_variants_are_values_of_the_same_config(dfkd, flags, image
     assert ("reconstruction" in ran.result["phases"]) == (ran.result["source"] == "FromReconstruction")
 
 
+IN_THE_LOOP = ("source=synthesis", "source.images=60", "source.batch_size=20", "distillation.batch_size=20")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["metadata=none", "parametrisation=generator", "terms=[confidence,activation,class_entropy]"],  # DAFL
+        [
+            "metadata=none",
+            "parametrisation=generator",
+            "terms=[disagreement]",
+            "source.student_steps=3",
+            "source.fresh=true",
+        ],  # DFAD
+        [
+            "terms=[disagreement]",
+            "source.pool=40",
+            "source.steps=2",
+        ],  # statistics of classes, and what the student has yet to learn
+        [
+            "parametrisation=generator",
+            "parametrisation.kept=batch",
+            "parametrisation.optimise_latents=true",
+            "source.steps=2",
+        ],
+    ],
+)
+def test_images_are_made_for_a_student_in_the_loop(dfkd, flags):
+    ran = dfkd(*SMALL, *IN_THE_LOOP, *flags)
+    assert ran.code == 0, ran.err
+    assert ran.result["images"] == 60
+    assert ran.result["metadata_bytes"] == (0 if "metadata=none" in flags else 23_080)
+    again = dfkd(*SMALL, *IN_THE_LOOP, *flags)
+    assert figures(again.result) == figures(ran.result)
+    assert "reused from the store" in again.out
+
+
 def test_the_trainers_precision_leaves_the_reconstructions_alone(dfkd, release_folder):
     from_release = ("pipeline=from_release", f"release={release_folder}")
     shards = []

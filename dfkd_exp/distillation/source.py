@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from dfkd_exp.data.images import ImageData, LabelledImages
     from dfkd_exp.data.rows import Rows
     from dfkd_exp.inputs import Shape
+    from dfkd_exp.reconstruction.objective import Objective
+    from dfkd_exp.reconstruction.optimizers import Optimizer
     from dfkd_exp.release import Release
     from dfkd_exp.store import Artifact
 
@@ -36,7 +38,8 @@ class Resources:
     """What there is to make a transfer set from; each is made or opened when it is called for.
 
     ``reconstruct()``: the reconstruction phase's artifact. ``teacher()``: the release's teacher. ``num_images``: as many as the
-    reconstruction would make. ``seed``: the run's.
+    reconstruction would make. ``seed``: the run's. ``objective()``: what images are to fulfil, on the run's device, by the ``optimizer``;
+    ``asked`` identifies both.
     """
 
     release: Release
@@ -45,6 +48,9 @@ class Resources:
     reconstruct: Callable[[], Artifact]
     num_images: int
     seed: int
+    objective: Callable[[], Objective]
+    optimizer: Optimizer
+    asked: dict[str, Any]
 
 
 @dataclass
@@ -53,6 +59,8 @@ class Source(Settings):
 
     flag: ClassVar[str] = "source"
     needs_data: ClassVar[bool] = False
+    has_student: ClassVar[bool] = False
+    """Whether images are made while the student learns, so that terms can look at it."""
     labelled: ClassVar[bool] = True
     """Whether its images may have labels of their own, beside what the teacher says."""
     reconstructs: ClassVar[bool] = False
@@ -61,6 +69,9 @@ class Source(Settings):
     """Whether its images are as many as fit into the metadata's bytes."""
     words: ClassVar[str] = ""
     """What the student saw, in a few words for tables; empty: the class's name."""
+
+    def check_groups(self, group_size: int) -> None:
+        """Raise ConfigError if images cannot be made in groups of so many."""
 
     def transfer_set(self, resources: Resources) -> TransferSet:
         """What the student is taught on. Its title, identity and bytes are known without loading an image."""

@@ -134,9 +134,10 @@ def _check_header(header: dict[str, Any], layers: Sequence[Layer], statistics: S
         raise ValueError(
             f"a layer called {OUTPUT!r}, which is the network's own output, that is not the last one's output"
         )
-    if {index for statistic in statistics for index in statistic.layers} != set(range(len(layers))):
+    covered = {index for statistic in statistics for index in statistic.layers}
+    if covered != set(range(len(layers))) and (statistics or len(layers) > 1):  # without any, the logits stand alone
         raise ValueError("the statistics do not cover the layers")
-    if statistics[-1].layers[-1] != len(layers) - 1:
+    if statistics and statistics[-1].layers[-1] != len(layers) - 1:
         raise ValueError("the last statistic does not end with the last layer")
     if (header["graph"] is not None) != any(statistic.basis == "graph" for statistic in statistics):
         raise ValueError("a graph without a statistic in its basis, or a statistic without its graph")

@@ -65,12 +65,12 @@ def _check(said: dict[str, Any]) -> None:
     counts, classes = said["counts"], said["num_classes"]
     if counts is not None and len(counts) != classes:
         raise ValueError(f"counts of {len(counts)} classes, not of {classes} classes")
-    [((name, side), times)] = Counter((layer["name"], layer["side"]) for layer in said["layers"]).most_common(1)
-    if times > 1:
-        raise ValueError(f"the {side} of layer {name!r} is named twice")
-    [(statistic, times)] = Counter(map(canonical_json, said["statistics"])).most_common(1)
-    if times > 1:
-        raise ValueError(f"the statistic {statistic} is named twice")
+    for (name, side), times in Counter((layer["name"], layer["side"]) for layer in said["layers"]).most_common(1):
+        if times > 1:
+            raise ValueError(f"the {side} of layer {name!r} is named twice")
+    for statistic, times in Counter(map(canonical_json, said["statistics"])).most_common(1):
+        if times > 1:
+            raise ValueError(f"the statistic {statistic} is named twice")
     dp = said["kind"].get("dp")
     if dp and dp["delta"] * sum(counts or ()) >= 1:
         raise ValueError(

@@ -178,12 +178,12 @@ class ResolvedMetadata:
         top = len(self.layers) - 1
         if not are_logits(self.layers[top], self.num_classes):
             return None
-        return next(statistic for statistic in reversed(self.statistics) if top in statistic.layers)
+        return next((statistic for statistic in reversed(self.statistics) if top in statistic.layers), None)
 
     @property
     def mixes_classes(self) -> bool:
         """Whether some statistics are of all classes together, so that a group that is to match them must be too."""
-        return any(statistic.scope == "all" for statistic in self.statistics)
+        return not self.statistics or any(statistic.scope == "all" for statistic in self.statistics)
 
     def group_labels(self, group: int, size: int, turns: Tensor | None = None) -> Tensor:
         """The classes of the ``size`` images of a group: one for all, and groups take turns; or all classes in turn, where they are mixed.

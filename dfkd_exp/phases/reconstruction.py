@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dfkd_exp.metadata.metadata import ResolvedMetadata
+    from dfkd_exp.reconstruction.objective import Objective
 
 KEPT = "resolved.safetensors"
 
@@ -68,6 +69,19 @@ def resolved_metadata(context: RunContext, release: Release, teacher: nn.Module)
     title = "signals: the statistics as activations, through the graph's basis"
     artifact = context.phase("signals", title, release.identity, make)
     return metadata.resolved(teacher, load_file(artifact.file(KEPT)))
+
+
+def objective_of(context: RunContext, release: Release, asked: Asked) -> Objective:
+    """What images of the release are to fulfil, computed by PyTorch as it is: for those that are made while a student learns."""
+    from dfkd_exp.models.recording import frozen
+    from dfkd_exp.reconstruction.engine.settings import PLAIN
+    from dfkd_exp.reconstruction.objective import Objective
+    from dfkd_exp.reconstruction.problem import Problem
+
+    teacher = release.teacher()
+    metadata = resolved_metadata(context, release, teacher)
+    teacher = frozen(teacher).to(context.device)
+    return Objective(Problem(teacher, metadata, asked.settings, asked.parametrisation, asked.terms), PLAIN)
 
 
 def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> Artifact:

@@ -7,6 +7,7 @@ reused from the store has been computed, and is not rehearsed.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +21,12 @@ from dfkd_exp.release import Release, holds_release
 from dfkd_exp.seeding import derive_seed
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from dfkd_exp.config import Config
     from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
+    from dfkd_exp.reconstruction.terms.term import Term
 
 
 @dataclass
@@ -36,20 +41,22 @@ class Rehearsal:
         """Raise DfkdError, with the flag, for what could not be computed."""
         if self.release is None:
             inputs, num_classes = wanted_inputs(self.config.teacher, self.data), self.data.outline.num_classes
-            self._owners_side(inputs, num_classes)
+            teacher = self._owners_side(inputs, num_classes)
         else:
             inputs, num_classes = self.release.inputs, len(self.release.classes)
             check_test_set(self.release, self.data)
+            teacher = self.release.teacher()
         if self.config.pipeline != "release":
             self._check_shares()
-            self._receivers_side(inputs, num_classes)
+            self._receivers_side(teacher, inputs, num_classes)
 
     def _check_shares(self) -> None:
         known = self.config.metadata.needs_images if self.release is None else self.release.counts is not None
         name = type(self.config.metadata).__name__ if self.release is None else self.release.metadata_kind
         self.config.reconstruction.check_counts([] if known else None, f"metadata of kind {name}")
 
-    def _owners_side(self, inputs: InputSpec, num_classes: int) -> None:
+    def _owners_side(self, inputs: InputSpec, num_classes: int) -> nn.Module:
+        """The teacher, as it will be but for its weights."""
         from dfkd_exp.models.plain import require_gradient
         from dfkd_exp.models.recording import borrowed
         from dfkd_exp.training.rehearsal import rehearse_training
@@ -72,15 +79,29 @@ class Rehearsal:
             require_one_each(num_bytes // each, num_classes, num_bytes, each)
         if not config.teacher.trained:
             rehearse_training(teacher, config.training, inputs, num_classes, f"teacher {config.teacher.title}")
+        return teacher
 
-    def _receivers_side(self, inputs: InputSpec, num_classes: int) -> None:
+    def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> None:
         from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
         from dfkd_exp.training.rehearsal import rehearse_training
 
         config = self.config
+        config.source.check_groups(config.reconstruction.group_size)
+        if not config.source.has_student:
+            check_without_student(config.parametrisation, list(config.terms.values()))
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
-        rehearse_reconstruction(config.optimizer, list(config.terms.values()), inputs, num_classes)
+        rehearse_reconstruction(config.optimizer, list(config.terms.values()), teacher, inputs, num_classes)
+
+
+def check_without_student(parametrisation: Parametrisation, terms: Sequence[Term]) -> None:
+    """Raise DfkdError for what needs a student in the loop."""
+    way_out = "and with this source images are made before there is one; choose source=synthesis"
+    for term in terms:
+        if term.of_student:
+            raise DfkdError(f"{term.flag}: {type(term).__name__} looks at the student, {way_out}")
+    if parametrisation.shares:
+        raise DfkdError(f"{parametrisation.flag}: a generator is trained beside the student, {way_out}")
 
 
 def check_target(target: Path) -> None:

@@ -132,6 +132,10 @@ def reconstruct(
     """
     if match not in MATCHES:
         raise DfkdError(f"match must be one of {', '.join(MATCHES)}, got {match!r}{did_you_mean(match, MATCHES)}")
+    if parametrisation is not None and parametrisation.shares:
+        raise DfkdError(
+            "parametrisation: a generator is trained beside a student, as source=synthesis does; choose pixels or latents"
+        )
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = MATCHES[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]

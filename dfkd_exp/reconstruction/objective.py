@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dfkd_exp.errors import DfkdError
@@ -19,6 +19,7 @@ from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine.replay import Replayed
 from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
+from dfkd_exp.reconstruction.inside import Inside
 from dfkd_exp.reconstruction.layout import Layout
 from dfkd_exp.reconstruction.losses import covariance_loss, draw_loss, moment_loss
 from dfkd_exp.reconstruction.masks import DropoutMasks
@@ -47,6 +48,7 @@ class Objective:
         self._bounds = metadata.inputs.bounds(example)
         self.space = problem.space
         self.terms = problem.all_terms
+        self.inside = Inside.of(problem.teacher, example, self.terms)
         masked = self.settings.masks_dropout(metadata)
         self.masks = DropoutMasks(problem.teacher, example) if masked else None
         if engine.cuda_graphs and problem.device.type != "cuda":
@@ -59,7 +61,8 @@ class Objective:
             )
         teacher = problem.teacher
         orders: dict[str, Tensor] = {}
-        if engine.convolutions == "blocks" and not self.masks:  # masks lie as the teacher's own outputs do
+        own_layout = self.masks or self.inside.layers  # they lie as the teacher's own values do
+        if engine.convolutions == "blocks" and not own_layout:
             teacher, orders = with_blocks(teacher, example)
         elif engine.convolutions == "channels_last" or any(p.dtype != self.dtype for p in teacher.parameters()):
             teacher = copy.deepcopy(teacher)
@@ -75,6 +78,7 @@ class Objective:
             else Layout.of(output, layer)
             for layer, output in zip(metadata.layers, outputs, strict=True)
         ]
+        self.student: nn.Module | None = None
         self._steps: dict[tuple[int, ...], Step] = {}
 
     def drawn(self, labels: Tensor, generator: torch.Generator) -> GroupTarget:
@@ -105,31 +109,37 @@ class Objective:
         return self.space.pixels(values)[0]
 
     @contextmanager
-    def _recording(self, target: GroupTarget) -> Iterator[Recorder]:
+    def recording(self, target: GroupTarget) -> Iterator[Recorder]:
         """The teacher's recorder; masked, if the target has masks."""
         masks = [mask.flatten(0, 1) for mask in target.masks]
         masked = self.masks.applied(self.teacher, masks) if self.masks else nullcontext()
-        with masked, recording(self.teacher, self.metadata.layers) as recorder:
+        with masked, recording(self.teacher, [*self.metadata.layers, *self.inside.layers]) as recorder:
             yield recorder
 
     def losses(self, recorder: Recorder, values: Tensor, target: GroupTarget) -> Tensor:
         """The loss of each group, ``[G]``: the match with the metadata, and the terms."""
         pixels, excess = self.space.pixels(values)
         inputs = self.metadata.inputs.from_pixels(pixels, self._bounds).to(self.dtype, memory_format=self._format)
-        recorded = zip(recorder(inputs), self._layouts, strict=True)
-        activations = self.metadata.activations([layout(output).float() for output, layout in recorded])
+        recorded = recorder(inputs)
+        outputs = zip(recorded, self._layouts, strict=False)  # behind them is what terms look at
+        activations = self.metadata.activations([layout(output).float() for output, layout in outputs])
         # Not [G, N, U]: with one index per axis of the memory's the compiler makes vector code, with remainders it does not.
         shapes = [(*target.labels.shape, *layout.order.shape) for layout in self._layouts]
         grouped = [values.reshape(shape) for values, shape in zip(activations, shapes, strict=True)]
         losses = pixels.new_zeros(len(target.labels))
         for wanted in target.layers:
             losses = losses + self._missed(grouped[wanted.layer], wanted)
-        of_images = [] if excess is None else [excess]
+        if excess is not None:
+            losses = losses + excess.view(target.labels.shape).mean(1)
         if self.terms:
-            candidates = Candidates(pixels, recorder.output.float(), target.labels.flatten())
-            of_images += [term.weight * term(candidates) for term in self.terms]
-        for missed in of_images:
-            losses = losses + missed.view(target.labels.shape).mean(1)
+            candidates = Candidates(
+                pixels, recorder.output.float(), target.labels.flatten(), len(losses),
+                student_logits=None if self.student is None else self.student(inputs.float()).float(),
+                **self.inside.seen(self.teacher, recorded[len(self._layouts) :]),
+            )  # fmt: skip
+            for term in self.terms:
+                missed = term(candidates)
+                losses = losses + term.weight * (missed if term.of_groups else candidates.by_group(missed).mean(1))
         return losses
 
     def _missed(self, values: Tensor, wanted: LayerTarget) -> Tensor:
@@ -151,7 +161,7 @@ class Objective:
     def _built(self, values: Tensor, target: GroupTarget) -> Step:
         def step(values: Tensor, *flat: Tensor) -> tuple[Tensor, Tensor]:
             wanted = target.with_tensors(flat)
-            with torch.enable_grad(), self._recording(wanted) as recorder:
+            with torch.enable_grad(), self.recording(wanted) as recorder:
                 values = values.detach().requires_grad_(True)
                 losses = self.losses(recorder, values, wanted)
                 (gradient,) = torch.autograd.grad(losses.sum(), values)

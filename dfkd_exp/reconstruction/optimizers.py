@@ -27,7 +27,8 @@ class Optimizer(Settings):
     def __post_init__(self) -> None:
         self.require("lr", self.lr > 0, "positive")
 
-    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+    def build(self, *values: Tensor) -> torch.optim.Optimizer:
+        """The optimiser of ``values``: pixels or latents ``[N, …]``, or the weights of what makes images."""
         raise NotImplementedError
 
 
@@ -43,10 +44,10 @@ class Adam(Optimizer):
         fits = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         self.require("betas", fits, "two numbers from 0 to below 1")
 
-    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+    def build(self, *values: Tensor) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.Adam([pixels], lr=self.lr, betas=(self.betas[0], self.betas[1]), fused=True)
+        return torch.optim.Adam(values, lr=self.lr, betas=(self.betas[0], self.betas[1]), fused=True)
 
 
 @dataclass
@@ -60,11 +61,11 @@ class AdamW(Adam):
         super().__post_init__()
         self.require("weight_decay", self.weight_decay >= 0, "at least 0")
 
-    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+    def build(self, *values: Tensor) -> torch.optim.Optimizer:
         import torch
 
         betas = (self.betas[0], self.betas[1])
-        return torch.optim.AdamW([pixels], lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.AdamW(values, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass
@@ -80,10 +81,10 @@ class Sgd(Optimizer):
         super().__post_init__()
         self.require("momentum", 0 <= self.momentum < 1, "at least 0 and below 1")
 
-    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+    def build(self, *values: Tensor) -> torch.optim.Optimizer:
         import torch
 
-        return torch.optim.SGD([pixels], lr=self.lr, momentum=self.momentum)
+        return torch.optim.SGD(values, lr=self.lr, momentum=self.momentum)
 
 
 @dataclass
@@ -104,11 +105,11 @@ class Lbfgs(Optimizer):
         for name in ("max_iter", "history_size"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
 
-    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+    def build(self, *values: Tensor) -> torch.optim.Optimizer:
         import torch
 
         return torch.optim.LBFGS(
-            [pixels],
+            values,
             lr=self.lr,
             max_iter=self.max_iter,
             history_size=self.history_size,
@@ -136,13 +137,13 @@ class CustomOptimizer(Optimizer):
     def foreign_code(self) -> list[str]:
         return [*super().foreign_code(), self._target_]
 
-    def build(self, pixels: Tensor) -> torch.optim.Optimizer:
+    def build(self, *values: Tensor) -> torch.optim.Optimizer:
         import torch
 
         target = import_by_path(self._target_, "optimizer._target_")
         if not (isinstance(target, type) and issubclass(target, torch.optim.Optimizer)):
             raise DfkdError(f"optimizer._target_={self._target_} is not a torch.optim.Optimizer")
         try:
-            return target([pixels], lr=self.lr, **self.kwargs)  # type: ignore[call-arg]
+            return target(values, lr=self.lr, **self.kwargs)  # type: ignore[call-arg]
         except (TypeError, ValueError) as error:
             raise DfkdError(f"optimizer.kwargs={self.kwargs} do not fit {self._target_}: {error}") from error

@@ -49,9 +49,14 @@ class Problem:
 
     @property
     def all_terms(self) -> list[Term]:
-        """The terms that were asked for, and where neither they nor the metadata say anything of classes, the label's."""
-        said = bool(self.metadata.logits) or any(term.of_labels for term in self.terms)
+        """The terms that were asked for, and where neither they nor the metadata say what images are of, the label's."""
+        said = bool(self.metadata.logits) or any(term.of_labels or term.instead_of_labels for term in self.terms)
         return [*self.terms, *([] if said else [Label()])]
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether images are made for their classes."""
+        return bool(self.metadata.logits) or any(term.of_labels for term in self.all_terms)
 
     @cached_property
     def space(self) -> ImageSpace:

@@ -5,29 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.recording import borrowed, recording
+from dfkd_exp.reconstruction.inside import Inside
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.terms.term import Candidates, Term
 from dfkd_exp.training.rehearsal import tried
 
-IMAGES = 4
+IMAGES, GROUPS = 6, 2
 
 
-def rehearse_reconstruction(optimizer: Optimizer, terms: Sequence[Term], inputs: InputSpec, num_classes: int) -> None:
+def rehearse_reconstruction(
+    optimizer: Optimizer, terms: Sequence[Term], teacher: nn.Module, inputs: InputSpec, num_classes: int
+) -> None:
     """Compute the ``terms`` of a few images, and make one step by the ``optimizer``. Raises DfkdError, with the flag, if either cannot be
     done; torch's generator is left alone."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(IMAGES, *inputs.shape, generator=generator)
+    inside = Inside.of(teacher, inputs.example(), terms)
+    with borrowed(teacher), torch.no_grad(), recording(teacher, inside.layers) as recorder:
+        seen = inside.seen(teacher, recorder(inputs.from_pixels(pixels)))
     logits, labels = torch.randn(IMAGES, num_classes, generator=generator), torch.arange(IMAGES) % num_classes
+    candidates = Candidates(pixels, logits, labels, num_groups=GROUPS, **seen, student_logits=logits.flip(0))
     for term in terms:
         name = f"{term.flag}: {type(term).__name__}"
-        missed = tried(lambda term=term: term(Candidates(pixels, logits, labels)), f"{name} cannot be computed")  # type: ignore[misc]
-        if not isinstance(missed, Tensor) or missed.shape != (IMAGES,):
+        missed = tried(lambda term=term: term(candidates), f"{name} cannot be computed")  # type: ignore[misc]
+        each, count = ("group", GROUPS) if term.of_groups else ("image", IMAGES)
+        if not isinstance(missed, Tensor) or missed.shape != (count,):
             got = f"shape {list(missed.shape)}" if isinstance(missed, Tensor) else type(missed).__name__
-            raise DfkdError(f"{name} must be one number for each image, [{IMAGES}] for {IMAGES} of them, got {got}")
+            raise DfkdError(f"{name} must be one number for each {each}, [{count}] for {count} of them, got {got}")
     name = f"{optimizer.flag}: {type(optimizer).__name__}"
     stepper = tried(lambda: optimizer.build(pixels), f"{name} cannot be built")
 

@@ -31,6 +31,23 @@ class ImageSpace(ABC):
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
         """The pixels ``[M, *shape]`` that ``values[M, …]`` stand for, and what is added to each image's loss, ``[M]``, if anything."""
 
+    renews: ClassVar[bool] = False
+    """Whether what images have in common begins anew with each batch."""
+    optimises_values: ClassVar[bool] = True
+    """Whether the values are optimised, or left as they were drawn."""
+
+    def shared(self) -> list[Tensor]:
+        """What all images have in common and is optimised too, such as the weights of a generator; on the device."""
+        return []
+
+    def buffers(self) -> dict[str, Tensor]:
+        """What all images have in common and follows from those that were made, such as running means."""
+        return {}
+
+    def begin_batch(self, seed: int) -> None:
+        """Called before a batch is made."""
+        return
+
     def after_step(self, values: Tensor, step: int) -> None:
         """Change the values in place after an optimiser's step, counted from 0."""
         return
@@ -41,6 +58,8 @@ class Parametrisation(Settings):
     """What images are made of."""
 
     flag: ClassVar[str] = "parametrisation"
+    shares: ClassVar[bool] = False
+    """Whether images have something in common that is optimised, so that they cannot be made in groups that depend on nothing else."""
 
     def suited_to(self, shape: Shape) -> Self:
         """These settings for inputs of ``shape``: what they leave open is chosen."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,13 +13,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class AtBatchNorm:
+    """What a BatchNorm of the teacher takes in for the images, ``values[M, C, …]``, and the ``mean[C]`` and ``variance[C]`` that it has
+    from its training."""
+
+    values: Tensor
+    mean: Tensor
+    variance: Tensor
+
+
+@dataclass(frozen=True)
 class Candidates:
     """Images on their way: their ``pixels[M, *shape]`` in [0, 1], the teacher's ``logits[M, K]`` for them, not divided by anything, and
-    the classes ``labels[M]`` that they are made for; M images, those of a group side by side."""
+    the classes ``labels[M]`` that they are made for; M images, those of a group side by side.
+
+    What only some terms look at is there where one of them does (`Term`): the ``features[M, F]`` that the teacher's last layer takes in,
+    its BatchNorm layers, and the ``student_logits[M, K]``.
+    """
 
     pixels: Tensor
     logits: Tensor
     labels: Tensor
+    num_groups: int = 1
+    features: Tensor | None = None
+    batch_norms: Sequence[AtBatchNorm] = ()
+    student_logits: Tensor | None = None
+
+    def by_group(self, values: Tensor) -> Tensor:
+        """``[M, …]`` as ``[G, N, …]``: of each group its images."""
+        return values.unflatten(0, (self.num_groups, -1))
 
 
 @dataclass
@@ -28,6 +51,16 @@ class Term(Settings):
     flag: ClassVar[str] = "terms"
     of_labels: ClassVar[bool] = False
     """Whether it makes images for their classes."""
+    instead_of_labels: ClassVar[bool] = False
+    """Whether it says enough of what images are to be, so that they need not be made for classes."""
+    of_groups: ClassVar[bool] = False
+    """Whether it is of the images of a group together, and not of each."""
+    of_features: ClassVar[bool] = False
+    """Whether it looks at the features."""
+    of_batch_norms: ClassVar[bool] = False
+    """Whether it looks at the BatchNorm layers."""
+    of_student: ClassVar[bool] = False
+    """Whether it looks at the student, who must then be in the loop."""
 
     weight: float = 1.0
     """Weight of the term in the loss of a group."""
@@ -36,5 +69,5 @@ class Term(Settings):
         self.require("weight", self.weight >= 0, "at least 0")
 
     def __call__(self, candidates: Candidates) -> Tensor:
-        """The term for each image, ``[M]``; a group's is the mean over its images."""
+        """The term for each image, ``[M]``, of which a group's is the mean; or, if it is `of_groups`, for each group, ``[G]``."""
         raise NotImplementedError

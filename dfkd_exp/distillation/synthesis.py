@@ -1,0 +1,54 @@
+"""Images that are made while the student learns, as settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dfkd_exp.distillation.source import Resources, Source
+from dfkd_exp.seeding import derive_seed
+from dfkd_exp.training.transfer_set import TransferSet
+
+
+@dataclass
+class Synthesis(Source):
+    """Batches of images that are made for a student in the loop: of what the objective's terms ask, the student's disagreement with the
+    teacher among them if they do.
+
+    What is made, and of what: the groups terms, metadata, reconstruction, parametrisation and optimizer.
+    """
+
+    words: ClassVar[str] = "made while it learns"
+    has_student: ClassVar[bool] = True
+    reconstructs: ClassVar[bool] = True
+
+    images: int = 10_000
+    """Images that the student is shown in an epoch."""
+    batch_size: int = 200
+    """Images that are made at a time; a multiple of reconstruction.group_size, to which a group's moments and terms refer."""
+    steps: int = 1
+    """Steps of the optimiser for each batch that is made."""
+    student_steps: int = 1
+    """Batches that the student is shown for each that is made (DAFL 1, DFAD 5, ZSKT 10)."""
+    fresh: bool = False
+    """Whether a generator makes each of them anew, of other latents, as DFAD does."""
+    pool: int = 0
+    """Made images that are kept, from all of which the student's batches are drawn (CMI, Fast); 0: it is shown each where it is made."""
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch_size", "steps", "student_steps"):
+            self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
+        self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
+
+    def check_groups(self, group_size: int) -> None:
+        whole = self.batch_size % group_size == 0
+        self.require("batch_size", whole, f"a multiple of reconstruction.group_size={group_size}")
+
+    def transfer_set(self, resources: Resources) -> TransferSet:
+        from dfkd_exp.distillation.synthesised import Synthesised
+
+        seed = derive_seed(resources.seed, "synthesis")
+        release = resources.release
+        identity = {**self.identity(), **release.identity, **resources.asked, "seed": seed}
+        return Synthesised(self, resources.objective, resources.optimizer, identity, release.metadata_bytes, seed)

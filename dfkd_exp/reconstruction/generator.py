@@ -1,0 +1,59 @@
+"""The generator of images that data-free methods have in common, for inputs of any shape."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+SLOPE = 0.2
+"""Of the leaky ReLU below zero."""
+
+
+class Generator(nn.Module):
+    """Latents ``[N, D]`` to pixels ``[N, *shape]`` in (0, 1).
+
+    A dense layer to maps of a quarter of the size and BatchNorm; twice, the size doubled, a convolution, BatchNorm and a leaky ReLU; a
+    last convolution, and a sigmoid. What has no space, a table, is made by two dense layers.
+
+    Source: Chen et al. (2019), DAFL, and those who took it over. Differs: the sigmoid keeps pixels in range, as in CMI, where DAFL ends
+    with a tanh and BatchNorm.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latents: int = 100, width: int = 64):
+        super().__init__()
+        channels, *space = shape
+        self.shape = shape
+        self.small = [math.ceil(size / 4) for size in space]
+        if not space:
+            self.first = nn.Linear(latents, 2 * width)
+            self.rest = nn.Sequential(
+                nn.BatchNorm1d(2 * width), nn.LeakyReLU(SLOPE), nn.Linear(2 * width, channels), nn.Sigmoid()
+            )
+            return
+        convolution, norm = CONVOLUTIONS[len(space)], NORMS[len(space)]
+        self.first = nn.Linear(latents, 2 * width * math.prod(self.small))
+        self.rest = nn.Sequential(
+            norm(2 * width),
+            nn.Upsample(scale_factor=2),
+            convolution(2 * width, 2 * width, 3, padding=1),
+            norm(2 * width),
+            nn.LeakyReLU(SLOPE),
+            nn.Upsample(scale_factor=2),
+            convolution(2 * width, width, 3, padding=1),
+            norm(width),
+            nn.LeakyReLU(SLOPE),
+            convolution(width, channels, 3, padding=1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, latents: Tensor) -> Tensor:
+        hidden = self.first(latents)
+        if not self.small:
+            return self.rest(hidden)
+        pixels = self.rest(hidden.unflatten(1, (-1, *self.small)))
+        for axis, size in enumerate(self.shape[1:], start=2):  # sizes that four does not divide came out larger
+            pixels = pixels.narrow(axis, (pixels.shape[axis] - size) // 2, size)
+        return pixels

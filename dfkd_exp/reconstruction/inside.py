@@ -1,0 +1,80 @@
+"""What terms of the objective look at within the teacher, beside its answer: the features before its last layer, its BatchNorm layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.recording import borrowed, inputs_of_batch_norm
+from dfkd_exp.reconstruction.terms.term import AtBatchNorm, Term
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The ``layers`` that are recorded for terms, of which the first is the last layer's input if there are ``features``."""
+
+    layers: tuple[Layer, ...] = ()
+    features: bool = False
+
+    @classmethod
+    def of(cls, teacher: nn.Module, example: Tensor, terms: Sequence[Term]) -> Inside:
+        """What these ``terms`` look at. DfkdError, with the term, if the teacher has no such thing."""
+        layers: list[Layer] = []
+        looking = [term for term in terms if term.of_features]
+        if looking:
+            layers.append(last_layer(teacher, example, looking[0]))
+        norms = [term for term in terms if term.of_batch_norms]
+        if norms:
+            found = inputs_of_batch_norm(teacher, example)
+            if not found:
+                raise DfkdError(
+                    f"{norms[0].flag}: the teacher has no BatchNorm layers with running statistics; leave this term out, or choose "
+                    "metadata that says of other layers what they would: metadata=channels"
+                )
+            layers += found
+        return cls(tuple(layers), bool(looking))
+
+    def seen(self, teacher: nn.Module, recorded: Sequence[Tensor]) -> dict[str, Any]:
+        """The fields of `Candidates` that hold what was ``recorded`` of the layers, in float32."""
+        values = [value.float() for value in recorded]
+        features = values.pop(0).flatten(1) if self.features else None
+        norms = [teacher.get_submodule(layer.name) for layer in self.layers[int(self.features) :]]
+        found = []
+        for value, norm in zip(values, norms, strict=True):
+            assert isinstance(norm.running_mean, Tensor)
+            assert isinstance(norm.running_var, Tensor)
+            found.append(AtBatchNorm(value, norm.running_mean.float(), norm.running_var.float()))
+        return {"features": features, "batch_norms": found}
+
+
+def last_layer(teacher: nn.Module, example: Tensor, term: Term) -> Layer:
+    """The input of the layer whose output is the teacher's answer, or of the last with weights if none is. DfkdError names the ``term``."""
+    applied: list[tuple[str, Tensor, Tensor]] = []
+    handles = [
+        module.register_forward_hook(
+            lambda _module, inputs, output, name=name: applied.append((name, inputs[0], output))
+        )
+        for name, module in teacher.named_modules()
+        if name and any(True for _ in module.parameters(recurse=False))
+    ]
+    try:
+        with borrowed(teacher), torch.no_grad():
+            logits = teacher(example.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    named = [(name, taken) for name, taken, output in applied if output is logits] or [
+        (name, taken) for name, taken, _ in applied[-1:]
+    ]
+    if not named or not isinstance(named[-1][1], Tensor) or len(named[-1][1]) != len(example):
+        raise DfkdError(
+            f"{term.flag}: the teacher has no last layer whose features could be looked at; leave this term out"
+        )
+    name, taken = named[-1]
+    return Layer(name, tuple(taken.shape[1:]), side="input")

@@ -1,0 +1,93 @@
+"""Images that a network makes of latents, and that are changed by changing the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.metadata.metadata import ResolvedMetadata
+
+KEPT = ("run", "batch")
+
+
+@dataclass
+class FromGenerator(Parametrisation):
+    """A generator's images (`dfkd_exp.reconstruction.generator`), whose weights are optimised. It works where images are made for a student
+    in the loop: source=synthesis."""
+
+    shares: ClassVar[bool] = True
+
+    latents: int = 100
+    """Numbers that an image is made of, Gaussian (DAFL for MNIST: 100; DFAD, CMI and Fast: 256)."""
+    width: int = 64
+    """Channels before the last convolution; twice as many before that."""
+    kept: str = "run"
+    """run: one generator, that goes on learning (DAFL, DFAD, ZSKT); batch: each batch begins with a fresh one (CMI)."""
+    of_classes: bool | None = None
+    """Whether it is told the class that an image is made for, beside the latents; empty: where the metadata says something of classes."""
+    optimise_latents: bool = False
+    """Whether the latents of a batch are optimised too (CMI, Fast), or drawn and left."""
+
+    def __post_init__(self) -> None:
+        self.require("latents", self.latents >= 1, "at least 1")
+        self.require("width", self.width >= 1, "at least 1")
+        self.require_choice("kept", KEPT)
+        self.require(
+            "optimise_latents",
+            not self.optimise_latents or self.kept == "batch",
+            f"false with {self.flag}.kept=run: latents of a batch are gone with it",
+        )
+
+    def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
+        from dfkd_exp.models.recording import device_of
+
+        told = bool(metadata.logits) if self.of_classes is None else self.of_classes
+        return GeneratorSpace(self, metadata.inputs, metadata.num_classes if told else 0, device_of(teacher))
+
+
+class GeneratorSpace(ImageSpace):
+    """Latents ``[M, D]``, the last ``num_classes`` of them an image's class, one-hot; and the weights of the network that makes images of
+    them, which batches share."""
+
+    def __init__(self, settings: FromGenerator, inputs: InputSpec, num_classes: int, device: torch.device):
+        self.settings, self.inputs, self.num_classes, self.device = settings, inputs, num_classes, device
+        self.renews, self.optimises_values = settings.kept == "batch", settings.optimise_latents  # type: ignore[misc]
+        self._renew(seed=0)
+
+    def begin_batch(self, seed: int) -> None:
+        if self.renews:
+            self._renew(seed)
+
+    def _renew(self, seed: int) -> None:
+        import torch
+
+        from dfkd_exp.reconstruction.generator import Generator
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            latents = self.settings.latents + self.num_classes
+            self.network = Generator(self.inputs.shape, latents, self.settings.width).to(self.device)
+
+    def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
+        import torch
+
+        drawn = torch.randn(len(labels), self.settings.latents, generator=generator)
+        if not self.num_classes:
+            return drawn
+        return torch.cat([drawn, torch.nn.functional.one_hot(labels, self.num_classes)], 1)
+
+    def pixels(self, values: Tensor) -> tuple[Tensor, None]:
+        return self.network(values), None
+
+    def shared(self) -> list[Tensor]:
+        return list(self.network.parameters())
+
+    def buffers(self) -> dict[str, Tensor]:
+        return dict(self.network.named_buffers())

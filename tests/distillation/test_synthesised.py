@@ -1,0 +1,187 @@
+"""A student in the loop: what it is shown, when, and that a training that was interrupted goes on as if it had not been."""
+
+import itertools
+
+import pytest
+import torch
+
+from dfkd_exp.distillation.distill import train_on_teacher
+from dfkd_exp.distillation.settings import Distillation
+from dfkd_exp.distillation.synthesis import Synthesis
+from dfkd_exp.distillation.synthesised import Pool, Synthesised
+from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata.gaussian import AllLayers
+from dfkd_exp.models.recording import frozen
+from dfkd_exp.reconstruction.engine.settings import PLAIN
+from dfkd_exp.reconstruction.moments import Moments
+from dfkd_exp.reconstruction.objective import Objective
+from dfkd_exp.reconstruction.optimizers import Adam
+from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.problem import Problem
+from dfkd_exp.reconstruction.terms.disagreement import Disagreement
+from dfkd_exp.reconstruction.terms.label import Label
+from dfkd_exp.training.transfer_set import Batch
+from tests.toy import INPUTS, toy_images, toy_teacher
+
+
+def synthesised(made_of=None, terms=(), **settings):
+    """What is made from the toy teacher, in groups of four."""
+    teacher = frozen(toy_teacher())
+    metadata = AllLayers(covariance="top_only").collect(teacher, [toy_images()], INPUTS).resolved(teacher)
+    asked = Moments(images_per_class=4, group_size=4, schedule="constant")
+    problem = Problem(teacher, metadata, asked, made_of or FromGenerator(latents=5, width=4), terms)
+    settings = Synthesis(**{"images": 40, "batch_size": 8, **settings})
+    return Synthesised(settings, lambda: Objective(problem, PLAIN), Adam(lr=0.01), {}, 0, seed=1)
+
+
+def student():
+    torch.manual_seed(3)
+    return toy_teacher()
+
+
+def shown(images, epoch=0, size=8):
+    return [batch.pixels.clone() for batch in images.batches(epoch, size, seed=0)]
+
+
+DISAGREEMENT = Disagreement()
+
+
+def loop(made_of=None, terms=(DISAGREEMENT,), **settings):
+    """With the student in it."""
+    images = synthesised(made_of, terms, **settings)
+    images.adapt(student())
+    return images
+
+
+def test_an_epoch_has_as_many_images_as_are_asked_for_and_batches_are_equal_for_equal_seeds():
+    first, second = shown(loop()), shown(loop())
+    assert [len(batch) for batch in first] == [8] * 5
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert not torch.equal(first[0], first[1])
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_batch_is_shown_as_often_as_is_asked_for(steps):
+    batches = shown(loop(student_steps=steps))
+    equal = [torch.equal(one, other) for one, other in itertools.pairwise(batches)]
+    assert equal == [(index + 1) % steps != 0 for index in range(4)]
+
+
+def test_fresh_batches_are_of_other_latents_of_the_same_generator():
+    images = loop(student_steps=5, fresh=True)
+    batches = shown(images)
+    assert images.synthesiser.made == 1
+    assert len({batch.sum().item() for batch in batches}) == 5
+
+
+def test_the_student_is_left_as_it_was():
+    network = student().train()
+    network[0].weight.requires_grad_(False)
+    images = loop()
+    images.adapt(network)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    shown(images)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert [p.requires_grad for p in network.parameters()] == [False] + 5 * [True]
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_what_is_made_depends_on_the_student_if_a_term_looks_at_it():
+    one, other = loop(), loop()
+    other.adapt(toy_teacher(seed=5))
+    assert not torch.equal(shown(one)[0], shown(other)[0])
+    one, other = loop(terms=(Label(),)), loop(terms=(Label(),))
+    other.adapt(toy_teacher(seed=5))
+    assert torch.equal(shown(one)[0], shown(other)[0])
+
+
+@pytest.mark.parametrize("made_of", [Pixels(), FromGenerator(latents=5, width=4, kept="batch", optimise_latents=True)])
+def test_more_steps_fulfil_the_objective_better(made_of):
+    def loss(steps):
+        images = synthesised(made_of, steps=steps)
+        objective, recorded = images.synthesiser.objective, []
+        real = objective.losses
+        objective.losses = lambda *parts: recorded.append(real(*parts)) or recorded[-1]
+        shown(images)
+        return torch.stack(recorded[steps - 1 :: steps]).mean()
+
+    assert loss(30) < 0.7 * loss(1)
+
+
+def test_a_generator_that_is_kept_learns_from_batch_to_batch():
+    images = synthesised(FromGenerator(latents=5, width=4), images=800)
+    objective, losses = images.synthesiser.objective, []
+    real = objective.losses
+    objective.losses = lambda *parts: losses.append(real(*parts)) or losses[-1]
+    shown(images)
+    losses = torch.stack(losses).mean(1)
+    assert losses[-10:].mean() < 0.7 * losses[:10].mean()
+
+
+FORMS = {
+    "generator": {},
+    "fresh": {"student_steps": 2, "fresh": True},
+    "pool": {"pool": 16, "student_steps": 2},
+    "generator of a batch": {
+        "made_of": FromGenerator(latents=5, width=4, kept="batch", optimise_latents=True),
+        "steps": 2,
+    },
+    "pixels": {"made_of": Pixels()},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_made_after_an_interruption_is_what_would_have_been_made(form):
+    whole, broken, continued = (loop(**FORMS[form]) for _ in range(3))
+    expected = [shown(whole, epoch) for epoch in range(3)][-1]
+    for epoch in range(2):
+        shown(broken, epoch)
+    continued.load_state({name: value.clone() for name, value in broken.state().items()})
+    assert all(torch.equal(one, other) for one, other in zip(shown(continued, epoch=2), expected, strict=True))
+
+
+def test_a_student_in_the_loop_is_trained():
+    images = synthesised(terms=(Disagreement(weight=0.1),))
+    settings = Distillation(epochs=2, batch_size=8)
+    before = student().state_dict()["0.weight"]
+    trained = train_on_teacher(student(), toy_teacher(), images, INPUTS, settings, seed=0, label="the student")
+    assert not torch.equal(trained.state_dict()["0.weight"], before)
+    assert images.synthesiser.made == 10
+
+
+class TestPool:
+    def batch(self, *values):
+        return Batch(torch.tensor(values).view(-1, 1, 1, 1).float(), torch.tensor(values) % 3)
+
+    def seen(self, pool):
+        drawn = pool.drawn(200, torch.Generator().manual_seed(0))
+        assert torch.equal(drawn.labels, drawn.pixels.flatten().long() % 3)
+        return set(drawn.pixels.flatten().tolist())
+
+    def test_what_was_added_is_drawn_and_the_oldest_go(self):
+        pool = Pool(4)
+        pool.add(self.batch(1, 2))
+        assert self.seen(pool) == {1, 2}
+        pool.add(self.batch(3, 4))
+        pool.add(self.batch(5))
+        assert len(pool) == 4
+        assert self.seen(pool) == {2, 3, 4, 5}
+
+    def test_images_without_classes_stay_so(self):
+        pool = Pool(4)
+        pool.add(Batch(torch.rand(2, 1, 2, 2)))
+        assert pool.drawn(3, torch.Generator()).labels is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag"),
+    [
+        ({"images": 0}, "images"), ({"steps": 0}, "steps"), ({"student_steps": 0}, "student_steps"), ({"pool": 3}, "pool"),
+        ({"pool": 400, "fresh": True}, "fresh"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(settings, flag):
+    with pytest.raises(ConfigError, match=rf"source\.{flag} must be"):
+        Synthesis(**settings)

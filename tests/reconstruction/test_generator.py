@@ -1,0 +1,54 @@
+"""The generator: shapes, ranges, and what begins anew with each batch."""
+
+import pytest
+import torch
+
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.recording import num_parameters
+from dfkd_exp.reconstruction.generator import Generator
+from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator, GeneratorSpace
+
+
+@pytest.mark.parametrize("shape", [(13,), (2, 40), (1, 28, 28), (3, 32, 32), (3, 9, 14), (1, 4, 6, 5)])
+def test_inputs_of_any_shape_are_made_in_the_range_of_pixels(shape):
+    pixels = Generator(shape, latents=5, width=4)(torch.randn(6, 5))
+    assert pixels.shape == (6, *shape)
+    assert 0 < pixels.min() < pixels.max() < 1
+    assert pixels.std(0).min() > 0, "each depends on its latents"
+
+
+def test_parameters_are_those_of_the_published_generator():
+    # DAFL's for MNIST at 32 pixels: 100 -> 128 x 8 x 8, convolutions 128-128-64-1, BatchNorm behind the first three.
+    expected = (
+        (100 * 8192 + 8192) + 2 * 128 + (128 * 128 * 9 + 128) + 2 * 128 + (128 * 64 * 9 + 64) + 2 * 64 + (64 * 9 + 1)
+    )
+    assert num_parameters(Generator((1, 32, 32))) == expected
+
+
+def space(num_classes=0, **settings):
+    inputs = InputSpec.normalised((1, 8, 8), [], [])
+    return GeneratorSpace(FromGenerator(latents=5, width=4, **settings), inputs, num_classes, torch.device("cpu"))
+
+
+def test_the_class_of_an_image_is_among_its_latents_if_it_is_made_for_one():
+    labels = torch.tensor([2, 0])
+    values = space(num_classes=3).start(labels, torch.Generator().manual_seed(0))
+    assert values[:, 5:].tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert torch.equal(values[:, :5], space().start(labels, torch.Generator().manual_seed(0)))
+
+
+def test_a_fresh_network_begins_each_batch_if_that_is_asked_for_and_the_seed_decides_it():
+    made = space(kept="batch")
+    weights = []
+    for seed in (1, 2, 1):
+        made.begin_batch(seed)
+        weights.append(made.shared()[0].detach().clone())
+    assert torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_one_network_is_kept_otherwise():
+    made = space()
+    before = made.shared()[0]
+    made.begin_batch(1)
+    assert made.shared()[0] is before
