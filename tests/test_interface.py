@@ -146,7 +146,7 @@ def test_a_teacher_that_cannot_be_used_is_refused_at_once(usual):
         reconstruct(WithoutGradient(), metadata, per_class=2, steps=1)
     with pytest.raises(DfkdError, match=r"the student must return logits of shape \[N, 3\].*returns \[8\]"):
         distill(Returns("features"), Returns(), usual[1])
-    with pytest.raises(DfkdError, match=r"whole numbers \(uint8\)"):
+    with pytest.raises(DfkdError, match=r"bytes \(uint8\)"):
         distill(Returns(), Returns(), (IMAGES * 255).byte())
 
 

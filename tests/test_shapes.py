@@ -112,11 +112,11 @@ def test_what_cannot_be_reconstructed_is_refused_at_the_border(inputs, words):
 
 
 def test_a_network_that_looks_tokens_up_is_told_apart_from_one_that_does_not_fit():
-    from dfkd_exp.models.kind import check_output
+    from dfkd_exp.models.plain import attach_output
 
     network = nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.Linear(96, 3))
-    with pytest.raises(DfkdError, match=r"tokens.*behind the embedding"):
-        check_output(network, InputSpec.normalised((12,), [], []), 3, "teacher")
+    with pytest.raises(DfkdError, match=r"rows of shape \[12\].*tokens.*behind the embedding"):
+        attach_output(network, (12,), 3, "teacher")
 
 
 @pytest.mark.parametrize("space", [1, 2, 3])

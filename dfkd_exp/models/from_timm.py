@@ -94,9 +94,9 @@ class Timm(Published):
             own["img_size"] = inputs.shape[1:]
         return timm.create_model(self.model, **{**own, **self.kwargs, "pretrained": False, **options})
 
-    def give_weights(self, network: nn.Module) -> Loaded | None:
+    def give_weights(self, network: nn.Module, inputs: InputSpec) -> Loaded | None:
         """A checkpoint that is to be trained may be the published file: timm drops the head of other classes."""
-        return self.take_over(network) if self.finetune else super().give_weights(network)
+        return self.take_over(network, inputs) if self.finetune else super().give_weights(network, inputs)
 
     def published(self, inputs: InputSpec) -> Mapping[str, Tensor]:
         overlay = {"file": self.checkpoint} if self.checkpoint else {}

@@ -79,7 +79,7 @@ class Network(Settings):
     def find_code(self) -> None:
         """Import what `make` needs and is not ours. Called before it is made without memory, where a module's own tensors would be too."""
 
-    def give_weights(self, network: nn.Module) -> Loaded | None:
+    def give_weights(self, network: nn.Module, inputs: InputSpec) -> Loaded | None:
         """Put the trained weights into ``network``, in place, and say what there is to say of them; called if it is `pretrained`."""
         from dfkd_exp.models.checkpoint import load_checkpoint
 
@@ -92,6 +92,9 @@ class Network(Settings):
     def class_names(self, inputs: InputSpec) -> list[str]:
         """What its weights call their classes, in the order of the logits; empty where nothing says so."""
         return []
+
+    def check_classes(self, inputs: InputSpec, num_classes: int) -> None:
+        """Raise DfkdError if its weights are known to be for others than ``num_classes`` classes."""
 
     def identity(self) -> dict[str, Any]:
         """The kind, its fields and, for a checkpoint, the sha256 of its content, wherever it lies."""
@@ -138,9 +141,10 @@ class Network(Settings):
         logits. Torch's generator is left alone."""
         from dfkd_exp.models.plain import output_of
 
+        self.check_classes(inputs, num_classes)
         network, notes = self._made(inputs, num_classes, seed)
         if self.pretrained:
-            if (loaded := self.give_weights(network)) is not None:
+            if (loaded := self.give_weights(network, inputs)) is not None:
                 tell(loaded)
             self._attach_output(network, inputs, num_classes)
         if (output := output_of(network)) is not None:
@@ -148,7 +152,8 @@ class Network(Settings):
         return network
 
     def untrained(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
-        """As `build`, but with fresh weights in any case: nothing is read or downloaded."""
+        """As `build`, but with fresh weights in any case: none are read or downloaded."""
+        self.check_classes(inputs, num_classes)
         return self._made(inputs, num_classes, seed)[0]
 
     def rebuilt(
@@ -233,6 +238,8 @@ class Network(Settings):
             raise DfkdError(f"{self._flag}: {what}: {in_brief(error)}{where(error)}{way_out(error)}") from error
         if not isinstance(network, torch.nn.Module):
             raise DfkdError(f"{self._flag}: {self.title} is not a torch.nn.Module but {type(network).__name__}")
+        if any(parameter.device.type not in ("cpu", "meta") for parameter in network.parameters()):
+            network.cpu()
         return plain(network, f"{self._flag} {self.title}")
 
     def _attach_output(

@@ -25,8 +25,8 @@ PROBES = 3
 
 
 def plain(network: nn.Module, name: str) -> tuple[nn.Module, list[str]]:
-    """The network that is meant, and what was done: without what torch.compile and DataParallel put around it or its parts, on the CPU
-    and in float32, changed in place. DfkdError, which calls it ``name``, for TorchScript and quantised layers."""
+    """The network that is meant, and what was done: without what torch.compile and DataParallel put around it or its parts, and in
+    float32, changed in place. DfkdError, which calls it ``name``, for TorchScript and quantised layers."""
     if isinstance(network, torch.jit.ScriptModule):
         raise DfkdError(
             f"{name} is TorchScript, whose layers cannot be looked at; name the class that it was made from, with the weights "
@@ -47,8 +47,6 @@ def plain(network: nn.Module, name: str) -> tuple[nn.Module, list[str]]:
                 "images made; give it as it was before, with the weights that it was quantised from"
             )
     notes += in_float32(network)
-    if any(parameter.device.type not in ("cpu", "meta") for parameter in network.parameters()):
-        network.cpu()
     return network, list(dict.fromkeys(notes))
 
 

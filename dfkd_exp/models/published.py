@@ -133,8 +133,8 @@ class Published(Network):
     def class_names(self, inputs: InputSpec) -> list[str]:
         return self.wanted(inputs).labels if self.trained and self.checkpoint is None else []
 
-    def untrained(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
-        """As any network; DfkdError where the weights that will come have other classes and are not to be trained."""
+    def check_classes(self, inputs: InputSpec, num_classes: int) -> None:
+        """DfkdError where the weights that will come have other classes and are not to be trained."""
         if self.trained and self.checkpoint is None:
             own = self.wanted(inputs).num_classes
             if own != num_classes:
@@ -143,21 +143,19 @@ class Published(Network):
                     f"{self._flag}: the weights of {self.title} are {known}, the data has {num_classes:,}: {self.named('finetune')}=true "
                     f"keeps its body, gives it a fresh head and trains it on the data; {self.named('pretrained')}=false trains all of it"
                 )
-        self._inputs = inputs
-        return super().untrained(inputs, num_classes, seed)
 
-    def give_weights(self, network: nn.Module) -> Loaded | None:
+    def give_weights(self, network: nn.Module, inputs: InputSpec) -> Loaded | None:
         if self.checkpoint is not None:
-            return super().give_weights(network)
-        return self.take_over(network)
+            return super().give_weights(network, inputs)
+        return self.take_over(network, inputs)
 
-    def take_over(self, network: nn.Module) -> Loaded:
+    def take_over(self, network: nn.Module, inputs: InputSpec) -> Loaded:
         """Put the `published` weights into ``network``; of one that is to be trained all but the head, if that has other classes."""
         import torch
 
         try:
             with torch.random.fork_rng(devices=[]), quiet():
-                state = self.published(self._inputs)
+                state = self.published(inputs)
         except DfkdError:
             raise
         except Exception as error:  # a library raises many kinds, from many layers

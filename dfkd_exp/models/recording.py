@@ -199,9 +199,10 @@ def borrowed(network: nn.Module, device: torch.device | None = None) -> Iterator
     gradients = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     home = next((parameter.device for parameter, _ in gradients), None)
     try:
-        yield frozen(network).to(device)
+        yield frozen(network) if device is None else frozen(network).to(device)
     finally:
-        network.to(home)
+        if device is not None:
+            network.to(home)
         for module, training in modes:
             module.training = training
         for parameter, wanted in gradients:

@@ -83,9 +83,9 @@ def test_of_more_entries_the_first_two_are_taken_and_that_is_said():
         (([IMAGES[0], IMAGES[1, :, :3]], CLASSES[:2]), r"the images of a batch must be a tensor.*all of one size"),
         (
             ((IMAGES * 255).byte(), CLASSES),
-            r"the images are whole numbers \(uint8\): of bytes give what the teacher takes",
+            r"the inputs are bytes \(uint8\); give them as the teacher takes them",
         ),
-        ((torch.arange(8).view(4, 2), CLASSES), r"whole numbers \(int64\).*tokens have no gradient"),
+        ((torch.arange(8).view(4, 2), CLASSES), r"whole numbers \(int64\).*of tokens, which an embedding looks up"),
         (
             {"img": IMAGES, "fine": CLASSES, "coarse": CLASSES},
             r"has the keys img, fine, coarse, of which one must be one of labels",

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from dfkd_exp.config import kinds
-from dfkd_exp.data import Digits, ImageFolder
+from dfkd_exp.data import Data, Digits, ImageFolder
+from dfkd_exp.data.array_data import ArrayData
 from dfkd_exp.data.base import first_in_turn
 from dfkd_exp.data.decoded import DecodedData
+from dfkd_exp.data.waves import Waves
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.release import read_release
 from tests.data.test_image_folder import fill
@@ -16,11 +18,12 @@ from tests.data.test_image_folder import fill
 
 @pytest.mark.parametrize("name", sorted(kinds("data")))
 def test_no_data_set_evades_the_limit(name):
-    """`Data.load` limits what `read` gives, and `DecodedData` what it decodes."""
+    """`Data.load` limits what `read` gives, and `DecodedData` and `ArrayData` what they have found."""
     kind = kinds("data")[name]
     owner = next(c for c in inspect.getmro(kind) if "load" in vars(c))
-    assert owner.__name__ in ("Data", "DecodedData")
-    assert next(c for c in inspect.getmro(kind) if "_found" in vars(c)) is DecodedData if owner is DecodedData else True
+    assert owner in (Data, DecodedData, ArrayData)
+    if owner is not Data:
+        assert next(c for c in inspect.getmro(kind) if "_found" in vars(c)) is owner
 
 
 def test_classes_are_taken_in_turn_in_the_order_of_the_data():
@@ -71,3 +74,10 @@ def test_the_card_the_table_and_the_result_say_so(dfkd, tmp_path):
         "| images behind the statistics | 40 (4 in each class); a quick try on a part of the data, data.limit=40 |"
         in card
     )
+
+
+def test_of_arrays_as_many_are_taken():
+    data = Waves(limit=50).load()
+    assert data.train.labels.bincount().tolist() == data.test.labels.bincount().tolist() == [10] * 5
+    whole = Waves().load()
+    assert torch.equal(data.train.images[:10], whole.train.images[:10])

@@ -37,9 +37,9 @@ class Tiny(Network):
 
         return Mlp(inputs.shape, num_classes, (self.width,))
 
-    def give_weights(self, network) -> None:
+    def give_weights(self, network, inputs) -> None:
         if not self.published:
-            return super().give_weights(network)
+            return super().give_weights(network, inputs)
         self.downloads.append(self.title)
         for parameter in network.parameters():
             parameter.data.fill_(0.25)

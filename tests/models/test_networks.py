@@ -42,7 +42,7 @@ def test_parameters(network, parameters):
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_network_takes_any_images_and_classes(name):
-    shape = (3, 64, 80) if name.startswith("alexnet") else (3, 20, 24)
+    shape = {"alexnet": (3, 64, 80), "alexnet_half": (3, 64, 80), "vgg11": (3, 32, 40)}.get(name, (3, 20, 24))
     network = builder(name)(shape, 7).eval()
     assert network(torch.zeros(2, *shape)).shape == (2, 7)
 

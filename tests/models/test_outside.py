@@ -83,7 +83,10 @@ def same():
 def test_images_of_another_shape_than_it_wants_are_refused(dfkd):
     ran = dfkd("teacher=tests.models.outside.Large")
     assert ran.code == 1
-    assert "Large wants images of shape [1, 999, 999], the data's are [1, 8, 8]; choose data that can be so" in ran.err
+    assert (
+        "Large wants images of shape [1, 999, 999], the data's are of shape [1, 8, 8]; choose data that can be so"
+        in ran.err
+    )
     assert ran.err.rstrip().endswith("data=image_folder data.path=FOLDER data.size=999")
 
 

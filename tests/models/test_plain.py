@@ -148,7 +148,7 @@ class Fails(nn.Module):
         ("view", "cannot take images of shape .*its forward assumes a batch size"),
         ("half", r"cannot take images of shape .*take .half\(\) and its like out of its forward"),
         ("cuda", r"cannot take images of shape .*take .cuda\(\)"),
-        ("alone", "which takes 3 images, cannot take a single image of shape"),
+        ("alone", "which takes 3 images, cannot take a single one of the images of shape"),
         ("tokens", "cannot take images of shape .*it looks up tokens"),
     ],
 )
