@@ -34,8 +34,8 @@ class Student(nn.Sequential):
         self.how = how
 
     def forward(self, x):
-        # Not while it is tried, which is on two images and before the first phase.
-        if len(x) > 2 and os.environ.get("RANK") == "1" and not os.path.exists("mended"):
+        # Not while it is tried, which is on up to three images and before the first phase.
+        if len(x) > 3 and os.environ.get("RANK") == "1" and not os.path.exists("mended"):
             if self.how == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise ValueError("the second process has a bad day")

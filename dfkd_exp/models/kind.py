@@ -135,7 +135,7 @@ class Network(Settings):
             return replace(self, **values)
 
     def build(
-        self, inputs: InputSpec, num_classes: int, seed: int, tell: Callable[[Loaded], object] = lambda _: None
+        self, inputs: InputSpec, num_classes: int, seed: int, tell: Callable[[Loaded], object] | None = None
     ) -> nn.Module:
         """The network with fresh weights from ``seed``, or trained ones; ``tell`` hears of them, and of what was done for it to put out
         logits. Torch's generator is left alone."""
@@ -143,12 +143,16 @@ class Network(Settings):
 
         self.check_classes(inputs, num_classes)
         network, notes = self._made(inputs, num_classes, seed)
+        told = []
         if self.pretrained:
             if (loaded := self.give_weights(network, inputs)) is not None:
-                tell(loaded)
+                told.append(loaded)
             self._attach_output(network, inputs, num_classes)
         if (output := output_of(network)) is not None:
-            tell(Loaded([*notes, *output.notes], None, of="network"))
+            told.append(Loaded([*notes, *output.notes], None, of="network"))
+        if tell is not None:
+            for said in told:
+                tell(said)
         return network
 
     def untrained(self, inputs: InputSpec, num_classes: int, seed: int) -> nn.Module:
