@@ -29,6 +29,7 @@ from dfkd_exp.metadata.choices import BASES, SCOPES
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, unpack_symmetric
 from dfkd_exp.metadata.forms import forms
 from dfkd_exp.metadata.metadata import Metadata
+from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.metadata.records import Records
 from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.models.layers import Layer
@@ -152,13 +153,25 @@ def header_of(path):
 
 
 def test_no_kind_and_no_summary_is_left_out():
-    assert set(kinds("metadata").values()) == {type(kind("fp32")) for kind in KINDS.values()}
+    of_something = {type(kind("fp32")) for kind in KINDS.values()}
+    assert set(kinds("metadata").values()) == of_something | {Nothing}
     ours = {form for form, summary in forms().items() if summary.__module__.startswith("dfkd_exp.")}
     assert ours == set(FORMULAS)
     schema = json.loads((PACKAGE / "schemas" / "metadata-v3.schema.json").read_text())
     fields = schema["properties"]["statistics"]["items"]["properties"]
     assert ours == set(fields["summary"]["enum"])
     assert (set(fields["basis"]["enum"]), set(fields["scope"]["enum"])) == (set(BASES), set(SCOPES))
+
+
+def test_metadata_of_nothing_is_a_file_without_statistics(tmp_path):
+    teacher = normalised_teacher()
+    metadata = Nothing().collect(teacher, [], INPUTS)
+    metadata.save(tmp_path / "metadata.safetensors")
+    read = Metadata.load(tmp_path / "metadata.safetensors")
+    assert (read.statistics, read.num_bytes, [layer.shape for layer in read.layers]) == ([], 0, [(CLASSES_OF_TOY,)])
+    resolved = read.resolved(teacher)
+    assert resolved.logits is None
+    assert resolved.group_labels(0, 4).tolist() == [0, 1, 2, 0], "all classes in turn, as nothing is said of any"
 
 
 def test_the_reader_reads_every_summary(path, reader):
