@@ -53,6 +53,8 @@ def warning_of_few(counts: list[int], classes: list[str]) -> str:
 
 def what_it_holds(metadata: Metadata) -> str:
     """In words, and a table with a row per statistic."""
+    if not metadata.statistics:
+        return "Nothing: no statistics are published beside the network."
     said = dict.fromkeys(
         f"{SCOPES[statistic.scope]}, for a layer below: {statistic.summary.holds}." for statistic in metadata.statistics
     )

@@ -13,6 +13,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, metadata_scores
 from dfkd_exp.metadata import BatchNormStatistics, Composed, SpectralLayerPairs
 from dfkd_exp.metadata.card import what_it_holds, what_it_may_reveal
+from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import frozen, weights_digest
 from dfkd_exp.reconstruction.loop import reconstruct
 from tests.toy import CLASSES, INPUTS, normalised_teacher, toy_images, toy_teacher
@@ -184,6 +185,8 @@ def test_images_can_be_made_to_match_it(kind, match):
 
 def test_an_image_that_it_is_of_fits_better_than_noise(kind):
     """The attack's scores, whatever the kind."""
+    if isinstance(kind, Nothing):
+        pytest.skip("nothing is of no image")
     teacher = frozen(teacher_for(kind))
     metadata, (images, labels) = collect(kind, teacher=teacher).resolved(teacher), toy_images()
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)) * 3 - 1
@@ -205,6 +208,9 @@ def test_two_processes_collect_what_one_does(kind, tmp_path):
 def test_its_card_says_what_it_holds(kind):
     metadata = collect(kind)
     table = what_it_holds(metadata)
+    if isinstance(kind, Nothing):
+        assert table == "Nothing: no statistics are published beside the network."
+        return
     assert table.count("\n| `") == len(metadata.statistics)
     assert f"{metadata.bytes_of(metadata.statistics[-1]):,}" in table
     assert "weights of the network" in what_it_may_reveal(metadata)

@@ -23,7 +23,8 @@ from dfkd_exp.training.module import Epoch, Share
 from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
-SOURCES = kinds("source")
+SOURCES = {name: kind for name, kind in kinds("source").items() if not kind.has_student}
+"""Those with a student in the loop are held to the same in tests/distillation/test_synthesised.py."""
 CPU = TrainerSettings(accelerator="cpu")
 PER_CLASS = 10
 
@@ -57,7 +58,8 @@ def resources(folder, seed=0, of=0, num_bytes=36 * 15):
         save_file(tensors, folder / f"groups-{first:06d}-{first + 1:06d}.safetensors")
     artifact = SimpleNamespace(path=folder, digest=f"digest {of}", info={"images": len(labels)})
     release = SimpleNamespace(inputs=INPUTS, classes=["a", "b", "c"], metadata_bytes=num_bytes)
-    return Resources(release, Data(of), toy_teacher, lambda: artifact, 30, seed)
+    nothing = {"objective": lambda: None, "optimizer": None, "asked": {}}  # of a student in the loop
+    return Resources(release, Data(of), toy_teacher, lambda: artifact, 30, seed, **nothing)
 
 
 @pytest.fixture(params=SOURCES)
