@@ -93,18 +93,14 @@ class Data(Settings):
         raise NotImplementedError
 
     def limited(self, labels: dict[str, Sequence[int]], num_classes: int) -> dict[str, list[int]]:
-        """By part, the indices of the images that are used of those with these ``labels``; a line says how many. The test part is limited
-        too, so that a quick try is quick to the end: 1,000 images tell an accuracy to some 1.5 points."""
-        count = sum(map(len, labels.values())) if self.limit is None else self.limit
-        self.require(
-            "limit", count >= num_classes, f"at least one image for each of the {num_classes:,} classes, or empty"
-        )
-        index = {part: first_in_turn(values, count) for part, values in labels.items()}
-        if self.limit is not None:
-            said = " and ".join(
-                f"{len(index[part]):,} of {len(values):,} {part} images" for part, values in labels.items()
-            )
-            console.note(f"{self.named('limit')}={self.limit}: {said}; figures are of these alone")
+        """By part, the indices of the images that are used of those with these ``labels``, where there is a limit; a line says how many.
+        The test part is limited too, so that a quick try is quick to the end: 1,000 images tell an accuracy to some 1.5 points."""
+        assert self.limit is not None
+        enough = self.limit >= num_classes
+        self.require("limit", enough, f"at least one image for each of the {num_classes:,} classes, or empty")
+        index = {part: first_in_turn(values, self.limit) for part, values in labels.items()}
+        said = " and ".join(f"{len(index[part]):,} of {len(values):,} {part} images" for part, values in labels.items())
+        console.note(f"{self.named('limit')}={self.limit}: {said}; figures are of these alone")
         return index
 
     def inputs(self, shape: Shape) -> InputSpec:

@@ -110,7 +110,7 @@ def mixed_agreement(
     """
     generator = torch.Generator().manual_seed(seed)
     agreed = total = 0
-    for batch in images.batches(0, max(2, min(inputs.images_at_once, 2 * MIXTURES)), seed):
+    for batch in images.sample(max(2, min(inputs.images_at_once, 2 * MIXTURES)), seed):
         pixels = unit_pixels(batch.pixels.cpu())
         first, second = pixels[0::2][: len(pixels) // 2], pixels[1::2]
         share = torch.rand(len(first), *[1] * len(inputs.shape), generator=generator)

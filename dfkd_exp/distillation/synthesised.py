@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class Synthesised(TransferSet):
         self._objective, self._optimizer = objective, optimizer
         self._student: nn.Module | None = None
         self._pool = Pool(settings.pool)
+        self._last: Batch | None = None
+        """The batch that was made last."""
 
     def __len__(self) -> int:
         return self.settings.images
@@ -57,17 +60,37 @@ class Synthesised(TransferSet):
                 made = self._made()
             yield self._shown(made, len(index), derive_seed(seed, "shown", epoch, step))
 
+    def sample(self, size: int, seed: int) -> Iterator[Batch]:
+        """Of the pool, of the batch that was made last, or of other latents of a generator that is kept; for as long as somebody asks."""
+        space = self.synthesiser.objective.space
+        for number in itertools.count():
+            own = derive_seed(seed, "sample", number)
+            if len(self._pool):
+                yield self._pool.drawn(size, torch.Generator().manual_seed(own))
+            elif self._last is None or (space.shared() and not space.renews):
+                yield self._batch(*self.synthesiser.others(size, own))
+            else:
+                yield self._last.take(
+                    torch.randperm(len(self._last), generator=torch.Generator().manual_seed(own))[:size]
+                )
+
     def state(self) -> dict[str, Tensor]:
-        return {**self.synthesiser.state(), **self._pool.state()}
+        last = {} if self._last is None else {"last.pixels": self._last.pixels}
+        if self._last is not None and self._last.labels is not None:
+            last["last.labels"] = self._last.labels
+        return {**self.synthesiser.state(), **self._pool.state(), **last}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.synthesiser.load_state(state)
         self._pool.load_state(state)
+        if "last.pixels" in state:
+            self._last = Batch(state["last.pixels"], state.get("last.labels"))
 
     def _made(self) -> Batch:
         made = self._batch(*self.synthesiser.make(self._student))
         if self.settings.pool:
             self._pool.add(made)
+        self._last = made
         return made
 
     def _batch(self, pixels: Tensor, labels: Tensor) -> Batch:

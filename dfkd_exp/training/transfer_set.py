@@ -91,6 +91,10 @@ class TransferSet(ABC):
     def batches(self, epoch: int, size: int, seed: int) -> Iterator[Batch]:
         """The epoch's images in an order of their own, ``size`` at a time, the last of them perhaps fewer; made one by one."""
 
+    def sample(self, size: int, seed: int) -> Iterator[Batch]:
+        """Images like those that the student is shown, some ``size`` at a time, to look at: what it is shown next stays as it would be."""
+        return self.batches(0, size, seed)
+
     @property
     def has_labels(self) -> bool:
         """Whether the images have labels of their own, beside what the teacher says."""
@@ -120,7 +124,7 @@ class TransferSet(ABC):
 
     def preview(self, num_classes: int, samples: int) -> Preview:
         """The means of the first ``num_classes`` classes and some ``samples`` of each."""
-        first = next(self.batches(0, min(PREVIEWED, len(self)), seed=0))
+        first = next(self.sample(min(PREVIEWED, len(self)), seed=0))
         return FixedImages.of(first.pixels, first.labels).preview(num_classes, samples)
 
 

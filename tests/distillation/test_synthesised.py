@@ -142,6 +142,17 @@ def test_what_is_made_after_an_interruption_is_what_would_have_been_made(form):
     assert all(torch.equal(one, other) for one, other in zip(shown(continued, epoch=2), expected, strict=True))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_to_look_at_a_sample_changes_nothing_of_what_is_made(form):
+    watched, alone = (loop(**FORMS[form]) for _ in range(2))
+    for images in (watched, alone):
+        shown(images)
+    seen = list(itertools.islice(watched.sample(6, seed=1), 2))
+    assert all(batch.pixels.isfinite().all() for batch in seen)
+    watched.preview(num_classes=3, samples=1)
+    assert all(torch.equal(one, other) for one, other in zip(shown(watched, 1), shown(alone, 1), strict=True))
+
+
 def test_a_student_in_the_loop_is_trained():
     images = synthesised(terms=(Disagreement(weight=0.1),))
     settings = Distillation(epochs=2, batch_size=8)
