@@ -15,6 +15,7 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, flag_override
 from omegaconf.errors import OmegaConfBaseException
 
+from dfkd_exp import for_data  # noqa: F401  (yaml files use it)
 from dfkd_exp.arguments import unreadable
 from dfkd_exp.data.base import Data
 from dfkd_exp.distillation.settings import Distillation
@@ -211,7 +212,7 @@ def file_of(group: str, choice: str) -> dict[str, Any]:
 def groups() -> list[str]:
     """The config groups, in the order of the pipeline, those within one after it; then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}
-    ordered = [f.name for f in fields(Config)] + ["experiment", "recipe", "scale", "sweep"]
+    ordered = [f.name for f in fields(Config)] + ["experiment", "method", "protocol", "recipe", "scale", "sweep"]
     outer = [name for name in ordered if name in found] + sorted(found - set(ordered))
     return [group for name in outer for group in (name, *(inner_groups(name) if name not in SAME_INNER_GROUPS else ()))]
 
@@ -245,13 +246,12 @@ def explain(error: BaseException) -> str:
             return _unknown_choice(link) or _first_line(link)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override or "", in_a_sweep=bool({"-m", "--multirun"} & set(sys.argv)))
-    text = str(error)
-    if match := re.search(r"Could not override '([^']+)'", text):
+    if match := re.search(r"Could not override '([^']+)'", str(error)):
         return _unknown_flag(match[1])
     for link in chain:
         if isinstance(link, OmegaConfBaseException) and getattr(link, "full_key", None):
             return f"{link.full_key}: {_first_line(link)}"
-    if match := re.search(r"(?:Error merging override|Error parsing override) '?([^'\n]+)'?", text):
+    if match := re.search(r"(?:Error merging override|Error parsing override) '?([^'\n]+)'?", str(error)):
         return f"{match[1]}: {_first_line(chain[1] if len(chain) > 1 else error)}"
     return _first_line(error)
 

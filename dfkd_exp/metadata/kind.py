@@ -26,6 +26,8 @@ class MetadataKind(Settings):
     flag: ClassVar[str] = "metadata"
     needs_images: ClassVar[bool] = True
     """Whether it is collected from the training images, and not read off the teacher."""
+    publishes: ClassVar[bool] = True
+    """Whether anything is matched."""
 
     layers: Any = "all"
     """The recorded layers: all, dense (those that put out a vector), top, or a list of module paths such as [features.0,classifier.1]; the

@@ -21,6 +21,7 @@ class Nothing(MetadataKind):
     """``none``: nothing is published beside the teacher, and nothing matched. What images are follows from the objective's terms."""
 
     needs_images: ClassVar[bool] = False
+    publishes: ClassVar[bool] = False
 
     layers: str = "top"
     """Nothing of any layer is kept."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfkd_exp import console
 from dfkd_exp.distillation.source import require_one_each
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.phases.context import LazyData
@@ -91,7 +92,21 @@ class Rehearsal:
             check_without_student(config.parametrisation, list(config.terms.values()))
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
-        rehearse_reconstruction(config.optimizer, list(config.terms.values()), teacher, inputs, num_classes)
+        rehearse_reconstruction(config.optimizer, self._terms(teacher), teacher, inputs, num_classes)
+
+    def _terms(self, teacher: nn.Module) -> list[Term]:
+        """Those of the objective, as far as they are suited to the teacher; which are not is said."""
+        from dfkd_exp.reconstruction.inside import suited
+
+        published = self.config.metadata.publishes if self.release is None else self.release.metadata_bytes > 0
+        terms = list(self.config.terms.values())
+        left = suited(terms, teacher, published)
+        for term in terms:
+            if term not in left:
+                console.note(
+                    f"{term.flag}: the teacher has no BatchNorm; published statistics are matched in its place"
+                )
+        return left
 
 
 def check_without_student(parametrisation: Parametrisation, terms: Sequence[Term]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.recording import borrowed, inputs_of_batch_norm
+from dfkd_exp.models.recording import borrowed, carries_statistics, inputs_of_batch_norm
 from dfkd_exp.reconstruction.terms.term import AtBatchNorm, Term
 
 
@@ -34,8 +34,8 @@ class Inside:
             found = inputs_of_batch_norm(teacher, example)
             if not found:
                 raise DfkdError(
-                    f"{norms[0].flag}: the teacher has no BatchNorm layers with running statistics; leave this term out, or choose "
-                    "metadata that says of other layers what they would: metadata=channels"
+                    f"{norms[0].flag}: the teacher has no BatchNorm layers with running statistics; leave this term out, or have "
+                    "statistics published that take their place: metadata=channels"
                 )
             layers += found
         return cls(tuple(layers), bool(looking))
@@ -51,6 +51,13 @@ class Inside:
             assert isinstance(norm.running_var, Tensor)
             found.append(AtBatchNorm(value, norm.running_mean.float(), norm.running_var.float()))
         return {"features": features, "batch_norms": found}
+
+
+def suited(terms: Sequence[Term], teacher: nn.Module, published: bool) -> list[Term]:
+    """The ``terms`` but those of BatchNorm layers where the teacher has none and statistics of its layers were ``published``, which are
+    matched in their place."""
+    stand_in = published and not any(map(carries_statistics, teacher.modules()))
+    return [term for term in terms if not (stand_in and term.of_batch_norms)]
 
 
 def last_layer(teacher: nn.Module, example: Tensor, term: Term) -> Layer:

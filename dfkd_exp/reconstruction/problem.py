@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.recording import device_of
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
+from dfkd_exp.reconstruction.inside import suited
 from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.settings import Reconstruction
@@ -49,9 +50,11 @@ class Problem:
 
     @property
     def all_terms(self) -> list[Term]:
-        """The terms that were asked for, and where neither they nor the metadata say what images are of, the label's."""
-        said = bool(self.metadata.logits) or any(term.of_labels or term.instead_of_labels for term in self.terms)
-        return [*self.terms, *([] if said else [Label()])]
+        """The terms that were asked for and are suited to the teacher, and where neither they nor the metadata say what images are of,
+        the label's."""
+        terms = suited(self.terms, self.teacher, published=bool(self.metadata.statistics))
+        said = bool(self.metadata.logits) or any(term.of_labels or term.instead_of_labels for term in terms)
+        return [*terms, *([] if said else [Label()])]
 
     @property
     def of_classes(self) -> bool:
