@@ -92,6 +92,7 @@ BY_HAND = {
     "{part}/optimizer=sgd {part}.optimizer.momentum=1": "momentum",
     "{part}/optimizer=sgd {part}.optimizer.momentum=0": "nesterov",
     "{part}/schedule=one_cycle {part}.schedule.warmup=1": "warmup",
+    "{part}/schedule=steps {part}.schedule.at=[0]": "at",
     f"{{part}}/schedule={MINE}.Falling": "schedule",
     f"{{part}}/schedule={MINE}.Breaking": "schedule",
     f"{{part}}/schedule={MINE}.Nope": "schedule",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.settings import Settings
@@ -63,6 +63,24 @@ class OneCycle(Schedule):
         if step < rising:
             return (step + 1) / (rising + 1)
         return half_cosine((step - rising) / (num_steps - rising))
+
+
+@dataclass
+class Steps(Schedule):
+    """The full rate, and from each of some points of the training on a part of the rate before it."""
+
+    at: list[float] = field(default_factory=lambda: [0.4, 0.8])
+    """Shares of the training after which the rate falls (DAFL: 0.4 and 0.8)."""
+    to: float = 0.1
+    """What it falls to, as a share of the rate before."""
+
+    def __post_init__(self) -> None:
+        fits = all(0 < share < 1 for share in self.at)
+        self.require("at", fits, "shares of the training, between 0 and 1")
+        self.require("to", 0 < self.to < 1, "between 0 and 1")
+
+    def factor(self, step: int, num_steps: int) -> float:
+        return self.to ** sum(step >= share * num_steps for share in self.at)
 
 
 def half_cosine(share: float) -> float:

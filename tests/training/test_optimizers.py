@@ -8,7 +8,7 @@ from torch import nn
 
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.training.optimizers import Adam, AdamW, CustomOptimizer, Optimizer, Sgd
-from dfkd_exp.training.schedules import Constant, Cosine, OneCycle
+from dfkd_exp.training.schedules import Constant, Cosine, OneCycle, Steps
 
 RMSPROP = CustomOptimizer(_target_="torch.optim.RMSprop", weight_decay=0.1, kwargs={"momentum": 0.9})
 DECAYING = [Adam(weight_decay=0.1), AdamW(weight_decay=0.1), Sgd(weight_decay=0.1), RMSPROP]
@@ -78,6 +78,8 @@ def test_an_optimiser_is_pytorchs(settings, theirs, options):
         (Sgd, {"momentum": 0.0}, "training.optimizer.nesterov must be false with training.optimizer.momentum=0"),
         (CustomOptimizer, {}, "training.optimizer._target_ must be an import path"),
         (OneCycle, {"warmup": 1.0}, "training.schedule.warmup must be at least 0 and below 1"),
+        (Steps, {"at": [0.5, 1.0]}, "training.schedule.at must be shares of the training"),
+        (Steps, {"to": 1.0}, "training.schedule.to must be between 0 and 1"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_flag(cls, wrong, message):
@@ -119,6 +121,11 @@ def test_one_cycle_rises_along_a_line_and_falls_to_zero():
     assert 0 < found[-1] < 1e-3
     assert OneCycle().factor(100, 100) == 0
     assert rates(OneCycle(warmup=0)) == rates(Cosine())
+
+
+def test_steps_fall_at_their_shares_of_the_training():
+    assert rates(Steps()) == pytest.approx([1] * 4 + [0.1] * 4 + [0.01] * 2)
+    assert rates(Steps(at=[0.5], to=0.2)) == pytest.approx([1] * 5 + [0.2] * 5)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
