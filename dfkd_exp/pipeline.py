@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from dfkd_exp import console
 from dfkd_exp.distillation.source import Resources
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
@@ -22,6 +22,7 @@ from dfkd_exp.phases.reconstruction import Asked, make_reconstruction, objective
 from dfkd_exp.phases.rehearsal import Rehearsal
 from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.release import CARD, Release, copy_release, read_release
+from dfkd_exp.release_alone import TeacherAlone
 from dfkd_exp.release_card import usage
 from dfkd_exp.release_hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
@@ -50,7 +51,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
     try:
         data = LazyData(config.data, context)
         context.rehearse = rehearsal = Rehearsal(config, data)
-        release = rehearsal.release = release_of(config, context, data)
+        release = rehearsal.release = release_of(config, context, data, overrides)
         if config.pipeline == "release":
             failed = False
             if not ranks.first:
@@ -85,14 +86,23 @@ def _tags(config: Config) -> list[str]:
     return list(dict.fromkeys([config.name, *networks, *choices]))
 
 
-def release_of(config: Config, context: RunContext, data: LazyData) -> Release:
-    """Left of the wall: the release, made from the data or given."""
+def release_of(config: Config, context: RunContext, data: LazyData, overrides: list[str]) -> Release:
+    """Left of the wall: the release, made from the data or given; of a given one without its metadata, with ``metadata=none``."""
     if config.pipeline == "from_release":
         try:
             release = read_release(local_folder(config.release or ""), config.teacher)
         except DfkdError as error:
             raise DfkdError(f"release={config.release}: {error}") from error
+        said = next((text for text in overrides if text.startswith("metadata=")), None)
+        kind = type(config.metadata).__name__
+        if said and config.metadata.publishes and kind != release.metadata_kind:
+            raise ConfigError(
+                f"{said}: the release has {release.metadata_kind}; leave it out, or say metadata=none to use the teacher alone"
+            )
         console.heading(f"release: {release.folder}")
+        if not config.metadata.publishes:
+            console.note(f"its {release.metadata_bytes:,} bytes of metadata are left aside (metadata=none)")
+            return TeacherAlone.of(release)
         console.note(f"{release.metadata_bytes:,} bytes of metadata, {len(release.classes)} classes, verified")
         return release
     teacher = make_teacher(context, config.teacher, config.training, data, config.seed)

@@ -69,8 +69,8 @@ def test_a_mistake_is_answered_in_one_line_that_names_the_flag_and_the_way_out(m
 def test_flags_that_the_pipeline_does_not_reach_are_refused(dfkd, release_folder):
     ran = dfkd("pipeline=from_release", f"release={release_folder}", "metadata=top_layer")
     assert ran.code == 2
-    assert "metadata=top_layer has no effect with pipeline=from_release" in ran.err
-    for without_effect in ("training.epochs=3", "training/optimizer=sgd"):
+    assert "metadata=top_layer: the release has AllLayers; leave it out" in ran.err
+    for without_effect in ("metadata.temperature=3", "training.epochs=3", "training/optimizer=sgd"):
         ran = dfkd("pipeline=from_release", f"release={release_folder}", without_effect)
         assert f"{without_effect} has no effect" in ran.err
     ran = dfkd("pipeline=release", "student.kwargs.width=3")

@@ -1,0 +1,101 @@
+"""The methods of the field: each is a yaml that says where it is from, composes, runs, and has its paper's settings."""
+
+import re
+
+import pytest
+
+from dfkd_exp.config import CONF, choices
+from dfkd_exp.words import headline
+from tests.conftest import run_main
+from tests.test_config import composed
+
+METHODS = [name for name in choices("method") if name != "default"]
+OF_BATCH_NORM = ["adaptive_deep_inversion", "cmi", "deep_inversion", "fast", "nayer"]
+TINY = {
+    "fixed": ["reconstruction.images_per_class=20", "reconstruction.group_size=10", "reconstruction.steps=2"],
+    "in the loop": ["source.images=64", "source.steps=2"],
+}
+
+
+@pytest.fixture(scope="module")
+def releases(tmp_path_factory):
+    """Small releases of digits, with statistics of channels, by whether the teacher has BatchNorm."""
+    folder = tmp_path_factory.mktemp("releases")
+    for name in ("cnn_bn", "cnn"):
+        said = [f"teacher={name}", "metadata=channels", f"release={folder / name}", f"outputs={folder / 'outputs'}"]
+        assert run_main(["pipeline=release", *said, "training.epochs=1", "trainer=cpu", "data=digits"]) == 0
+    return folder
+
+
+def run(dfkd, releases, method, *said, teacher="cnn_bn"):
+    in_the_loop = composed(f"method={method}").source.has_student
+    size = TINY["in the loop" if in_the_loop else "fixed"]
+    generator = ["parametrisation.width=4"] if "generator" in (CONF / "method" / f"{method}.yaml").read_text() else []
+    generator = [] if method in ("adaptive_deep_inversion",) else generator
+    start = ["pipeline=from_release", f"release={releases / teacher}", "data=digits", f"student={teacher}"]
+    common = ["trainer=cpu", "distillation.epochs=1", "distillation.batch_size=32"]
+    return dfkd(*start, f"method={method}", *size, *generator, *common, *said, small=False)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_says_where_it_is_from(method):
+    text = (CONF / "method" / f"{method}.yaml").read_text()
+    for what in ("paper", "reported", "command", "cost"):
+        assert re.search(rf"^# {what} +\S", text, re.M), what
+    assert all(headline(CONF / "method" / f"{method}.yaml"))
+    assert method in choices("distillation")  # what protocol=own takes
+    assert f"| `{method}`" in (CONF.parent / "docs" / "methods.md").read_text()
+
+
+def test_every_method_of_the_field_is_there():
+    assert {"lopes", "dfkd", "deep_inversion", "adaptive_deep_inversion", "dafl", "dfad", "zskt", "zskd"} < set(METHODS)
+    assert {"cmi", "fast", "nayer"} < set(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_makes_a_student_of_a_release(dfkd, releases, method):
+    ran = run(dfkd, releases, method)
+    assert ran.code == 0, ran.err
+    assert 0 <= ran.result["accuracy"] <= 1
+    assert (ran.result["source_bytes"] > 0) == (method in ("lopes", "dfkd"))  # all others leave what was published aside
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("mnist", (1.0, 5.0, 0.1, 100, 0.2)),
+        ("digits", (1.0, 5.0, 0.1, 100, 0.2)),
+        ("cifar10", (0.05, 5.0, 0.01, 1000, 0.02)),
+        ("cifar100", (0.5, 20.0, 0.1, 1000, 0.02)),
+    ],
+)
+def test_settings_are_those_that_the_paper_gives_for_the_data(data, expected):
+    """Those of DAFL: its Sec. 4, and those of its code for CIFAR-100."""
+    config = composed("method=dafl", f"data={data}")
+    weights = [config.terms[name].weight for name in ("confidence", "class_entropy", "activation")]
+    assert (*weights, config.parametrisation.latents, config.optimizer.lr) == expected
+
+
+def test_students_are_taught_alike_or_as_the_paper_teaches_them():
+    equal, own = composed("method=dafl"), composed("method=dafl", "protocol=own")
+    assert equal.distillation == composed().distillation
+    assert (own.distillation.temperature, own.distillation.batch_size, own.source.batch_size) == (1.0, 1024, 1024)
+    assert type(own.distillation.optimizer).__name__ == "Sgd"
+    assert composed("protocol=own").distillation == composed().distillation  # no method, and so none of its own
+
+
+@pytest.mark.parametrize("method", OF_BATCH_NORM)
+def test_without_batch_norm_a_method_asks_for_statistics_in_its_place(dfkd, tmp_path, method):
+    said = [f"method={method}", "teacher=cnn", "student=cnn", "trainer=cpu", "scale=smoke", "source.batch_size=60"]
+    said = [text for text in said if not text.startswith("source") or method != "deep_inversion"]
+    ran = dfkd(*said, small=False)
+    assert ran.code == 1
+    assert "terms.batch_norm: the teacher has no BatchNorm layers" in ran.err
+    assert "metadata=channels" in ran.err
+
+
+def test_published_statistics_take_the_place_of_batch_norms(dfkd, releases):
+    ran = run(dfkd, releases, "deep_inversion", "metadata=channels", teacher="cnn")
+    assert ran.code == 0, ran.err
+    assert ran.result["source_bytes"] > 0
+    assert "published statistics are matched in its place" in ran.out
