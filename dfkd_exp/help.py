@@ -20,7 +20,7 @@ COMMANDS = {
     "dfkd": "digits, a minute, no download: from teacher to table",
     "dfkd experiment=mnist_lenet_quick": "a named question; its yaml says what to expect",
     "dfkd experiment=paper/table2": "a table of the paper, every row (row=NAME,NAME: some)",
-    "dfkd method=dafl": "another method of the field (docs/methods.md); experiment=field: all of them",
+    "dfkd method=dafl": "a method of the field; experiment=field: all of them",
     "dfkd teacher=cnn distillation.lr=0.01": "a choice of a group, and a field of another",
     "dfkd -m student=mlp,cnn seed=0,1,2": "every combination, one table; nothing twice",
     "dfkd -m hydra/launcher=processes …": "jobs side by side (slurm, ray_jobs: docs/sweeps.md)",
