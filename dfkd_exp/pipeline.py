@@ -130,6 +130,7 @@ def transfer_set_of(config: Config, context: RunContext, release: Release, data:
             objective,
             config.optimizer,
             asked.identity(),
+            config.distillation.epochs,
         )
     )
 

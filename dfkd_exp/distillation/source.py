@@ -39,7 +39,7 @@ class Resources:
 
     ``reconstruct()``: the reconstruction phase's artifact. ``teacher()``: the release's teacher. ``num_images``: as many as the
     reconstruction would make. ``seed``: the run's. ``objective()``: what images are to fulfil, on the run's device, by the ``optimizer``;
-    ``asked`` identifies both.
+    ``asked`` identifies both. ``epochs``: of the student's training.
     """
 
     release: Release
@@ -51,6 +51,7 @@ class Resources:
     objective: Callable[[], Objective]
     optimizer: Optimizer
     asked: dict[str, Any]
+    epochs: int = 1
 
 
 @dataclass

@@ -9,6 +9,8 @@ from dfkd_exp.distillation.source import Resources, Source
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
 
+SCHEDULES = ("constant", "cosine")
+
 
 @dataclass
 class Synthesis(Source):
@@ -28,6 +30,10 @@ class Synthesis(Source):
     """Images that are made at a time; a multiple of reconstruction.group_size, to which a group's moments and terms refer."""
     steps: int = 1
     """Steps of the optimiser for each batch that is made."""
+    clip: float | None = None
+    """Largest norm of the gradient in each of them (ZSKT 5); empty: any."""
+    schedule: str = "constant"
+    """Learning rate over all batches that are made: constant (DAFL), or cosine, falling to zero (ZSKT)."""
     student_steps: int = 1
     """Batches that the student is shown for each that is made (DAFL 1, DFAD 5, ZSKT 10)."""
     fresh: bool = False
@@ -38,6 +44,8 @@ class Synthesis(Source):
     def __post_init__(self) -> None:
         for name in ("images", "batch_size", "steps", "student_steps"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("clip", self.clip is None or self.clip > 0, "positive, or empty")
+        self.require_choice("schedule", SCHEDULES)
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
 
@@ -51,4 +59,6 @@ class Synthesis(Source):
         seed = derive_seed(resources.seed, "synthesis")
         release = resources.release
         identity = {**self.identity(), **release.identity, **resources.asked, "seed": seed}
-        return Synthesised(self, resources.objective, resources.optimizer, identity, release.metadata_bytes, seed)
+        return Synthesised(
+            self, resources.objective, resources.optimizer, identity, release.metadata_bytes, seed, resources.epochs
+        )

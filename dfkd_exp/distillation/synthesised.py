@@ -15,6 +15,7 @@ from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.synthesiser import Synthesiser
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.batches import batches
+from dfkd_exp.training.schedules import half_cosine
 from dfkd_exp.training.transfer_set import Batch, TransferSet
 
 if TYPE_CHECKING:
@@ -28,9 +29,11 @@ class Synthesised(TransferSet):
 
     def __init__(
         self, settings: Synthesis, objective: Callable[[], Objective], optimizer: Optimizer, identity: dict[str, Any],
-        num_bytes: int, seed: int,
+        num_bytes: int, seed: int, epochs: int = 1,
     ):  # fmt: skip
         self.settings, self.seed, self.identity, self.num_bytes = settings, seed, identity, num_bytes
+        self.epochs = epochs
+        """Of the student's training, over which a learning rate falls."""
         self._objective, self._optimizer = objective, optimizer
         self._student: nn.Module | None = None
         self._pool = Pool(settings.pool)
@@ -44,7 +47,7 @@ class Synthesised(TransferSet):
     def synthesiser(self) -> Synthesiser:
         objective = self._objective()
         groups = self.settings.batch_size // objective.settings.group_size
-        return Synthesiser(objective, self._optimizer, groups, self.settings.steps, self.seed)
+        return Synthesiser(objective, self._optimizer, groups, self.settings.steps, self.seed, self.settings.clip)
 
     @property
     def has_labels(self) -> bool:
@@ -55,9 +58,12 @@ class Synthesised(TransferSet):
 
     def batches(self, epoch: int, size: int, seed: int) -> Iterator[Batch]:
         made: Batch | None = None
-        for step, index in enumerate(batches(torch.arange(len(self)), size)):
+        shown = batches(torch.arange(len(self)), size)
+        num_made = self.epochs * -(-len(shown) // self.settings.student_steps)
+        for step, index in enumerate(shown):
             if made is None or step % self.settings.student_steps == 0:
-                made = self._made()
+                cosine = self.settings.schedule == "cosine"
+                made = self._made(half_cosine(self.synthesiser.made / num_made) if cosine else 1.0)
             yield self._shown(made, len(index), derive_seed(seed, "shown", epoch, step))
 
     def sample(self, size: int, seed: int) -> Iterator[Batch]:
@@ -86,8 +92,8 @@ class Synthesised(TransferSet):
         if "last.pixels" in state:
             self._last = Batch(state["last.pixels"], state.get("last.labels"))
 
-    def _made(self) -> Batch:
-        made = self._batch(*self.synthesiser.make(self._student))
+    def _made(self, rate: float) -> Batch:
+        made = self._batch(*self.synthesiser.make(self._student, rate))
         if self.settings.pool:
             self._pool.add(made)
         self._last = made

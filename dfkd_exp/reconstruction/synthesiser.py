@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,30 +17,42 @@ from dfkd_exp.seeding import derive_seed
 
 
 class Synthesiser:
-    """Makes batches of ``groups`` groups in ``steps`` steps each. What images have in common, such as a generator's weights, goes on being
-    optimised from one batch to the next, with the state of its optimiser, unless the space renews it."""
+    """Makes batches of ``groups`` groups in ``steps`` steps each, of gradients whose norm is at most ``clip``. What images have in common,
+    such as a generator's weights, goes on being optimised from one batch to the next, with the state of its optimiser, unless the space
+    renews it.
 
-    def __init__(self, objective: Objective, optimizer: Optimizer, groups: int, steps: int, seed: int):
+    Where batches begin from what is learned (`ImageSpace.starts`), that is moved after each batch by an optimiser of its own, whose rate is
+    that of a step times their number, along the sum of the gradients at all steps of the batch. Source: Fang et al. (2022), Fast, whose
+    published code does so. Differs: first-order MAML (Finn et al. 2017) takes the gradient at the adapted weights alone.
+    """
+
+    def __init__(
+        self, objective: Objective, optimizer: Optimizer, groups: int, steps: int, seed: int, clip: float | None = None
+    ):
         self.objective, self.optimizer, self.groups, self.steps, self.seed = objective, optimizer, groups, steps, seed
+        self.clip = clip
         self.made = 0
         """Batches that were made."""
         self._kept: torch.optim.Optimizer | None = None
 
-    def make(self, student: nn.Module | None = None) -> tuple[Tensor, Tensor]:
+    def make(self, student: nn.Module | None = None, rate: float = 1.0) -> tuple[Tensor, Tensor]:
         """Another batch: its pixels ``[N, *shape]``, and the classes ``[N]`` that they were made for. The student is looked at as it is,
-        and left so."""
+        and left so. ``rate``: by which learning rates are multiplied."""
         space, number = self.objective.space, self.made
         groups = range(number * self.groups, (number + 1) * self.groups)
         values, target = draw_groups(self.objective, groups, derive_seed(self.seed, "batch"))
         space.begin_batch(derive_seed(self.seed, "space", number))
         stepper = self._stepper(values)
+        steppers = [stepper, *([self._keeper()] if space.starts() else [])]
+        for group in (group for one in steppers for group in one.param_groups):
+            group["lr"] = rate * group.setdefault("initial_lr", group["lr"])
         self.objective.student = student
-        if student is None:
+        with nullcontext() if student is None else borrowed(student):
             self._optimise(values, target, stepper)
-        else:
-            with borrowed(student):
-                self._optimise(values, target, stepper)
         self.objective.student = None
+        if space.starts():
+            self._keeper().step()
+            self._keeper().zero_grad()
         self.made += 1
         return self._pixels(values), target.labels.flatten()
 
@@ -56,6 +70,7 @@ class Synthesiser:
     def state(self) -> dict[str, Tensor]:
         """What later batches depend on, by name."""
         kept = {f"shared.{i}": tensor for i, tensor in enumerate(self.objective.space.shared())}
+        kept |= {f"start.{i}": tensor for i, tensor in enumerate(self.objective.space.starts())}
         kept |= {f"buffer.{name}": tensor for name, tensor in self.objective.space.buffers().items()}
         if self._kept is not None:
             for index, entries in self._kept.state_dict()["state"].items():
@@ -69,6 +84,8 @@ class Synthesiser:
         with torch.no_grad():
             for index, tensor in enumerate(space.shared()):
                 tensor.copy_(state[f"shared.{index}"])
+            for index, tensor in enumerate(space.starts()):
+                tensor.copy_(state[f"start.{index}"])
             for name, tensor in space.buffers().items():
                 tensor.copy_(state[f"buffer.{name}"])
         entries: dict[int, dict[str, Tensor]] = {}
@@ -77,23 +94,41 @@ class Synthesiser:
                 _, number, entry = name.split(".", 2)
                 entries.setdefault(int(number), {})[entry] = value
         if entries:
-            self._kept = self.optimizer.build(*space.shared())
-            self._kept.load_state_dict({**self._kept.state_dict(), "state": entries})
+            keeper = self._keeper()
+            keeper.load_state_dict({**keeper.state_dict(), "state": entries})
 
     def _stepper(self, values: Tensor) -> torch.optim.Optimizer:
         """The optimiser of a batch: of its values, of what images have in common, or both."""
         space = self.objective.space
         own = [values.requires_grad_(True)] if space.optimises_values else []
-        if space.renews or not space.shared():
+        if space.shared() and not space.renews:
+            return self._keeper()
+        if space.values_lr is None:
             return self.optimizer.build(*own, *space.shared())
-        self._kept = self._kept or self.optimizer.build(*space.shared())
+        stepper = self.optimizer.build(*space.shared())
+        stepper.add_param_group({"params": own, "lr": space.values_lr})
+        return stepper
+
+    def _keeper(self) -> torch.optim.Optimizer:
+        """The optimiser of what goes on being optimised from one batch to the next."""
+        if self._kept is None:
+            starts = self.objective.space.starts()
+            settings = replace(self.optimizer, lr=self.optimizer.lr * self.steps) if starts else self.optimizer
+            self._kept = settings.build(*(starts or self.objective.space.shared()))
         return self._kept
 
     def _optimise(self, values: Tensor, target: GroupTarget, stepper: torch.optim.Optimizer) -> None:
+        optimised = [tensor for group in stepper.param_groups for tensor in group["params"]]
+        space = self.objective.space
         for step in range(self.steps):
             stepper.zero_grad()
             with torch.enable_grad(), self.objective.recording(target) as recorder:
                 self.objective.losses(recorder, values, target).mean().backward()
+            if self.clip is not None:
+                nn.utils.clip_grad_norm_(optimised, self.clip)
+            for start, weights in zip(space.starts(), space.shared(), strict=False):
+                assert weights.grad is not None
+                start.grad = weights.grad.clone() if start.grad is None else start.grad + weights.grad
             stepper.step()
             with torch.no_grad():
-                self.objective.space.after_step(values, step)
+                space.after_step(values, step)

@@ -1,6 +1,7 @@
 """A student in the loop: what it is shown, when, and that a training that was interrupted goes on as if it had not been."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,13 +15,14 @@ from dfkd_exp.metadata.gaussian import AllLayers
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.moments import Moments
-from dfkd_exp.reconstruction.objective import Objective
+from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.optimizers import Adam
 from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.problem import Problem
 from dfkd_exp.reconstruction.terms.disagreement import Disagreement
 from dfkd_exp.reconstruction.terms.label import Label
+from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import Batch
 from tests.toy import INPUTS, toy_images, toy_teacher
 
@@ -31,8 +33,9 @@ def synthesised(made_of=None, terms=(), **settings):
     metadata = AllLayers(covariance="top_only").collect(teacher, [toy_images()], INPUTS).resolved(teacher)
     asked = Moments(images_per_class=4, group_size=4, schedule="constant")
     problem = Problem(teacher, metadata, asked, made_of or FromGenerator(latents=5, width=4), terms)
+    epochs = settings.pop("epochs", 1)
     settings = Synthesis(**{"images": 40, "batch_size": 8, **settings})
-    return Synthesised(settings, lambda: Objective(problem, PLAIN), Adam(lr=0.01), {}, 0, seed=1)
+    return Synthesised(settings, lambda: Objective(problem, PLAIN), Adam(lr=0.01), {}, 0, seed=1, epochs=epochs)
 
 
 def student():
@@ -120,6 +123,7 @@ def test_a_generator_that_is_kept_learns_from_batch_to_batch():
     assert losses[-10:].mean() < 0.7 * losses[:10].mean()
 
 
+META = FromGenerator(latents=5, width=4, kept="meta", optimise_latents=True, latents_lr=0.05)
 FORMS = {
     "generator": {},
     "fresh": {"student_steps": 2, "fresh": True},
@@ -129,6 +133,8 @@ FORMS = {
         "steps": 2,
     },
     "pixels": {"made_of": Pixels()},
+    "learned start": {"made_of": META, "steps": 2},
+    "learned start, fresh": {"made_of": META, "steps": 2, "fresh": True, "schedule": "cosine", "epochs": 3},
 }
 
 
@@ -151,6 +157,80 @@ def test_to_look_at_a_sample_changes_nothing_of_what_is_made(form):
     assert all(batch.pixels.isfinite().all() for batch in seen)
     watched.preview(num_classes=3, samples=1)
     assert all(torch.equal(one, other) for one, other in zip(shown(watched, 1), shown(alone, 1), strict=True))
+
+
+def test_a_learned_start_moves_along_the_sum_of_the_gradients_of_a_batch():
+    """Fast's, written out: an inner Adam of weights and latents from the start, an outer one of the start, at k times the rate."""
+    steps, made = 3, synthesised(META, steps=3).synthesiser
+    objective = synthesised(META).synthesiser.objective
+    network = objective.space.network
+    start = [weights.detach().clone().requires_grad_(True) for weights in network.parameters()]
+    outer = torch.optim.Adam(start, lr=steps * 0.01)
+    for number in range(3):
+        pixels, _ = made.make()
+        latents, target = draw_groups(objective, [2 * number, 2 * number + 1], derive_seed(1, "batch"))
+        latents.requires_grad_(True)
+        with torch.no_grad():
+            for weights, from_here in zip(network.parameters(), start, strict=True):
+                weights.copy_(from_here)
+        inner = torch.optim.Adam([{"params": network.parameters(), "lr": 0.01}, {"params": [latents], "lr": 0.05}])
+        total = [torch.zeros_like(weights) for weights in start]
+        for _ in range(steps):
+            with objective.recording(target) as recorder:
+                loss = objective.losses(recorder, latents, target).mean()
+            gradients = torch.autograd.grad(loss, [*network.parameters(), latents])
+            for tensor, gradient in zip([*network.parameters(), latents], gradients, strict=True):
+                tensor.grad = gradient
+            total = [one + other for one, other in zip(total, gradients, strict=False)]
+            inner.step()
+        torch.testing.assert_close(pixels, network(latents).detach(), rtol=1e-4, atol=1e-5)
+        for weights, gradient in zip(start, total, strict=True):
+            weights.grad = gradient
+        outer.step()
+    for weights, expected in zip(made.objective.space.starts(), start, strict=True):
+        if weights.dim() > 1:  # biases before a BatchNorm have no gradient but rounding, of which Adam takes the sign
+            torch.testing.assert_close(weights, expected.detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_from_a_learned_start_few_steps_fulfil_the_objective_better_than_from_any():
+    means = {}
+    for kept in ("meta", "batch"):
+        images = synthesised(replace(META, kept=kept, latents_lr=None), images=400, steps=2)
+        objective, seen = images.synthesiser.objective, []
+        real = objective.losses
+        objective.losses = lambda *parts, real=real, seen=seen: seen.append(real(*parts)) or seen[-1]
+        shown(images)
+        means[kept] = torch.stack(seen[-20:]).mean()
+    assert means["meta"] < 0.7 * means["batch"]
+
+
+def rates(**settings):
+    """Of the generator's optimiser, batch by batch, over two epochs of five."""
+    images, seen = synthesised(epochs=2, **settings), []
+    for epoch in range(2):
+        for _ in images.batches(epoch, 8, seed=0):
+            seen.append(images.synthesiser._kept.param_groups[0]["lr"])
+    return torch.tensor(seen)
+
+
+def test_the_rate_falls_along_a_cosine_over_all_batches_that_are_made():
+    every = 0.01 * (1 + torch.cos(torch.pi * torch.arange(10) / 10)) / 2
+    torch.testing.assert_close(rates(schedule="cosine"), every)
+    torch.testing.assert_close(rates(), torch.full((10,), 0.01))
+    # Three batches an epoch are made where each is shown twice.
+    made = 0.01 * (1 + torch.cos(torch.pi * torch.tensor([0, 0, 1, 1, 2, 3, 3, 4, 4, 5]) / 6)) / 2
+    torch.testing.assert_close(rates(schedule="cosine", student_steps=2), made)
+
+
+def test_gradients_are_no_longer_than_is_asked_for():
+    def norms(clip):
+        made = synthesised(clip=clip).synthesiser
+        made.make()
+        return torch.stack([weights.grad.norm() for weights in made.objective.space.shared()]).norm()
+
+    free = norms(None)
+    torch.testing.assert_close(norms(float(free) / 2), free / 2, rtol=1e-4, atol=0)
+    torch.testing.assert_close(norms(float(free) * 2), free)
 
 
 def test_a_student_in_the_loop_is_trained():
@@ -190,7 +270,7 @@ class TestPool:
     ("settings", "flag"),
     [
         ({"images": 0}, "images"), ({"steps": 0}, "steps"), ({"student_steps": 0}, "student_steps"), ({"pool": 3}, "pool"),
-        ({"pool": 400, "fresh": True}, "fresh"),
+        ({"pool": 400, "fresh": True}, "fresh"), ({"clip": 0.0}, "clip"), ({"schedule": "one_cycle"}, "schedule"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(settings, flag):

@@ -35,9 +35,15 @@ class ImageSpace(ABC):
     """Whether what images have in common begins anew with each batch."""
     optimises_values: ClassVar[bool] = True
     """Whether the values are optimised, or left as they were drawn."""
+    values_lr: float | None = None
+    """The learning rate of the values, where it is another than that of what images have in common."""
 
     def shared(self) -> list[Tensor]:
         """What all images have in common and is optimised too, such as the weights of a generator; on the device."""
+        return []
+
+    def starts(self) -> list[Tensor]:
+        """What `shared` begins each batch from, if that is learned from batch to batch; as many, on the device."""
         return []
 
     def buffers(self) -> dict[str, Tensor]:

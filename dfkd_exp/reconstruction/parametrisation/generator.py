@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
-KEPT = ("run", "batch")
+KEPT = ("run", "batch", "meta")
 
 
 @dataclass
@@ -29,11 +29,14 @@ class FromGenerator(Parametrisation):
     width: int = 64
     """Channels before the last convolution; twice as many before that."""
     kept: str = "run"
-    """run: one generator, that goes on learning (DAFL, DFAD, ZSKT); batch: each batch begins with a fresh one (CMI)."""
+    """run: one generator, that goes on learning (DAFL, DFAD, ZSKT); batch: each batch begins with a fresh one (CMI); meta: with one from
+    which the batches before would have come far in a few steps (Fast)."""
     of_classes: bool | None = None
     """Whether it is told the class that an image is made for, beside the latents; empty: where the metadata says something of classes."""
     optimise_latents: bool = False
     """Whether the latents of a batch are optimised too (CMI, Fast), or drawn and left."""
+    latents_lr: float | None = None
+    """Their learning rate (Fast: 0.015 or 0.01); empty: optimizer.lr, that of the weights."""
 
     def __post_init__(self) -> None:
         self.require("latents", self.latents >= 1, "at least 1")
@@ -41,8 +44,14 @@ class FromGenerator(Parametrisation):
         self.require_choice("kept", KEPT)
         self.require(
             "optimise_latents",
-            not self.optimise_latents or self.kept == "batch",
+            not self.optimise_latents or self.kept != "run",
             f"false with {self.flag}.kept=run: latents of a batch are gone with it",
+        )
+        self.require("latents_lr", self.latents_lr is None or self.latents_lr > 0, "positive, or empty")
+        self.require(
+            "latents_lr",
+            self.latents_lr is None or self.optimise_latents,
+            f"empty unless {self.flag}.optimise_latents=true",
         )
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
@@ -58,12 +67,19 @@ class GeneratorSpace(ImageSpace):
 
     def __init__(self, settings: FromGenerator, inputs: InputSpec, num_classes: int, device: torch.device):
         self.settings, self.inputs, self.num_classes, self.device = settings, inputs, num_classes, device
-        self.renews, self.optimises_values = settings.kept == "batch", settings.optimise_latents  # type: ignore[misc]
+        self.renews, self.optimises_values = settings.kept != "run", settings.optimise_latents  # type: ignore[misc]
+        self.values_lr = settings.latents_lr
         self._renew(seed=0)
+        self._starts = [weights.detach().clone() for weights in self.shared()] if settings.kept == "meta" else []
 
     def begin_batch(self, seed: int) -> None:
-        if self.renews:
+        import torch
+
+        if self.settings.kept == "batch":
             self._renew(seed)
+        with torch.no_grad():
+            for weights, start in zip(self.shared(), self._starts, strict=False):
+                weights.copy_(start)
 
     def _renew(self, seed: int) -> None:
         import torch
@@ -88,6 +104,9 @@ class GeneratorSpace(ImageSpace):
 
     def shared(self) -> list[Tensor]:
         return list(self.network.parameters())
+
+    def starts(self) -> list[Tensor]:
+        return self._starts
 
     def buffers(self) -> dict[str, Tensor]:
         return dict(self.network.named_buffers())
