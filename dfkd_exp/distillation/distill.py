@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from dfkd_exp.data.labelled import as_images
-from dfkd_exp.distillation.losses import soft_cross_entropy
+from dfkd_exp.distillation.attention import Attention, attention_distance, logits_and_maps
+from dfkd_exp.distillation.losses import logit_distance, soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import agreement, predict_logits
 from dfkd_exp.inputs import InputSpec, unit_pixels
@@ -33,21 +35,30 @@ def train_on_teacher(
     seed: int,
     **options,
 ) -> nn.Module:
-    """Soft cross-entropy with the teacher. Without augmentation it answers once for each image that stays the same."""
+    """The settings' loss, soft cross-entropy with the teacher unless another is chosen. Without augmentation it answers once for each image
+    that stays the same, unless its attention is asked for."""
     settings = settings.suited_to(inputs.shape)
     device = (options.get("trainer") or TrainerSettings()).device()
+    attention = Attention.between(network, teacher, inputs.example()) if settings.attention else None
 
     def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
         shown = settings.shown(batch.pixels, inputs, uniform)
+        if attention is not None:
+            return shown, *logits_and_maps(teacher, attention.teacher, shown)
         kept = batch.logits is not None and not settings.augmentation.changes
         return shown, batch.logits if kept else teacher(shown.clone())  # type: ignore[return-value]
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-        shown, wanted = batch
-        return soft_cross_entropy(net(shown), wanted, settings.temperature)
+        shown, wanted, *maps = batch
+        logits, *own = (net(shown),) if attention is None else logits_and_maps(net, attention.student, shown)
+        of_logits = (
+            logit_distance if settings.loss == "l1" else partial(soft_cross_entropy, temperature=settings.temperature)
+        )
+        missed = of_logits(logits, wanted)
+        return missed if attention is None else missed + settings.attention * attention_distance(own, maps)
 
     with borrowed(teacher, device):
-        if not settings.augmentation.changes:
+        if not settings.augmentation.changes and attention is None:
             images = images.with_logits(lambda pixels: predict_logits(teacher, pixels, inputs))
         units = math.prod(inputs.shape)
         if images.logits is None:

@@ -12,6 +12,7 @@ from dfkd_exp.training.schedules import Cosine
 from dfkd_exp.training.settings import Training
 
 TARGETS = ("soft", "labels")
+LOSSES = ("soft", "l1")
 
 
 @dataclass
@@ -23,9 +24,13 @@ class Distillation(Training):
     epochs: int = 30
     """Passes over the training images."""
     targets: str = "soft"
-    """soft: the teacher's outputs at the temperature; labels: the images' own labels, for the baseline without a teacher."""
+    """soft: the teacher's outputs; labels: the images' own labels, for the baseline without a teacher."""
+    loss: str = "soft"
+    """soft: cross-entropy with the teacher's probabilities at the temperature; l1: the logits' mean absolute difference (DFAD)."""
     temperature: float = 8.0
     """Temperature of the soft targets."""
+    attention: float = 0.0
+    """Weight of the distance between teacher's and student's attention maps, in the last layers of each size that both have (ZSKT 250)."""
     holdout: float = 0.05
     """Share of the images that the student is not trained on; its agreement with the teacher is measured there."""
 
@@ -38,5 +43,10 @@ class Distillation(Training):
             not self.label_smoothing or self.targets == "labels",
             f"0 unless {self.flag}.targets=labels",
         )
+        self.require_choice("loss", LOSSES)
+        self.require("attention", self.attention >= 0, "at least 0")
+        if self.targets == "labels":
+            self.require("loss", self.loss == "soft", f"soft with {self.flag}.targets=labels, which has no teacher")
+            self.require("attention", not self.attention, f"0 with {self.flag}.targets=labels, which has no teacher")
         self.require("temperature", self.temperature > 0, "positive")
         self.require("holdout", 0 <= self.holdout < 1, "at least 0 and below 1")

@@ -83,6 +83,7 @@ class Rehearsal:
         return teacher
 
     def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> None:
+        from dfkd_exp.distillation.attention import Attention
         from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
         from dfkd_exp.training.rehearsal import rehearse_training
 
@@ -91,6 +92,8 @@ class Rehearsal:
         if not config.source.has_student:
             check_without_student(config.parametrisation, list(config.terms.values()))
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
+        if config.distillation.attention:
+            Attention.between(student, teacher, inputs.example())
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
         rehearse_reconstruction(config.optimizer, self._terms(teacher), teacher, inputs, num_classes)
 

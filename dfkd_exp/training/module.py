@@ -137,6 +137,10 @@ class TrainingModule(pl.LightningModule):
             loss = loss if weight == 1 else loss * weight
             with torch.autocast(self.device.type, enabled=False):  # it is for the forward pass
                 self.manual_backward(loss)
+                if self.settings.clip is not None:
+                    scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of gradients in float16
+                    scale = 1.0 if scaler is None else scaler.get_scale()
+                    nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip * scale)
                 optimizer.step()
             schedule.step()
             self._losses.append(loss.detach())

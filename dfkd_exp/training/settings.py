@@ -27,6 +27,8 @@ class Training(Settings):
     """Images per step."""
     label_smoothing: float = 0.0
     """Share of a label's probability that is spread over all classes."""
+    clip: float | None = None
+    """Largest norm of a step's gradient (ZSKT's student 5); empty: any."""
     optimizer: Optimizer = UNSET
     """How weights follow from gradients."""
     schedule: Schedule = UNSET
@@ -38,6 +40,7 @@ class Training(Settings):
         self.choose(optimizer=Adam, schedule=Constant, augmentation=NoAugmentation)
         for name in ("epochs", "batch_size"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("clip", self.clip is None or self.clip > 0, "positive, or empty")
         self.require("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
 
     def suited_to(self, shape: Shape) -> Self:

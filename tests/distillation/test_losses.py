@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import log_softmax, softmax
 
-from dfkd_exp.distillation.losses import soft_cross_entropy
+from dfkd_exp.distillation.losses import logit_distance, soft_cross_entropy
 
 
 def logits(seed, count=6, classes=5):
@@ -20,6 +20,11 @@ def test_soft_cross_entropy_is_hintons(temperature):
     log_q = log_softmax(student.numpy() / temperature, axis=1)
     expected = -(temperature**2) * np.mean(np.sum(p * log_q, axis=1))
     np.testing.assert_allclose(soft_cross_entropy(student, teacher, temperature), expected)
+
+
+def test_the_distance_of_logits_is_the_mean_of_its_sizes():
+    student, teacher = logits(0), logits(1)
+    np.testing.assert_allclose(logit_distance(student, teacher), np.abs(student.numpy() - teacher.numpy()).mean())
 
 
 def test_it_is_least_where_the_student_says_what_the_teacher_says_up_to_a_constant():
