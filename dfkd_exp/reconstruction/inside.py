@@ -60,6 +60,23 @@ def suited(terms: Sequence[Term], teacher: nn.Module, published: bool) -> list[T
     return [term for term in terms if not (stand_in and term.of_batch_norms)]
 
 
+def class_weights(teacher: nn.Module, example: Tensor, terms: Sequence[Term]) -> Tensor:
+    """The weights ``[K, F]`` of the layer whose output is the teacher's answer, on the CPU, in float32; empty if no term draws by them.
+    DfkdError, with the term, if there are none."""
+    drawing = [term for term in terms if term.draws]
+    if not drawing:
+        return torch.empty(0, 0)
+    weights = teacher.get_submodule(last_layer(teacher, example, drawing[0]).name)._parameters.get("weight")
+    with borrowed(teacher), torch.no_grad():
+        num_classes = teacher(example.clone()).shape[1]
+    if weights is None or weights.dim() != 2 or len(weights) != num_classes:
+        raise DfkdError(
+            f"{drawing[0].flag}: the teacher's last layer has no weights [{num_classes} classes, features] that would say how much classes "
+            "are alike; leave this term out"
+        )
+    return weights.detach().float().cpu()
+
+
 def last_layer(teacher: nn.Module, example: Tensor, term: Term) -> Layer:
     """The input of the layer whose output is the teacher's answer, or of the last with weights if none is. DfkdError names the ``term``."""
     applied: list[tuple[str, Tensor, Tensor]] = []

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine.replay import Replayed
 from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
-from dfkd_exp.reconstruction.inside import Inside
+from dfkd_exp.reconstruction.inside import Inside, class_weights
 from dfkd_exp.reconstruction.layout import Layout
 from dfkd_exp.reconstruction.losses import covariance_loss, draw_loss, moment_loss
 from dfkd_exp.reconstruction.masks import DropoutMasks
@@ -49,6 +50,7 @@ class Objective:
         self.space = problem.space
         self.terms = problem.all_terms
         self.inside = Inside.of(problem.teacher, example, self.terms)
+        self._class_weights = class_weights(problem.teacher, example, self.terms)
         masked = self.settings.masks_dropout(metadata)
         self.masks = DropoutMasks(problem.teacher, example) if masked else None
         if engine.cuda_graphs and problem.device.type != "cuda":
@@ -85,7 +87,8 @@ class Objective:
         """What one group of images of classes ``labels[N]`` is to match."""
         layers = self.settings.targets(self.metadata, labels, generator)
         masks = self.masks.draw(len(labels), generator) if self.masks else ()
-        return GroupTarget(tuple(layers), labels, masks)
+        drawn = [term.draw(labels, self._class_weights, generator) for term in self.terms if term.draws]
+        return GroupTarget(tuple(layers), labels, masks, tuple(drawn))
 
     def arranged(self, target: GroupTarget) -> GroupTarget:
         """A target as the teacher's values lie in memory, on its device. Do this once per batch."""
@@ -137,8 +140,9 @@ class Objective:
                 student_logits=None if self.student is None else self.student(inputs.float()).float(),
                 **self.inside.seen(self.teacher, recorded[len(self._layouts) :]),
             )  # fmt: skip
+            drawn = iter(target.drawn)
             for term in self.terms:
-                missed = term(candidates)
+                missed = term(replace(candidates, drawn=next(drawn).flatten(0, 1)) if term.draws else candidates)
                 losses = losses + term.weight * (missed if term.of_groups else candidates.by_group(missed).mean(1))
         return losses
 

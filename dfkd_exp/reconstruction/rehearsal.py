@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import borrowed, recording
-from dfkd_exp.reconstruction.inside import Inside
+from dfkd_exp.reconstruction.inside import Inside, class_weights
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.terms.term import Candidates, Term
 from dfkd_exp.training.rehearsal import tried
@@ -30,9 +31,14 @@ def rehearse_reconstruction(
         seen = inside.seen(teacher, recorder(inputs.from_pixels(pixels)))
     logits, labels = torch.randn(IMAGES, num_classes, generator=generator), torch.arange(IMAGES) % num_classes
     candidates = Candidates(pixels, logits, labels, num_groups=GROUPS, **seen, student_logits=logits.flip(0))
+    similar = class_weights(teacher, inputs.example(), terms)
     for term in terms:
         name = f"{term.flag}: {type(term).__name__}"
-        missed = tried(lambda term=term: term(candidates), f"{name} cannot be computed")  # type: ignore[misc]
+        seen_by_it = candidates
+        if term.draws:
+            drawn = tried(lambda term=term: term.draw(labels, similar, generator), f"{name} cannot draw")  # type: ignore[misc]
+            seen_by_it = replace(candidates, drawn=drawn)
+        missed = tried(lambda term=term, seen=seen_by_it: term(seen), f"{name} cannot be computed")  # type: ignore[misc]
         each, count = ("group", GROUPS) if term.of_groups else ("image", IMAGES)
         if not isinstance(missed, Tensor) or missed.shape != (count,):
             got = f"shape {list(missed.shape)}" if isinstance(missed, Tensor) else type(missed).__name__

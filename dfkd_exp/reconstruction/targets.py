@@ -43,21 +43,24 @@ class LayerTarget:
 @dataclass(frozen=True)
 class GroupTarget:
     """What a group is to match: in its layers, the class of each image, ``labels[N]``, and dropout ``masks`` ``[N, *shape]``, if there
-    are any. Of several groups each tensor has a first dimension more."""
+    are any; and what terms have ``drawn`` for the images, ``[N, …]`` each. Of several groups each tensor has a first dimension more."""
 
     layers: tuple[LayerTarget, ...]
     labels: Tensor
     masks: tuple[Tensor, ...] = ()
+    drawn: tuple[Tensor, ...] = ()
 
     def tensors(self) -> list[Tensor]:
         """All of them, in a fixed order."""
-        return [*(tensor for layer in self.layers for tensor in layer.tensors().values()), self.labels, *self.masks]
+        of_layers = (tensor for layer in self.layers for tensor in layer.tensors().values())
+        return [*of_layers, self.labels, *self.masks, *self.drawn]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> GroupTarget:
         """The same with other tensors, in the order of `tensors`."""
         parts = iter(tensors)
         layers = tuple(layer.with_tensors({name: next(parts) for name in layer.tensors()}) for layer in self.layers)
-        return GroupTarget(layers, next(parts), tuple(parts))
+        labels, masks = next(parts), tuple(next(parts) for _ in self.masks)
+        return GroupTarget(layers, labels, masks, drawn=tuple(parts))
 
     @classmethod
     def stacked(cls, groups: Sequence[GroupTarget]) -> GroupTarget:

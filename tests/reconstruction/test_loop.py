@@ -10,14 +10,17 @@ from torch import nn
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, Channels
+from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine.settings import PLAIN, ResolvedEngine
 from dfkd_exp.reconstruction.loop import concatenate, reconstruct, reconstruct_groups
-from dfkd_exp.reconstruction.objective import Objective
+from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.optimizers import Adam, Sgd
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.problem import Problem
+from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
+from dfkd_exp.reconstruction.terms.class_impression import ClassImpression
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.term import Candidates
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
@@ -50,6 +53,35 @@ def test_images_are_the_same_whatever_is_made_beside_them(teacher, metadata, mat
     )
     torch.testing.assert_close(alone.losses, together.losses, atol=1e-4, rtol=1e-4)
     assert torch.equal(alone.labels, together.labels)
+
+
+def test_what_terms_draw_is_a_groups_own(teacher, metadata):
+    """Of other groups beside it, and with another term that draws."""
+    impression, other = ClassImpression(temperature=2.0), ClassImpression(weight=0.0)
+    together = make(teacher, metadata, range(3), terms=[impression])
+    alone = make(teacher, metadata, [1], terms=[impression, other])
+    torch.testing.assert_close(alone.inputs, together.inputs[4:8], atol=1e-4, rtol=0)
+
+
+def test_class_impressions_are_what_the_teacher_is_as_unsure_of_as_was_drawn(teacher):
+    metadata = Nothing().collect(teacher, [], INPUTS)
+    objective = Objective(
+        problem(teacher, metadata, Moments(images_per_class=4, group_size=4), Pixels(), [ClassImpression()]), PLAIN
+    )
+    _, target = draw_groups(objective, range(3), seed=0)
+    impression = ClassImpression(temperature=0.05)  # the toy teacher's logits hardly differ
+    images = make(
+        teacher, metadata, range(3), terms=[impression], steps=150, optimizer=Adam(lr=0.05), images_per_class=4
+    )
+    soft = (teacher(images.inputs) / 0.05).softmax(1)
+    wanted = target.drawn[0].flatten(0, 1)
+    assert (soft - wanted).abs().mean() < 0.5 * (wanted - wanted.mean(0)).abs().mean()
+
+
+def test_a_last_layer_without_weights_of_classes_is_refused(teacher):
+    pooling = nn.Sequential(nn.Conv2d(1, CLASSES, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(DfkdError, match=r"terms: the teacher's last layer has no weights \[3 classes, features\]"):
+        rehearse_reconstruction(Adam(), [ClassImpression()], pooling, INPUTS, CLASSES)
 
 
 def test_the_size_of_a_batch_does_not_change_the_images(teacher, metadata):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -28,7 +29,7 @@ class Candidates:
     the classes ``labels[M]`` that they are made for; M images, those of a group side by side.
 
     What only some terms look at is there where one of them does (`Term`): the ``features[M, F]`` that the teacher's last layer takes in,
-    its BatchNorm layers, and the ``student_logits[M, K]``.
+    its BatchNorm layers, the ``student_logits[M, K]``, and what a term has ``drawn[M, …]`` for the images.
     """
 
     pixels: Tensor
@@ -38,6 +39,7 @@ class Candidates:
     features: Tensor | None = None
     batch_norms: Sequence[AtBatchNorm] = ()
     student_logits: Tensor | None = None
+    drawn: Tensor | None = None
 
     def by_group(self, values: Tensor) -> Tensor:
         """``[M, …]`` as ``[G, N, …]``: of each group its images."""
@@ -61,12 +63,19 @@ class Term(Settings):
     """Whether it looks at the BatchNorm layers."""
     of_student: ClassVar[bool] = False
     """Whether it looks at the student, who must then be in the loop."""
+    draws: ClassVar[bool] = False
+    """Whether it draws something for each image, before the first step."""
 
     weight: float = 1.0
     """Weight of the term in the loss of a group."""
 
     def __post_init__(self) -> None:
         self.require("weight", self.weight >= 0, "at least 0")
+
+    def draw(self, labels: Tensor, class_weights: Tensor, generator: torch.Generator) -> Tensor:
+        """What is drawn for a group's images, ``[N, …]``, of classes ``labels[N]``, if the term `draws`: by the ``class_weights[K, F]`` of
+        the teacher's last layer. All is on the CPU, and depends on nothing but these."""
+        raise NotImplementedError
 
     def __call__(self, candidates: Candidates) -> Tensor:
         """The term for each image, ``[M]``, of which a group's is the mean; or, if it is `of_groups`, for each group, ``[G]``."""

@@ -21,6 +21,7 @@ from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine, ResolvedEngin
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.terms.class_impression import ClassImpression
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
@@ -63,7 +64,8 @@ def start(teacher, metadata, engine, settings=SETTINGS, terms=()):
 @pytest.mark.parametrize("engine", ENGINES, ids=choose.describe)
 @pytest.mark.parametrize("match", [Moments, Sample])
 def test_every_engine_computes_the_same_loss_and_gradient(teacher, metadata, engine, match):
-    settings, terms = match(images_per_class=8, group_size=4), [TotalVariation(), L2(), Label()]
+    settings = match(images_per_class=8, group_size=4)
+    terms = [TotalVariation(), L2(), Label(), ClassImpression(temperature=1.0)]
     losses, gradient = start(teacher, metadata, engine, settings, terms)
     true_losses, true_gradient = start(teacher, metadata, PLAIN, settings, terms)
     error = (gradient - true_gradient).norm() / true_gradient.norm()

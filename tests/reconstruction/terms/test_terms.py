@@ -11,6 +11,7 @@ from dfkd_exp.errors import ConfigError
 from dfkd_exp.reconstruction.terms.activation import Activation
 from dfkd_exp.reconstruction.terms.batch_norm import BatchNorm
 from dfkd_exp.reconstruction.terms.class_entropy import ClassEntropy
+from dfkd_exp.reconstruction.terms.class_impression import ClassImpression
 from dfkd_exp.reconstruction.terms.confidence import Confidence
 from dfkd_exp.reconstruction.terms.disagreement import Disagreement
 from dfkd_exp.reconstruction.terms.l2 import L2
@@ -28,7 +29,7 @@ def candidates(count=6, shape=(3, 4, 5), classes=4, groups=2):
 
     return Candidates(
         torch.rand(count, *shape, generator=generator), noise(count, classes), torch.arange(count) % classes, groups,
-        features=noise(count, 7), student_logits=noise(count, classes),
+        features=noise(count, 7), student_logits=noise(count, classes), drawn=noise(count, classes).softmax(1),
         batch_norms=[AtBatchNorm(noise(count, *own), noise(own[0]), noise(own[0]).square()) for own in ((3, 4, 5), (8,))],
     )  # fmt: skip
 
@@ -118,6 +119,33 @@ def test_the_labels_term_is_the_cross_entropy_with_the_class():
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = -np.log(probabilities[np.arange(6), shown.labels.numpy()])
     np.testing.assert_allclose(Label()(shown), expected, rtol=1e-5)
+
+
+def test_a_class_impression_is_the_cross_entropy_with_the_soft_label_that_was_drawn():
+    shown = candidates()
+    expected = -(shown.drawn.numpy() * np.log(softmax(shown.logits / 20))).sum(1)
+    np.testing.assert_allclose(ClassImpression()(shown), expected, rtol=1e-5)
+
+
+def test_soft_labels_are_of_the_dirichlet_distribution_of_how_much_classes_are_alike():
+    """Mean and variance of 4,000 draws: a_k / a, and mean (1 - mean) / (a + 1), a being the concentrations and their sum."""
+    weights = torch.randn(4, 7, generator=torch.Generator().manual_seed(1))
+    units = weights.double().numpy() / np.linalg.norm(weights.double().numpy(), axis=1, keepdims=True)
+    similar = units @ units.T
+    labels = torch.full((8000,), 2)
+    drawn = ClassImpression(betas=[1.0, 0.1]).draw(labels, weights, torch.Generator().manual_seed(0)).double().numpy()
+    np.testing.assert_allclose(drawn.sum(1), 1, rtol=1e-5)
+    for first, beta in enumerate((1.0, 0.1)):
+        own = beta * (similar[2] - similar[2].min()) / (similar[2].max() - similar[2].min()) + 1e-4
+        mean = own / own.sum()
+        np.testing.assert_allclose(drawn[first::2].mean(0), mean, atol=0.03)
+        np.testing.assert_allclose(drawn[first::2].var(0), mean * (1 - mean) / (own.sum() + 1), atol=0.015)
+
+
+@pytest.mark.parametrize("settings", [{"betas": []}, {"betas": [0.0]}, {"temperature": 0.0}])
+def test_a_class_impression_that_cannot_be_is_refused(settings):
+    with pytest.raises(ConfigError, match=f"terms.{next(iter(settings))} must be"):
+        ClassImpression(**settings)
 
 
 @pytest.mark.parametrize("name", kinds("terms"))
