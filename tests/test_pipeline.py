@@ -225,6 +225,33 @@ IN_THE_LOOP = ("source=synthesis", "source.images=60", "source.batch_size=20", "
             "parametrisation.optimise_latents=true",
             "source.steps=2",
         ],
+        [
+            "metadata=none",
+            "parametrisation=generator",
+            "terms=[disagreement]",
+            "source.schedule=cosine",
+            "source.clip=5",
+            "source.student_steps=3",
+            "teacher=cnn",
+            "student=cnn",
+            "distillation.attention=250",
+            "distillation.clip=5",
+        ],  # ZSKT
+        [
+            "parametrisation=generator",
+            "parametrisation.kept=meta",
+            "parametrisation.optimise_latents=true",
+            "parametrisation.latents_lr=0.01",
+            "source.steps=2",
+            "source.pool=40",
+            "distillation.loss=l1",
+        ],  # Fast
+        [
+            "parametrisation=generator",
+            "parametrisation.latents_from=classes",
+            "source.steps=2",
+            "source.pool=40",
+        ],  # NAYER
     ],
 )
 def test_images_are_made_for_a_student_in_the_loop(dfkd, flags):

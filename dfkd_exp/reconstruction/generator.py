@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -57,3 +58,36 @@ class Generator(nn.Module):
         for axis, size in enumerate(self.shape[1:], start=2):  # sizes that four does not divide came out larger
             pixels = pixels.narrow(axis, (pixels.shape[axis] - size) // 2, size)
         return pixels
+
+
+class NoisyLayers(nn.Module):
+    """Classes, one-hot, ``[N, K]``, to latents ``[N, D]``: random embeddings of the classes, which stay, BatchNorm, and dense layers, which
+    `renew` makes anew. Of a batch's images of one class each takes the next of the ``count`` layers, and the first again after the last.
+
+    Source: Tran et al. (2024), NAYER, "K-to-1 noisy layer". Differs: there embeddings are those of the classes' names, by a model of texts.
+    """
+
+    embeddings: Tensor
+    begun: Tensor
+
+    def __init__(self, num_classes: int, latents: int, count: int):
+        super().__init__()
+        self.register_buffer("embeddings", torch.randn(num_classes, latents))
+        self.register_buffer("begun", torch.tensor(0))
+        self.norm = nn.BatchNorm1d(latents)
+        self.weight = nn.Parameter(torch.empty(count, latents, latents))
+        self.bias = nn.Parameter(torch.empty(count, latents))
+        self.renew()
+
+    def renew(self) -> None:
+        """Draw the weights again, as those of a dense layer, from torch's generator; the norm's are as they begin."""
+        self.norm.reset_parameters()
+        largest = self.weight.shape[1] ** -0.5
+        for weights in (self.weight, self.bias):
+            with torch.no_grad():
+                weights.copy_(largest * (2 * torch.rand(weights.shape) - 1))
+
+    def forward(self, classes: Tensor) -> Tensor:
+        number = (classes.cumsum(0) * classes).sum(1).long() - 1  # how many of its class are before it
+        by_all = torch.einsum("ne,led->nld", self.norm(classes @ self.embeddings), self.weight) + self.bias
+        return by_all[torch.arange(len(classes), device=classes.device), number % len(self.weight)]

@@ -41,7 +41,9 @@ class Synthesiser:
         space, number = self.objective.space, self.made
         groups = range(number * self.groups, (number + 1) * self.groups)
         values, target = draw_groups(self.objective, groups, derive_seed(self.seed, "batch"))
-        space.begin_batch(derive_seed(self.seed, "space", number))
+        for renewed in space.begin_batch(derive_seed(self.seed, "space", number)):
+            if self._kept is not None:
+                self._kept.state.pop(renewed, None)
         stepper = self._stepper(values)
         steppers = [stepper, *([self._keeper()] if space.starts() else [])]
         for group in (group for one in steppers for group in one.param_groups):

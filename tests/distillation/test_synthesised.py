@@ -123,6 +123,7 @@ def test_a_generator_that_is_kept_learns_from_batch_to_batch():
     assert losses[-10:].mean() < 0.7 * losses[:10].mean()
 
 
+NOISY = FromGenerator(latents=5, width=4, latents_from="classes", noisy_layers=4, renew_every=3)
 META = FromGenerator(latents=5, width=4, kept="meta", optimise_latents=True, latents_lr=0.05)
 FORMS = {
     "generator": {},
@@ -134,6 +135,7 @@ FORMS = {
     },
     "pixels": {"made_of": Pixels()},
     "learned start": {"made_of": META, "steps": 2},
+    "noisy layers": {"made_of": NOISY, "steps": 2},
     "learned start, fresh": {"made_of": META, "steps": 2, "fresh": True, "schedule": "cosine", "epochs": 3},
 }
 

@@ -5,7 +5,7 @@ import torch
 
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import num_parameters
-from dfkd_exp.reconstruction.generator import Generator
+from dfkd_exp.reconstruction.generator import Generator, NoisyLayers
 from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator, GeneratorSpace
 
 
@@ -45,6 +45,34 @@ def test_a_fresh_network_begins_each_batch_if_that_is_asked_for_and_the_seed_dec
         weights.append(made.shared()[0].detach().clone())
     assert torch.equal(weights[0], weights[2])
     assert not torch.equal(weights[0], weights[1])
+
+
+class TestNoisyLayers:
+    def test_each_image_of_a_class_takes_the_next_layer(self):
+        torch.manual_seed(0)
+        layers = NoisyLayers(num_classes=3, latents=4, count=2)
+        labels = torch.tensor([0, 1, 0, 2, 0, 1])
+        made = layers(torch.nn.functional.one_hot(labels, 3).float())
+        embedded = layers.embeddings[labels]
+        normal = (embedded - embedded.mean(0)) / (embedded.var(0, correction=0) + 1e-5).sqrt()
+        expected = [normal[i] @ layers.weight[layer] + layers.bias[layer] for i, layer in enumerate([0, 0, 1, 0, 0, 1])]
+        torch.testing.assert_close(made, torch.stack(expected))
+        assert torch.equal(made[0], made[4]), "there are fewer layers than images of the class"
+
+    def test_they_are_renewed_as_often_as_is_asked_for_and_the_generator_is_kept(self):
+        made = space(3, latents_from="classes", renew_every=2)
+        before = [weights.detach().clone() for weights in made.shared()]
+        renewed = [len(made.begin_batch(seed)) for seed in range(4)]
+        assert renewed == [4, 0, 4, 0]
+        changed = [not torch.equal(one, other) for one, other in zip(made.shared(), before, strict=True)]
+        assert changed[:2] == [True, True], "weights and biases of the layers"
+        assert not any(changed[2:]), "their norm, as it began, and the generator"
+
+    def test_images_of_a_class_differ(self):
+        made = space(3, latents_from="classes", noisy_layers=4)
+        values = made.start(torch.tensor([1, 1, 1, 1, 0, 2]), torch.Generator())
+        pixels, _ = made.pixels(values)
+        assert pixels.detach()[:4].std(0).max() > 0.01
 
 
 def test_one_network_is_kept_otherwise():

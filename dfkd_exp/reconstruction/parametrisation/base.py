@@ -50,9 +50,9 @@ class ImageSpace(ABC):
         """What all images have in common and follows from those that were made, such as running means."""
         return {}
 
-    def begin_batch(self, seed: int) -> None:
-        """Called before a batch is made."""
-        return
+    def begin_batch(self, seed: int) -> list[Tensor]:
+        """Called before a batch is made: what of `shared` was drawn anew, and has left behind what an optimiser knew of it."""
+        return []
 
     def after_step(self, values: Tensor, step: int) -> None:
         """Change the values in place after an optimiser's step, counted from 0."""

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.metadata import ResolvedMetadata
+    from dfkd_exp.reconstruction.generator import NoisyLayers
 
 KEPT = ("run", "batch", "meta")
+LATENTS_FROM = ("noise", "classes")
 
 
 @dataclass
@@ -25,7 +27,14 @@ class FromGenerator(Parametrisation):
     shares: ClassVar[bool] = True
 
     latents: int = 100
-    """Numbers that an image is made of, Gaussian (DAFL for MNIST: 100; DFAD, CMI and Fast: 256)."""
+    """Numbers that an image is made of (DAFL for MNIST: 100; DFAD, CMI, Fast and NAYER: 256)."""
+    latents_from: str = "noise"
+    """noise: they are Gaussian; classes: they follow from an image's class, by random embeddings and layers that are renewed (NAYER)."""
+    noisy_layers: int = 20
+    """Layers from classes to latents, which the images of a class in a batch take in turn, so that they differ (NAYER: a batch's images per
+    class); of fewer than these images some are alike."""
+    renew_every: int = 1
+    """Batches from one renewal of these layers to the next."""
     width: int = 64
     """Channels before the last convolution; twice as many before that."""
     kept: str = "run"
@@ -47,6 +56,14 @@ class FromGenerator(Parametrisation):
             not self.optimise_latents or self.kept != "run",
             f"false with {self.flag}.kept=run: latents of a batch are gone with it",
         )
+        self.require_choice("latents_from", LATENTS_FROM)
+        for name in ("noisy_layers", "renew_every"):
+            self.require(name, getattr(self, name) >= 1, "at least 1")
+        if self.latents_from == "classes":
+            self.require(
+                "kept", self.kept == "run", f"run with {self.flag}.latents_from=classes, whose layers begin anew"
+            )
+            self.require("of_classes", self.of_classes is not False, f"true with {self.flag}.latents_from=classes")
         self.require("latents_lr", self.latents_lr is None or self.latents_lr > 0, "positive, or empty")
         self.require(
             "latents_lr",
@@ -58,42 +75,61 @@ class FromGenerator(Parametrisation):
         from dfkd_exp.models.recording import device_of
 
         told = bool(metadata.logits) if self.of_classes is None else self.of_classes
+        told = told or self.latents_from == "classes"
         return GeneratorSpace(self, metadata.inputs, metadata.num_classes if told else 0, device_of(teacher))
 
 
 class GeneratorSpace(ImageSpace):
-    """Latents ``[M, D]``, the last ``num_classes`` of them an image's class, one-hot; and the weights of the network that makes images of
-    them, which batches share."""
+    """Latents ``[M, D]``, the last ``num_classes`` of them an image's class, one-hot, or nothing but that; and the weights of the network
+    that makes images of them, which batches share."""
 
     def __init__(self, settings: FromGenerator, inputs: InputSpec, num_classes: int, device: torch.device):
         self.settings, self.inputs, self.num_classes, self.device = settings, inputs, num_classes, device
         self.renews, self.optimises_values = settings.kept != "run", settings.optimise_latents  # type: ignore[misc]
         self.values_lr = settings.latents_lr
+        self.noisy: NoisyLayers | None = None
         self._renew(seed=0)
         self._starts = [weights.detach().clone() for weights in self.shared()] if settings.kept == "meta" else []
 
-    def begin_batch(self, seed: int) -> None:
+    def begin_batch(self, seed: int) -> list[Tensor]:
         import torch
 
+        if self.noisy is not None:
+            self.noisy.begun += 1
+            if (int(self.noisy.begun) - 1) % self.settings.renew_every:
+                return []
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.noisy.renew()
+            return list(self.noisy.parameters())
         if self.settings.kept == "batch":
             self._renew(seed)
         with torch.no_grad():
             for weights, start in zip(self.shared(), self._starts, strict=False):
                 weights.copy_(start)
+        return []
 
     def _renew(self, seed: int) -> None:
         import torch
 
-        from dfkd_exp.reconstruction.generator import Generator
+        from dfkd_exp.reconstruction.generator import Generator, NoisyLayers
 
+        settings = self.settings
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            latents = self.settings.latents + self.num_classes
-            self.network = Generator(self.inputs.shape, latents, self.settings.width).to(self.device)
+            if settings.latents_from == "classes":
+                self.noisy = NoisyLayers(self.num_classes, settings.latents, settings.noisy_layers)
+                rest = Generator(self.inputs.shape, settings.latents, settings.width)
+                self.network: nn.Module = torch.nn.Sequential(self.noisy, rest).to(self.device)
+            else:
+                latents = settings.latents + self.num_classes
+                self.network = Generator(self.inputs.shape, latents, settings.width).to(self.device)
 
     def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 
+        if self.noisy is not None:
+            return torch.nn.functional.one_hot(labels, self.num_classes).float()
         drawn = torch.randn(len(labels), self.settings.latents, generator=generator)
         if not self.num_classes:
             return drawn
