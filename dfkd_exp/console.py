@@ -125,16 +125,18 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done)
 
-    def advance(self, amount: int = 1) -> None:
+    def advance(self, amount: int = 1, so_far: str = "") -> None:
+        """``so_far``: what else there is to say of it."""
         self.done += amount
+        label = f"{self.label}, {so_far}" if so_far else self.label
         if self._bar is not None:
-            self._bar.advance(self._task, amount)
+            self._bar.update(self._task, advance=amount, description=label)
             return
         now = time.monotonic()
         if now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = (now - self._started) / (self.done - self._done_before) * max(self.total - self.done, 0)
-            show(f"  {self.label}: {self.done:,} of {self.total:,}, {left:,.0f} s left")
+            show(f"  {label}: {self.done:,} of {self.total:,}, {left:,.0f} s left")
             sys.stdout.flush()
 
     def close(self) -> None:

@@ -39,7 +39,8 @@ class Synthesis(Source):
     fresh: bool = False
     """Whether a generator makes each of them anew, of other latents, as DFAD does."""
     pool: int = 0
-    """Made images that are kept, from all of which the student's batches are drawn (CMI, Fast); 0: it is shown each where it is made."""
+    """Made images that are kept, the last so many, from which the student's batches are drawn (CMI, Fast); above 64 MiB they lie in files
+    until the student is trained. 0: it is shown each where it is made."""
 
     def __post_init__(self) -> None:
         for name in ("images", "batch_size", "steps", "student_steps"):

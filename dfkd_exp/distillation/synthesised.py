@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.distillation.pool import IN_MEMORY, STORED, Pool, PoolInFiles
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.synthesiser import Synthesiser
@@ -36,7 +39,7 @@ class Synthesised(TransferSet):
         """Of the student's training, over which a learning rate falls."""
         self._objective, self._optimizer = objective, optimizer
         self._student: nn.Module | None = None
-        self._pool = Pool(settings.pool)
+        self._folder: Path | None = None
         self._last: Batch | None = None
         """The batch that was made last."""
 
@@ -49,9 +52,23 @@ class Synthesised(TransferSet):
         groups = self.settings.batch_size // objective.settings.group_size
         return Synthesiser(objective, self._optimizer, groups, self.settings.steps, self.seed, self.settings.clip)
 
+    @cached_property
+    def _pool(self) -> Pool:
+        size, shape = self.settings.pool, self.synthesiser.objective.metadata.inputs.shape
+        if self._folder is None or size * math.prod(shape) * STORED.itemsize <= IN_MEMORY:
+            return Pool(size)
+        return PoolInFiles(size, self._folder / "pool", shape)
+
     @property
     def has_labels(self) -> bool:
         return self.synthesiser.objective.problem.of_classes
+
+    @property
+    def so_far(self) -> str:
+        return f"{self.synthesiser.made * self.settings.batch_size:,} images made"
+
+    def keep_in(self, folder: Path) -> None:
+        self._folder = folder
 
     def adapt(self, student: nn.Module) -> None:
         self._student = student
@@ -81,13 +98,22 @@ class Synthesised(TransferSet):
                 )
 
     def state(self) -> dict[str, Tensor]:
+        return {**self._pool.state(), **self._state()}
+
+    def left(self) -> dict[str, Tensor]:
+        return {**self._pool.left(), **self._state()}
+
+    def _state(self) -> dict[str, Tensor]:
+        """Of all but the pool."""
         last = {} if self._last is None else {"last.pixels": self._last.pixels}
         if self._last is not None and self._last.labels is not None:
             last["last.labels"] = self._last.labels
-        return {**self.synthesiser.state(), **self._pool.state(), **last}
+        return {**self.synthesiser.state(), **last}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.synthesiser.load_state(state)
+        if "pool.pixels" in state:  # such as what is left of one whose files are gone
+            self._pool = Pool(self.settings.pool)
         self._pool.load_state(state)
         if "last.pixels" in state:
             self._last = Batch(state["last.pixels"], state.get("last.labels"))
@@ -113,45 +139,3 @@ class Synthesised(TransferSet):
             return made
         rounds = [torch.randperm(len(made), generator=generator) for _ in range(-(-count // len(made)))]
         return made.take(torch.cat(rounds)[:count].to(made.pixels.device))
-
-
-class Pool:
-    """The ``size`` images that were made last, in float16, as reconstructions are kept."""
-
-    def __init__(self, size: int):
-        self.size, self.count = size, 0
-        """``count``: images that were ever added."""
-        self._pixels = torch.empty(0)
-        self._labels = torch.empty(0, dtype=torch.long)
-
-    def __len__(self) -> int:
-        return min(self.size, self.count)
-
-    def add(self, made: Batch) -> None:
-        """Add images, in the place of the oldest ones once it is full."""
-        if not len(self._pixels):
-            self._pixels = made.pixels.new_empty(self.size, *made.pixels.shape[1:], dtype=torch.float16)
-            self._labels = torch.full((self.size,), -1, device=made.pixels.device)
-        places = (self.count + torch.arange(len(made), device=self._pixels.device)) % self.size
-        self._pixels[places] = made.pixels.half()
-        if made.labels is not None:
-            self._labels[places] = made.labels
-        self.count += len(made)
-
-    def drawn(self, count: int, generator: torch.Generator) -> Batch:
-        """``count`` images at random."""
-        index = torch.randint(len(self), (count,), generator=generator).to(self._pixels.device)
-        labels = self._labels[index]
-        return Batch(self._pixels[index].float(), labels if bool((labels >= 0).all()) else None)
-
-    def state(self) -> dict[str, Tensor]:
-        """All of it, by name; nothing if nothing is kept."""
-        if not self.size:
-            return {}
-        return {"pool.pixels": self._pixels, "pool.labels": self._labels, "pool.count": torch.tensor(self.count)}
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` returned."""
-        if self.size:
-            self._pixels, self._labels = state["pool.pixels"], state["pool.labels"]
-            self.count = int(state["pool.count"])

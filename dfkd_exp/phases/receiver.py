@@ -55,6 +55,7 @@ def make_student(
             "label": "training the student", "trainer": context.trainer,
             "logger": context.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
         }  # fmt: skip
+        images.keep_in(folder / WORK)
         fit_seed = derive_seed(seed, "student")
         teacher = release.teacher()
 
@@ -84,7 +85,7 @@ def make_student(
             train_on_teacher(network, teacher, images, inputs, distillation, fit_seed, **options)
         if context.ranks.first:
             write_atomically(folder / MODEL, weights_bytes(network))
-            if state := images.state():
+            if state := images.left():
                 write_atomically(folder / TRANSFER_SET, save(state))
         return {
             "images": len(images), "agreement_held_out": None if held is None else agreement_on(held),

@@ -66,10 +66,10 @@ def class_weights(teacher: nn.Module, example: Tensor, terms: Sequence[Term]) ->
     drawing = [term for term in terms if term.draws]
     if not drawing:
         return torch.empty(0, 0)
-    weights = teacher.get_submodule(last_layer(teacher, example, drawing[0]).name)._parameters.get("weight")
+    weights = getattr(teacher.get_submodule(last_layer(teacher, example, drawing[0]).name), "weight", None)
     with borrowed(teacher), torch.no_grad():
         num_classes = teacher(example.clone()).shape[1]
-    if weights is None or weights.dim() != 2 or len(weights) != num_classes:
+    if not isinstance(weights, Tensor) or weights.dim() != 2 or len(weights) != num_classes:
         raise DfkdError(
             f"{drawing[0].flag}: the teacher's last layer has no weights [{num_classes} classes, features] that would say how much classes "
             "are alike; leave this term out"

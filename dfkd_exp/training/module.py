@@ -144,7 +144,7 @@ class TrainingModule(pl.LightningModule):
                 optimizer.step()
             schedule.step()
             self._losses.append(loss.detach())
-        self.progress.advance(len(parts))
+        self.progress.advance(len(parts), self.images.so_far)
 
     def on_train_epoch_end(self) -> None:
         self.log("loss", torch.stack(self._losses).mean(), sync_dist=self.ranks.world > 1)

@@ -18,6 +18,8 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.batches import batches
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from torch import Tensor, nn
 
@@ -100,15 +102,28 @@ class TransferSet(ABC):
         """Whether the images have labels of their own, beside what the teacher says."""
         return False
 
+    @property
+    def so_far(self) -> str:
+        """What there is to say of the images while the student learns, in a few words."""
+        return ""
+
+    def keep_in(self, folder: Path) -> None:  # noqa: B027
+        """Called before a training with a folder that lasts as long as that does, and is there again when it is continued: for what is too
+        large to be in `state`."""
+
     def adapt(self, student: nn.Module) -> None:  # noqa: B027  (nothing is right for most)
         """Called before each epoch with the network in training, in training mode, by which a method may take its state into account."""
 
     def state(self) -> dict[str, Tensor]:
-        """What `adapt` and `batches` have changed, for a training that is continued, and for a preview after it."""
+        """What `adapt` and `batches` have changed, for a training that is continued."""
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027
-        """Take up what `state` returned."""
+        """Take up what `state`, or `left`, returned."""
+
+    def left(self) -> dict[str, Tensor]:
+        """The state by which `sample` and `preview` work after the training, when its folder is gone."""
+        return self.state()
 
     def on(self, device: torch.device) -> TransferSet:
         """This set, with what it keeps brought to ``device`` if there is room."""

@@ -9,7 +9,7 @@ import torch
 from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.distillation.synthesis import Synthesis
-from dfkd_exp.distillation.synthesised import Pool, Synthesised
+from dfkd_exp.distillation.synthesised import Synthesised
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.metadata.gaussian import AllLayers
 from dfkd_exp.models.recording import frozen
@@ -23,7 +23,6 @@ from dfkd_exp.reconstruction.problem import Problem
 from dfkd_exp.reconstruction.terms.disagreement import Disagreement
 from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.seeding import derive_seed
-from dfkd_exp.training.transfer_set import Batch
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 
@@ -242,30 +241,6 @@ def test_a_student_in_the_loop_is_trained():
     trained = train_on_teacher(student(), toy_teacher(), images, INPUTS, settings, seed=0, label="the student")
     assert not torch.equal(trained.state_dict()["0.weight"], before)
     assert images.synthesiser.made == 10
-
-
-class TestPool:
-    def batch(self, *values):
-        return Batch(torch.tensor(values).view(-1, 1, 1, 1).float(), torch.tensor(values) % 3)
-
-    def seen(self, pool):
-        drawn = pool.drawn(200, torch.Generator().manual_seed(0))
-        assert torch.equal(drawn.labels, drawn.pixels.flatten().long() % 3)
-        return set(drawn.pixels.flatten().tolist())
-
-    def test_what_was_added_is_drawn_and_the_oldest_go(self):
-        pool = Pool(4)
-        pool.add(self.batch(1, 2))
-        assert self.seen(pool) == {1, 2}
-        pool.add(self.batch(3, 4))
-        pool.add(self.batch(5))
-        assert len(pool) == 4
-        assert self.seen(pool) == {2, 3, 4, 5}
-
-    def test_images_without_classes_stay_so(self):
-        pool = Pool(4)
-        pool.add(Batch(torch.rand(2, 1, 2, 2)))
-        assert pool.drawn(3, torch.Generator()).labels is None
 
 
 @pytest.mark.parametrize(
