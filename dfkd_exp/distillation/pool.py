@@ -152,6 +152,7 @@ class PoolInFiles(Pool):
     def _part(self, number: int) -> Tensor:
         if number not in self._parts:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._path(number).touch()  # with the usual rights; torch makes files that only their owner can read
             count = self._rows * math.prod(self.shape)
             mapped = torch.from_file(str(self._path(number)), shared=True, size=count, dtype=STORED)
             self._parts[number] = mapped.view(self._rows, *self.shape)
