@@ -9,6 +9,9 @@ from dfkd_exp.distillation.source import Resources, Source
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
 
+VERSION = 2
+"""Of how images are made in the loop, part of the student's key: raise it when a change alters them."""
+
 
 @dataclass
 class Synthesis(Source):
@@ -50,5 +53,5 @@ class Synthesis(Source):
 
         seed = derive_seed(resources.seed, "synthesis")
         release = resources.release
-        identity = {**self.identity(), **release.identity, **resources.asked, "seed": seed}
+        identity = {**self.identity(), **release.identity, **resources.asked, "seed": seed, "version": VERSION}
         return Synthesised(self, resources.objective, resources.optimizer, identity, release.metadata_bytes, seed)
