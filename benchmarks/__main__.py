@@ -1,14 +1,17 @@
-"""``python -m benchmarks [PART …]``: the tables, measured now, on this machine. All parts but the experiments, unless named."""
+"""``python -m benchmarks [PART …] [--published FOLDER]``: the tables, measured now, on this machine. All parts but the experiments, unless
+named. The folder is for the part ``field``."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, distillation, experiments, growth, lightning, memory, reconstruction, spectra
+from benchmarks import collection, distillation, experiments, field, growth, lightning, memory, reconstruction, spectra
 from benchmarks.measure import Row, machine
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -21,6 +24,7 @@ TABLES: dict[str, Callable[[], Iterator[Table | str]]] = {
     "growth": growth.tables,
     "memory": memory.tables,
     "spectra": spectra.tables,
+    "field": field.tables,
     "experiments": experiments.tables,
 }
 
@@ -28,7 +32,12 @@ TABLES: dict[str, Callable[[], Iterator[Table | str]]] = {
 def main(arguments: Sequence[str]) -> None:
     """Print what was asked for; everything but the experiments, which take many minutes, if nothing was."""
     parts = [*ROWS, *TABLES]
-    wanted = arguments or [part for part in parts if part != "experiments"]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(parts)}")
+    parser.add_argument("--published", type=Path, help="folder of what others have published, for the part field")
+    asked = parser.parse_args(arguments)
+    field.FOLDER = asked.published
+    wanted = asked.part or [part for part in parts if part != "experiments"]
     if unknown := set(wanted) - {*parts}:
         sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join(parts)}")
     console = Console(width=150)

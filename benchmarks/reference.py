@@ -146,3 +146,39 @@ def predict(network: nn.Module, images: Tensor) -> Tensor:
     device = next(network.parameters()).device
     with torch.no_grad():
         return torch.cat([network(part.to(device).float() / 255).cpu() for part in images.split(BATCH)])
+
+
+def deep_inversion(
+    teacher: nn.Module, shape: tuple[int, ...], num_classes: int, batch: int, steps: int, lr: float = 0.1
+) -> Tensor:
+    """``batch`` images of all classes, by the loop of DeepInversion (Yin et al. 2020), with the weights of its settings for CIFAR-10."""
+    device = next(teacher.parameters()).device
+    labels = torch.arange(batch, device=device) % num_classes
+    images = torch.randn(batch, *shape, device=device, requires_grad=True)
+    optimizer = torch.optim.Adam([images], lr=lr, foreach=False, fused=False)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        deep_inversion_loss(teacher, images, labels).backward()
+        optimizer.step()
+    return images.detach()
+
+
+def deep_inversion_loss(
+    teacher: nn.Module, images: Tensor, labels: Tensor, batch_norm: float = 10.0, variation: float = 2.5e-5
+) -> Tensor:
+    """Cross-entropy, distance from the moments that the BatchNorm layers have kept (eq. 4), and total variation in four directions."""
+    distances: list[Tensor] = []
+
+    def compare(module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        mean, variance = inputs[0].mean((0, 2, 3)), inputs[0].var((0, 2, 3), correction=0)
+        distances.append((mean - module.running_mean).norm() + (variance - module.running_var).norm())
+
+    norms = [module for module in teacher.modules() if isinstance(module, nn.BatchNorm2d)]
+    handles = [module.register_forward_hook(compare) for module in norms]
+    loss = F.cross_entropy(teacher(images), labels)
+    for handle in handles:
+        handle.remove()
+    down, across = images.diff(dim=2), images.diff(dim=3)
+    rising, falling = images[..., 1:, :-1] - images[..., :-1, 1:], images[..., 1:, 1:] - images[..., :-1, :-1]
+    total_variation = down.norm() + across.norm() + rising.norm() + falling.norm()
+    return loss + batch_norm * sum(distances) + variation * total_variation

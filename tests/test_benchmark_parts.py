@@ -1,6 +1,8 @@
 """Each part of ``python -m benchmarks`` runs, at a size at which its figures mean nothing."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from benchmarks import (
     collection,
     distillation,
     experiments,
+    field,
     growth,
     lightning,
     measure,
@@ -32,6 +35,8 @@ def printed(monkeypatch, capsys):
             return json.dumps(classes.measured(int(arguments[2])))
         if arguments[1] == "benchmarks.memory":
             return json.dumps(memory.distilled(int(arguments[2])))
+        if arguments[1] == "benchmarks.field":
+            return json.dumps(field.measured(arguments[2], Path(arguments[3]) if len(arguments) > 3 else None))
         assert run_main(list(arguments[2:])) == 0
         return ""
 
@@ -43,6 +48,7 @@ def printed(monkeypatch, capsys):
         distillation: {
             "PAIRS": {"Toy → half": ("mlp", "mlp", INPUTS.shape)}, "IMAGES": 64, "EPOCHS": 2, "ROUNDS": 1, "EVALUATED": 9,
         },
+        field: {"BATCH": 10, "STEPS": 2, "ROUNDS": 1, "SHAPE": (3, 8, 8), "NETWORK": "cnn_bn"},
         experiments: {"STEPS_FROM_NOISE": {"scale=smoke": 2}, "missing_data": lambda: ""},
         growth: {
             "AXES": {
@@ -77,6 +83,7 @@ def printed(monkeypatch, capsys):
         ("lightning", ["64-32-32-10, 64 images"]),
         ("growth", ["images", "steps", "classes", "width"]),
         ("memory", ["reconstructions in files"]),
+        ("field", ["clone of https://github.com/NVlabs/DeepInversion", "DeepInversion, as its paper says"]),
         ("experiments", ["scale=smoke"]),
     ],
 )
@@ -84,6 +91,34 @@ def test_a_part_runs(printed, part, lines):
     said = printed(part)
     for line in lines:
         assert line in said
+
+
+def test_a_published_loop_is_imported_without_what_it_imports_and_run_where_there_is_no_gpu(printed, tmp_path):
+    place = tmp_path / "DeepInversion" / "cifar10"
+    place.mkdir(parents=True)
+    (place / "deepinversion_cifar10.py").write_text(PUBLISHED)
+    modules = {*sys.modules}
+    assert "DeepInversion, as published" in printed("field", "--published", str(tmp_path))
+    assert not any(name.startswith("torchvision") for name in {*sys.modules} - modules)
+
+
+PUBLISHED = """
+import torch
+import torchvision.transforms as transforms
+import torchvision.utils as vutils
+from kornia import augmentation
+
+def get_images(net, bs, epochs, net_student, optimizer, inputs, **rest):
+    net_student.cuda()
+    crop = transforms.Compose([augmentation.RandomCrop(size=[8, 8], padding=4)])
+    inputs.data = torch.randn((bs, 3, 8, 8), device='cuda')
+    for epoch in range(epochs):
+        optimizer.zero_grad()
+        net(crop(inputs)).square().sum().backward()
+        optimizer.step()
+    vutils.save_image(inputs.data.clone(), 'nowhere/at/all.png', normalize=True)
+    print('what the loop says is not among the figures')
+"""
 
 
 def test_experiments_are_skipped_where_there_is_no_mnist(monkeypatch, tmp_path):
@@ -106,7 +141,16 @@ def test_everything_but_the_experiments_is_the_default(monkeypatch):
         for name in parts:
             monkeypatch.setitem(parts, name, lambda name=name: asked.append(name) or iter(()))
     __main__.main([])
-    assert asked == ["reconstruction", "collection", "distillation", "lightning", "growth", "memory", "spectra"]
+    assert asked == [
+        "reconstruction",
+        "collection",
+        "distillation",
+        "lightning",
+        "growth",
+        "memory",
+        "spectra",
+        "field",
+    ]
 
 
 def test_the_expected_cost_is_the_weights():

@@ -1,5 +1,6 @@
 """The loops that the benchmarks compare with compute what ours do."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -15,13 +16,20 @@ from dfkd_exp.metadata import AllLayers
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.graph import weight_blocks
 from dfkd_exp.models.recording import find_layers, frozen, recording
+from dfkd_exp.reconstruction.engine.settings import PLAIN
+from dfkd_exp.reconstruction.moments import Moments
+from dfkd_exp.reconstruction.objective import Objective
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.targets import GroupTarget
+from dfkd_exp.reconstruction.terms.batch_norm import BatchNorm
+from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.fit import fit
 from dfkd_exp.training.schedules import Constant
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import FixedImages
-from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
+from tests.toy import CLASSES, INPUTS, normalised_teacher, problem, toy_images, toy_teacher
 
 CPU = TrainerSettings(accelerator="cpu")
 
@@ -152,3 +160,19 @@ def test_a_step_is_timed_without_what_surrounds_the_loop(monkeypatch):
     readings = iter([10.0, 16.0])
     monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: next(readings)))
     assert measure.seconds_per_step(lambda on_step: [on_step(64) for _ in range(4)], steps=4) == 2.0
+
+
+def test_the_plain_loop_of_deep_inversion_asks_for_what_our_terms_do():
+    teacher = frozen(normalised_teacher())
+    metadata = AllLayers(covariance="top_only").collect(teacher, [toy_images()], INPUTS)
+    settings = Moments(images_per_class=6, group_size=6)
+    terms = [Label(), BatchNorm(weight=3.0)]
+    objective = Objective(problem(teacher, replace(metadata, statistics=[]), settings, Pixels(), terms), PLAIN)
+    images = torch.rand(6, *INPUTS.shape)
+    target = objective.arranged(GroupTarget.stacked([objective.drawn(torch.arange(6) % CLASSES, torch.Generator())]))
+    losses, gradient = objective(images, target)
+    images.requires_grad_(True)
+    theirs = reference.deep_inversion_loss(teacher, images, target.labels[0], batch_norm=3.0, variation=0.0)
+    torch.testing.assert_close(theirs, losses[0])
+    torch.testing.assert_close(torch.autograd.grad(theirs, images)[0], gradient, rtol=1e-4, atol=1e-6)
+    assert reference.deep_inversion_loss(teacher, images, target.labels[0], 3.0, variation=1.0) > theirs

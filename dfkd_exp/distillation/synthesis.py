@@ -10,6 +10,8 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
 
 SCHEDULES = ("constant", "cosine")
+VERSION = 2
+"""Of how images are made in the loop, part of the student's key: raise it when a change alters them."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Synthesis(Source):
 
         seed = derive_seed(resources.seed, "synthesis")
         release = resources.release
-        identity = {**self.identity(), **release.identity, **resources.asked, "seed": seed}
+        identity = {**self.identity(), **release.identity, **resources.asked, "seed": seed, "version": VERSION}
         return Synthesised(
             self, resources.objective, resources.optimizer, identity, release.metadata_bytes, seed, resources.epochs
         )

@@ -72,16 +72,19 @@ def resolved_metadata(context: RunContext, release: Release, teacher: nn.Module)
 
 
 def objective_of(context: RunContext, release: Release, asked: Asked) -> Objective:
-    """What images of the release are to fulfil, computed by PyTorch as it is: for those that are made while a student learns."""
+    """What images of the release are to fulfil: for those that are made while a student learns."""
     from dfkd_exp.models.recording import frozen
-    from dfkd_exp.reconstruction.engine.settings import PLAIN
+    from dfkd_exp.reconstruction.engine.choose import describe_computation, engine_in_the_loop
     from dfkd_exp.reconstruction.objective import Objective
     from dfkd_exp.reconstruction.problem import Problem
 
     teacher = release.teacher()
     metadata = resolved_metadata(context, release, teacher)
     teacher = frozen(teacher).to(context.device)
-    return Objective(Problem(teacher, metadata, asked.settings, asked.parametrisation, asked.terms), PLAIN)
+    problem = Problem(teacher, metadata, asked.settings, asked.parametrisation, asked.terms)
+    engine = engine_in_the_loop(asked.engine, problem, context.store.root / "engine.json")
+    console.note(f"images in {describe_computation(engine)}")
+    return Objective(problem, engine)
 
 
 def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> Artifact:

@@ -89,7 +89,9 @@ class Rehearsal:
 
         config = self.config
         config.source.check_groups(config.reconstruction.group_size)
-        if not config.source.has_student:
+        if config.source.has_student:
+            config.engine.check_in_the_loop()
+        else:
             check_without_student(config.parametrisation, list(config.terms.values()))
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         if config.distillation.attention:

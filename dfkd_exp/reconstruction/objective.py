@@ -15,6 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import described
 from dfkd_exp.models.float32 import multiplied_as
+from dfkd_exp.models.layers import Site
 from dfkd_exp.models.plain import require_gradient
 from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine.replay import Replayed
@@ -80,6 +81,8 @@ class Objective:
             else Layout.of(output, layer)
             for layer, output in zip(metadata.layers, outputs, strict=True)
         ]
+        self._copied: set[Site] = set()
+        """The teacher's values that something overwrites later on, as far as a recorder has met with it."""
         self.student: nn.Module | None = None
         self._steps: dict[tuple[int, ...], Step] = {}
 
@@ -109,19 +112,32 @@ class Objective:
 
     def images(self, values: Tensor) -> Tensor:
         """The pixels ``[G * N, *shape]`` that optimised ``values`` stand for."""
-        return self.space.pixels(values)[0]
+        return self._made(values)[0].contiguous()
+
+    def _made(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same, and what is added to each image's loss. A network that makes them computes as the teacher does."""
+        with self._in_precision() if self.space.shared() else nullcontext():
+            pixels, excess = self.space.pixels(values)
+        return pixels.float(), excess
+
+    def _in_precision(self) -> AbstractContextManager[None]:
+        """Networks whose weights stay float32, a generator's and a student's, compute in the teacher's precision."""
+        if self.dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.problem.device.type, self.dtype)
 
     @contextmanager
     def recording(self, target: GroupTarget) -> Iterator[Recorder]:
         """The teacher's recorder; masked, if the target has masks."""
         masks = [mask.flatten(0, 1) for mask in target.masks]
         masked = self.masks.applied(self.teacher, masks) if self.masks else nullcontext()
-        with masked, recording(self.teacher, [*self.metadata.layers, *self.inside.layers]) as recorder:
+        layers = [*self.metadata.layers, *self.inside.layers]
+        with masked, recording(self.teacher, layers, self._copied) as recorder:
             yield recorder
 
     def losses(self, recorder: Recorder, values: Tensor, target: GroupTarget) -> Tensor:
         """The loss of each group, ``[G]``: the match with the metadata, and the terms."""
-        pixels, excess = self.space.pixels(values)
+        pixels, excess = self._made(values)
         inputs = self.metadata.inputs.from_pixels(pixels, self._bounds).to(self.dtype, memory_format=self._format)
         recorded = recorder(inputs)
         outputs = zip(recorded, self._layouts, strict=False)  # behind them is what terms look at
@@ -135,9 +151,10 @@ class Objective:
         if excess is not None:
             losses = losses + excess.view(target.labels.shape).mean(1)
         if self.terms:
+            with self._in_precision():
+                answered = None if self.student is None else self.student(inputs.float()).float()
             candidates = Candidates(
-                pixels, recorder.output.float(), target.labels.flatten(), len(losses),
-                student_logits=None if self.student is None else self.student(inputs.float()).float(),
+                pixels, recorder.output.float(), target.labels.flatten(), len(losses), student_logits=answered,
                 **self.inside.seen(self.teacher, recorded[len(self._layouts) :]),
             )  # fmt: skip
             drawn = iter(target.drawn)

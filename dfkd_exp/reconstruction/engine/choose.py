@@ -22,6 +22,7 @@ from dfkd_exp.files import canonical_json, read_json, write_atomically
 from dfkd_exp.locks import lock
 from dfkd_exp.reconstruction.engine.measure import Budget, Timed, fastest, images_that_fit, measured, precisions
 from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.problem import Problem
 
 SHARE = 0.1
@@ -74,6 +75,43 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
     with _locked(cache):
         budget = Budget(SHARE * seconds, time.perf_counter() - spent)  # waiting for one's turn is not measuring
         return _chosen(engine, timed, offered, problem, budget, cache)
+
+
+def engine_in_the_loop(engine: Engine, problem: Problem, cache: Path | None = None) -> ResolvedEngine:
+    """``engine`` for images that are made while a student learns; what it leaves open is what suits the device, without measuring.
+
+    bf16, or else a GPU's TF32, where the device multiplies so by itself and the teacher's gradient is near enough: of what of the objective
+    does not look at a student, for images of pixels. It is kept, as in `resolve_engine`.
+    """
+    images = len(problem.metadata.inputs.shape) == 3
+    usual = {
+        "precision": "fp32",
+        "convolutions": "channels_last" if images else "direct",
+        "compile": False,
+        "cuda_graphs": False,
+    }
+    said = {name: getattr(engine, name) for name in CHOICES if getattr(engine, name) not in ("auto", None)}
+    plain = ResolvedEngine(**{**usual, **said})
+    if engine.precision != "auto":
+        return plain
+    alone = replace(problem, parametrisation=Pixels(), terms=[term for term in problem.terms if not term.of_student])
+    with _locked(cache):
+        known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem)
+        kept = known.get(PRECISION, {}).get(teacher)
+        offered = _precisions(engine, alone, plain, kept, measuring=_multiplies_bf16(problem.device))
+        if kept is None:
+            known.setdefault(PRECISION, {})[teacher] = offered[-1]
+            if cache:
+                write_atomically(cache, (json.dumps(known, indent=2) + "\n").encode())
+    return replace(plain, precision=offered[-1])
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for it, so that nothing need be measured."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    found = torch.cpu.get_capabilities() if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities") else {}
+    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _chosen(
@@ -138,10 +176,15 @@ def _precisions(
 
 def describe(engine: ResolvedEngine) -> str:
     """In a few words."""
+    return f"{describe_computation(engine)}, {engine.images_per_batch:,} images at a time"
+
+
+def describe_computation(engine: ResolvedEngine) -> str:
+    """The same, where others say how many images are made at a time."""
     forms = {"direct": [], "blocks": ["convolutions on blocks"], "channels_last": ["channels last"]}
     parts = [engine.precision, *forms[engine.convolutions]]
     parts += (["compiled"] if engine.compile else []) + (["replayed"] if engine.cuda_graphs else [])
-    return ", ".join([*parts, f"{engine.images_per_batch:,} images at a time"])
+    return ", ".join(parts)
 
 
 def _images_per_batch(problem: Problem, plain: ResolvedEngine) -> int:

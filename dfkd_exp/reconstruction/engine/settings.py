@@ -13,7 +13,8 @@ CONVOLUTIONS = ("auto", "direct", "blocks", "channels_last")
 
 @dataclass
 class Engine(Settings):
-    """How the loop computes what it computes. What is left open is chosen by measuring, once per machine and teacher."""
+    """How the loop computes what it computes. What is left open is chosen by measuring, once per machine and teacher; where images are made
+    while a student learns, by what the device can do, and source.batch_size says how many at a time."""
 
     flag: ClassVar[str] = "engine"
     ephemeral: ClassVar[tuple[str, ...]] = ("convolutions", "compile", "cuda_graphs", "images_per_batch")
@@ -37,6 +38,11 @@ class Engine(Settings):
         self.require(
             "images_per_batch", self.images_per_batch is None or self.images_per_batch >= 1, "at least 1, or empty"
         )
+
+    def check_in_the_loop(self) -> None:
+        """Raise ConfigError for what images that are made while a student learns cannot have."""
+        for name in ("compile", "cuda_graphs"):
+            self.require(name, not getattr(self, name), "false, or empty, where images are made while a student learns")
 
 
 @dataclass

@@ -23,9 +23,13 @@ class BatchNorm(Term):
     of_batch_norms: ClassVar[bool] = True
 
     def __call__(self, candidates: Candidates) -> Tensor:
+        from dfkd_exp.reconstruction.losses import group_moments
+
         total = candidates.logits.new_zeros(candidates.num_groups)
         for layer in candidates.batch_norms:
-            values = candidates.by_group(layer.values).transpose(1, 2).flatten(2)  # [G, C, N * locations]
-            mean, variance = values.mean(2), values.var(2, correction=0)
+            values = candidates.by_group(layer.values)  # [G, N, C, *locations]
+            count = values[0, :, 0].numel()
+            mean, unbiased = group_moments(values, (1, *range(3, values.dim())))
+            variance = unbiased * ((count - 1) / count)
             total = total + (mean - layer.mean).norm(dim=1) + (variance - layer.variance).norm(dim=1)
         return total

@@ -16,16 +16,19 @@ from dfkd_exp.models.networks import LeNet5
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine import choose, measure
-from dfkd_exp.reconstruction.engine.choose import resolve_engine
+from dfkd_exp.reconstruction.engine.choose import engine_in_the_loop, resolve_engine
 from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
+from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.terms.batch_norm import BatchNorm
 from dfkd_exp.reconstruction.terms.class_impression import ClassImpression
+from dfkd_exp.reconstruction.terms.disagreement import Disagreement
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
-from tests.toy import problem
+from tests.toy import INPUTS, normalised_teacher, problem, toy_images
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=10)
 ENGINES = [
@@ -324,3 +327,51 @@ def test_a_precision_that_is_too_far_off_is_not_taken(teacher, metadata, tmp_pat
 def test_wrong_choices_name_the_flag(wrong):
     with pytest.raises(ConfigError, match=f"engine.{next(iter(wrong))} must be"):
         Engine(**wrong)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_generator_and_a_student_compute_as_the_teacher_does_and_as_plain_pytorch_within_rounding(precision):
+    teacher = frozen(normalised_teacher())
+    metadata = AllLayers(covariance="top_only").collect(teacher, [toy_images()], INPUTS)
+    student = frozen(normalised_teacher(seed=1))
+    terms = [Label(), BatchNorm(), Disagreement()]
+
+    def first_step(engine):
+        objective = Objective(problem(teacher, metadata, SETTINGS, FromGenerator(width=8), terms), engine)
+        objective.student = student
+        values, target = draw_groups(objective, [0, 1], seed=0)
+        with objective.recording(target) as recorder:
+            losses = objective.losses(recorder, values, target)
+        gradient = torch.autograd.grad(losses.sum(), objective.space.shared())
+        assert {tensor.dtype for tensor in (losses, objective.images(values), *gradient)} == {torch.float32}
+        return losses.detach(), torch.cat([part.flatten() for part in gradient])
+
+    losses, gradient = first_step(PLAIN)
+    fast_losses, fast_gradient = first_step(ResolvedEngine(precision, "channels_last"))
+    error = (fast_gradient - gradient).norm() / gradient.norm()
+    if precision == "fp32":
+        assert error < 1e-4
+    else:
+        assert 0 < error < 0.3
+    torch.testing.assert_close(fast_losses, losses, rtol=1e-4 if precision == "fp32" else 0.02, atol=1e-3)
+
+
+def test_in_the_loop_a_precision_is_chosen_without_measuring_and_kept(monkeypatch, teacher, metadata, tmp_path):
+    cache, asked = (
+        tmp_path / "engine.json",
+        problem(teacher, metadata, SETTINGS, FromGenerator(width=4), [Disagreement()]),
+    )
+    monkeypatch.setattr(choose, "_multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(choose, "precisions", lambda problem, plain: ["fp32", "bf16"])
+    chosen = ResolvedEngine("bf16", "channels_last")
+    assert engine_in_the_loop(Engine(), asked, cache) == chosen
+    monkeypatch.setattr(choose, "_multiplies_bf16", lambda device: False)
+    assert engine_in_the_loop(Engine(), asked, cache) == chosen, "all work with that kind of teacher has one precision"
+    assert engine_in_the_loop(Engine(), asked).precision == "fp32"
+    assert engine_in_the_loop(Engine(precision="fp32", convolutions="direct"), asked, cache) == PLAIN
+
+
+def test_in_the_loop_nothing_is_compiled():
+    Engine(compile=False).check_in_the_loop()
+    with pytest.raises(ConfigError, match=r"engine.compile must be false, or empty, where images are made while a stu"):
+        Engine(compile=True).check_in_the_loop()
