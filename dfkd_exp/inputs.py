@@ -19,6 +19,8 @@ Shape = tuple[int, ...]
 volume)."""
 NOUNS = {1: "rows", 2: "series", 3: "images", 4: "volumes"}
 """What people call inputs of so many dimensions."""
+DARK, MIDDLE = 0.15, 0.5
+"""Means of pixels: of the digits of MNIST, and of values that are known to be in a range and no more."""
 LARGEST = 2**24
 """Numbers that are held of images at once; an image of a release has no more: a convolution's memory is a hundred times that."""
 
@@ -95,6 +97,15 @@ class InputSpec:
             for values in (self.low, self.high)
         )
         return InputSpec(self.shape, low, high)
+
+    def usual_pixels(self) -> tuple[list[float], list[float]]:
+        """Mean and deviation of the pixels of each channel, as far as they are known: of inputs that were normalised, whose mean is then 0
+        and deviation 1; else those of digits, light on dark, or of a range, for inputs that are no images."""
+        if all(low < 0 < high for low, high in zip(self.low, self.high, strict=True)):
+            ranges = [high - low for low, high in zip(self.low, self.high, strict=True)]
+            return [-low / r for low, r in zip(self.low, ranges, strict=True)], [1 / r for r in ranges]
+        mean, deviation = (DARK, 0.3) if len(self.shape) == 3 else (MIDDLE, 0.25)
+        return [mean] * self.shape[0], [deviation] * self.shape[0]
 
     @property
     def images_at_once(self) -> int:

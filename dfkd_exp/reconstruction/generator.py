@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.inputs import InputSpec
+
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 NORMS: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 SLOPE = 0.2
@@ -17,21 +19,24 @@ class Generator(nn.Module):
     """Latents ``[N, D]`` to pixels ``[N, *shape]`` in (0, 1).
 
     A dense layer to maps of a quarter of the size and BatchNorm; twice, the size doubled, a convolution, BatchNorm and a leaky ReLU; a
-    last convolution, and a sigmoid. What has no space, a table, is made by two dense layers.
+    last convolution, and an ``end`` (`_end`). What has no space, a table, is made by two dense layers.
 
-    Source: Chen et al. (2019), DAFL, and those who took it over. Differs: the sigmoid keeps pixels in range, as in CMI, where DAFL ends
-    with a tanh and BatchNorm.
+    Source: Chen et al. (2019), DAFL, and those who took it over.
     """
 
-    def __init__(self, shape: tuple[int, ...], latents: int = 100, width: int = 64):
+    def __init__(self, inputs: InputSpec, latents: int = 100, width: int = 64, end: str = "sigmoid"):
         super().__init__()
+        shape = inputs.shape
         channels, *space = shape
         self.shape = shape
         self.small = [math.ceil(size / 4) for size in space]
         if not space:
             self.first = nn.Linear(latents, 2 * width)
             self.rest = nn.Sequential(
-                nn.BatchNorm1d(2 * width), nn.LeakyReLU(SLOPE), nn.Linear(2 * width, channels), nn.Sigmoid()
+                nn.BatchNorm1d(2 * width),
+                nn.LeakyReLU(SLOPE),
+                nn.Linear(2 * width, channels),
+                *_end(end, nn.BatchNorm1d, inputs),
             )
             return
         convolution, norm = CONVOLUTIONS[len(space)], NORMS[len(space)]
@@ -47,7 +52,7 @@ class Generator(nn.Module):
             norm(width),
             nn.LeakyReLU(SLOPE),
             convolution(width, channels, 3, padding=1),
-            nn.Sigmoid(),
+            *_end(end, norm, inputs),
         )
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -61,6 +66,30 @@ class Generator(nn.Module):
         for axis, size in enumerate(self.shape[1:], start=2):  # sizes that four does not divide came out larger
             pixels = pixels.narrow(axis, (pixels.shape[axis] - size) // 2, size)
         return pixels
+
+
+class Standardised(nn.Module):
+    """Values of mean 0 and deviation 1, ``[N, C, …]``, as pixels of the usual mean and deviation of the inputs, kept in [0, 1]."""
+
+    def __init__(self, inputs: InputSpec):
+        super().__init__()
+        means, deviations = inputs.usual_pixels()
+        space = [1] * (len(inputs.shape) - 1)
+        self.register_buffer("mean", torch.tensor(means).view(-1, *space), persistent=False)
+        self.register_buffer("deviation", torch.tensor(deviations).view(-1, *space), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (self.mean + self.deviation * values).clamp(0, 1)
+
+
+def _end(end: str, norm: type[nn.Module], inputs: InputSpec) -> list[nn.Module]:
+    """The layers after the last convolution, those of `FromGenerator.end`."""
+    channels = inputs.shape[0]
+    return {
+        "sigmoid": lambda: [nn.Sigmoid()],
+        "norm": lambda: [norm(channels), Standardised(inputs)],
+        "tanh_norm": lambda: [nn.Tanh(), norm(channels, affine=False), Standardised(inputs)],
+    }[end]()
 
 
 class NoisyLayers(nn.Module):

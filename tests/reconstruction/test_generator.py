@@ -6,15 +6,20 @@ import torch
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import num_parameters
 from dfkd_exp.reconstruction.generator import Generator, NoisyLayers
-from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator, GeneratorSpace
+from dfkd_exp.reconstruction.parametrisation.generator import ENDS, FromGenerator, GeneratorSpace
 
 
+def inputs(shape, mean=(), std=()):
+    return InputSpec.normalised(shape, list(mean), list(std))
+
+
+@pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("shape", [(13,), (2, 40), (1, 28, 28), (3, 32, 32), (3, 9, 14), (1, 4, 6, 5)])
-def test_inputs_of_any_shape_are_made_in_the_range_of_pixels(shape):
-    pixels = Generator(shape, latents=5, width=4)(torch.randn(6, 5))
+def test_inputs_of_any_shape_are_made_in_the_range_of_pixels(shape, end):
+    pixels = Generator(inputs(shape), latents=5, width=4, end=end)(torch.randn(6, 5))
     assert pixels.shape == (6, *shape)
-    assert 0 < pixels.min() < pixels.max() < 1
-    assert pixels.std(0).min() > 0, "each depends on its latents"
+    assert 0 <= pixels.min() < pixels.max() <= 1
+    assert (pixels.std(0) > 0).float().mean() > 0.5, "they depend on their latents"
 
 
 def test_parameters_are_those_of_the_published_generator():
@@ -22,12 +27,26 @@ def test_parameters_are_those_of_the_published_generator():
     expected = (
         (100 * 8192 + 8192) + 2 * 128 + (128 * 128 * 9 + 128) + 2 * 128 + (128 * 64 * 9 + 64) + 2 * 64 + (64 * 9 + 1)
     )
-    assert num_parameters(Generator((1, 32, 32))) == expected
+    assert num_parameters(Generator(inputs((1, 32, 32)))) == expected
+
+
+@pytest.mark.parametrize("end", ["norm", "tanh_norm"])
+def test_batch_norm_at_the_end_gives_pixels_the_usual_mean_and_deviation(end):
+    made = inputs((3, 16, 16), mean=(0.5, 0.4, 0.6), std=(0.05, 0.1, 0.15))
+    pixels = Generator(made, latents=5, width=4, end=end)(torch.randn(50, 5))
+    torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.tensor([0.5, 0.4, 0.6]), atol=0.01, rtol=0)
+    torch.testing.assert_close(pixels.std((0, 2, 3)), torch.tensor([0.05, 0.1, 0.15]), atol=0.01, rtol=0)
+
+
+def test_of_inputs_that_were_not_normalised_digits_mean_is_taken():
+    assert inputs((1, 8, 8)).usual_pixels() == ([0.15], [0.3])
+    assert inputs((2, 40)).usual_pixels() == ([0.5, 0.5], [0.25, 0.25])
+    assert inputs((1, 8, 8), (0.3,), (0.2,)).usual_pixels() == (pytest.approx([0.3]), pytest.approx([0.2]))
 
 
 def space(num_classes=0, **settings):
-    inputs = InputSpec.normalised((1, 8, 8), [], [])
-    return GeneratorSpace(FromGenerator(latents=5, width=4, **settings), inputs, num_classes, torch.device("cpu"))
+    made_of = FromGenerator(latents=5, width=4, **settings)
+    return GeneratorSpace(made_of, inputs((1, 8, 8)), num_classes, torch.device("cpu"))
 
 
 def test_the_class_of_an_image_is_among_its_latents_if_it_is_made_for_one():

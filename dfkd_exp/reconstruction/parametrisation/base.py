@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from dfkd_exp.inputs import DARK, MIDDLE
 from dfkd_exp.settings import Settings, under_flag
 
 if TYPE_CHECKING:
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
 
     from dfkd_exp.inputs import Shape
     from dfkd_exp.metadata.metadata import ResolvedMetadata
-
-
-DARK, MIDDLE = 0.15, 0.5
-"""Means of pixels: of the digits of MNIST, and of values that are known to be in a range and no more."""
 
 
 class ImageSpace(ABC):

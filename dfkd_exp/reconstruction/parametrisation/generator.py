@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dfkd_exp.metadata.metadata import ResolvedMetadata
     from dfkd_exp.reconstruction.generator import NoisyLayers
 
+ENDS = ("sigmoid", "norm", "tanh_norm")
 KEPT = ("run", "batch", "meta")
 LATENTS_FROM = ("noise", "classes")
 
@@ -37,6 +38,9 @@ class FromGenerator(Parametrisation):
     """Batches from one renewal of these layers to the next."""
     width: int = 64
     """Channels before the last convolution; twice as many before that."""
+    end: str = "sigmoid"
+    """What keeps pixels in range: sigmoid (CMI, Fast); norm, BatchNorm (ZSKT), or tanh_norm, a tanh and BatchNorm (DAFL, DFAD): a batch's
+    pixels have the mean and deviation that the teacher's inputs usually have, and do not saturate."""
     kept: str = "run"
     """run: one generator, that goes on learning (DAFL, DFAD, ZSKT); batch: each batch begins with a fresh one (CMI); meta: with one from
     which the batches before would have come far in a few steps (Fast)."""
@@ -51,6 +55,7 @@ class FromGenerator(Parametrisation):
         self.require("latents", self.latents >= 1, "at least 1")
         self.require("width", self.width >= 1, "at least 1")
         self.require_choice("kept", KEPT)
+        self.require_choice("end", ENDS)
         self.require(
             "optimise_latents",
             not self.optimise_latents or self.kept != "run",
@@ -119,11 +124,11 @@ class GeneratorSpace(ImageSpace):
             torch.manual_seed(seed)
             if settings.latents_from == "classes":
                 self.noisy = NoisyLayers(self.num_classes, settings.latents, settings.noisy_layers)
-                rest = Generator(self.inputs.shape, settings.latents, settings.width)
+                rest = Generator(self.inputs, settings.latents, settings.width, settings.end)
                 self.network: nn.Module = torch.nn.Sequential(self.noisy, rest).to(self.device)
             else:
                 latents = settings.latents + self.num_classes
-                self.network = Generator(self.inputs.shape, latents, settings.width).to(self.device)
+                self.network = Generator(self.inputs, latents, settings.width, settings.end).to(self.device)
 
     def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         import torch
