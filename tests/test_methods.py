@@ -57,7 +57,9 @@ def test_every_method_makes_a_student_of_a_release(dfkd, releases, method):
     ran = run(dfkd, releases, method)
     assert ran.code == 0, ran.err
     assert 0 <= ran.result["accuracy"] <= 1
-    assert (ran.result["source_bytes"] > 0) == (method in ("lopes", "dfkd"))  # all others leave what was published aside
+    assert (ran.result["source_bytes"] > 0) == (
+        method in ("lopes", "dfkd")
+    )  # all others leave what was published aside
 
 
 @pytest.mark.parametrize(
