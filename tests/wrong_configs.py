@@ -294,6 +294,7 @@ ALONE = {
     "source=synthesis parametrisation=generator parametrisation.renew_every=0": "parametrisation.renew_every",
     "source=synthesis parametrisation=generator parametrisation.latents_from=classes parametrisation.kept=batch": "parametrisation.kept",
     "source=synthesis parametrisation=generator parametrisation.latents_from=classes parametrisation.of_classes=false": "of_classes",
+    "source=synthesis optimizer=lbfgs": "optimizer=lbfgs takes a batch several times",
     "source=synthesis source.clip=0": "source.clip",
     "terms=[class_impression] terms.class_impression.betas=[]": "terms.class_impression.betas",
     "terms=[class_impression] terms.class_impression.temperature=0": "terms.class_impression.temperature",

@@ -37,7 +37,8 @@ class Pool:
     def add(self, made: Batch) -> None:
         """Add images, in the place of the oldest ones once it is full."""
         if not len(self._labels):
-            self._labels = torch.full((self.size,), -1, device=self._device_of(made))
+            self._labels = torch.full((self.size,), -1)
+        self._labels = self._labels.to(self._device_of(made))  # what was read from a checkpoint is on the CPU
         places = (self.count + torch.arange(len(made), device=self._labels.device)) % self.size
         self._keep(made.pixels, places)
         if made.labels is not None:
@@ -75,6 +76,7 @@ class Pool:
     def _keep(self, pixels: Tensor, places: Tensor) -> None:
         if not len(self._pixels):
             self._pixels = pixels.new_empty(self.size, *pixels.shape[1:], dtype=STORED)
+        self._pixels = self._pixels.to(pixels.device)
         self._pixels[places] = pixels.to(STORED)
 
     def _pixels_at(self, places: Tensor) -> Tensor:

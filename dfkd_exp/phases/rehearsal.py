@@ -84,6 +84,7 @@ class Rehearsal:
 
     def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> None:
         from dfkd_exp.distillation.attention import Attention
+        from dfkd_exp.reconstruction.optimizers import Lbfgs
         from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
         from dfkd_exp.training.rehearsal import rehearse_training
 
@@ -91,6 +92,10 @@ class Rehearsal:
         config.source.check_groups(config.reconstruction.group_size)
         if config.source.has_student:
             config.engine.check_in_the_loop()
+            if isinstance(config.optimizer, Lbfgs):
+                raise DfkdError(
+                    "optimizer=lbfgs takes a batch several times in a step, which source=synthesis does not; choose another"
+                )
         else:
             check_without_student(config.parametrisation, list(config.terms.values()))
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))

@@ -12,6 +12,7 @@ from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.trainer import TrainerSettings
+from tests.as_cuda import CUDA, as_cuda
 from tests.conftest import SMALL, run_main
 from tests.distillation.test_synthesised import META, student, synthesised
 from tests.test_ranks import TWO, tensors
@@ -109,6 +110,19 @@ def test_some_are_left_when_the_files_are_gone(pool_of, tmp_path, monkeypatch):
     left.load_state(state)
     assert len(left) == 3
     assert seen(left) < {4, 5, 6, 7, 8}
+
+
+def test_what_was_in_a_checkpoint_is_added_to_on_a_gpu(pool_of):
+    """Checkpoints are read into the CPU's memory."""
+    pool = pool_of(4)
+    pool.add(batch(1, 2, 3))
+    state = pool.state()
+    with as_cuda():
+        again = pool_of(4)
+        again.load_state(state)
+        made = batch(4, 5)
+        again.add(made.to(CUDA))
+        assert len(again.drawn(3, torch.Generator().manual_seed(0))) == 3
 
 
 class KilledError(Exception):
