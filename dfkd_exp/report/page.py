@@ -3,34 +3,39 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from dfkd_exp import console
 from dfkd_exp.files import write_atomically
 from dfkd_exp.harmless import brief, in_html, in_markdown
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
-from dfkd_exp.report.figures import accuracy_against, curves, for_papers, png, svg
+from dfkd_exp.report.figures import accuracy_against, curves, for_papers, over_training, png, svg
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.summary import Setting, Sweep
+from dfkd_exp.report.titles import teachers_in_words
 from dfkd_exp.run_folder import NEAREST, PICTURE, read_plan, read_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURES = 24
+OVER_TRAINING = "accuracy-over-training"
 
 
 def write_report(sweep: Sweep, folder: Path) -> Path:
     """Write ``report.html`` and, beside it, the table as ``report.md``, ``.csv`` and ``.tex`` and the drawings; the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawings = {}
+    drawings: dict[str, Any] = {}
     attacked = [setting for setting in sweep.settings if setting.attacked]
     if len(sweep.settings) > 1:  # a single point shows nothing that the table does not
         drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
-    if attacked and drawings:
+    drawings |= _drawn_over_training([setting for setting in sweep.settings if setting.curve])
+    if attacked and len(sweep.settings) > 1:
         drawings["accuracy-attack"] = accuracy_against(attacked, "attack", numbered=sweep.settings)
     if series := _student_curves(sweep):
         drawings["student-loss"] = curves(series, "the student's loss")
@@ -49,6 +54,17 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     return folder / "report.html"
 
 
+def _drawn_over_training(settings: Sequence[Setting]) -> dict[str, Any]:
+    """The drawings of accuracy over training, by name: one, or one for each teacher where each has several settings."""
+    words = teachers_in_words([setting.results[0] for setting in settings])
+    teachers = list(dict.fromkeys(words))
+    of_each = [[s for s, said in zip(settings, words, strict=True) if said == teacher] for teacher in teachers]
+    if len(teachers) > 1 and min(map(len, of_each)) > 1:
+        drawn = zip(teachers, of_each, strict=True)
+        return {f"{OVER_TRAINING}-{n}": over_training(group, teacher) for n, (teacher, group) in enumerate(drawn, 1)}
+    return {OVER_TRAINING: over_training(settings)} if settings else {}
+
+
 CAPTIONS = {
     "accuracy-bytes": (
         "Accuracy against bytes",
@@ -58,6 +74,11 @@ CAPTIONS = {
     "accuracy-seconds": (
         "Accuracy against seconds",
         "What each setting cost to compute; the teacher's training, which is the same for all, is left out.",
+    ),
+    OVER_TRAINING: (
+        "Accuracy over the training",
+        "True accuracy of each student's snapshots against the seconds of all phases by then but the teacher's training: a curve begins "
+        "when there is something to learn from. Means over seeds, with bands of their deviation; far below the ends the axis is cut.",
     ),
     "accuracy-attack": (
         "Accuracy against what is given away",
@@ -70,7 +91,7 @@ CAPTIONS = {
 def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
     charts = []
     for name, drawing in drawings.items():
-        title, caption = CAPTIONS[name]
+        title, caption = CAPTIONS[re.sub(r"-\d+$", "", name)]
         labelled = drawing.replace("<svg", f'<svg role="img" aria-label="{in_html(title)}: {in_html(caption)}"', 1)
         charts.append(
             f'<section aria-labelledby="{name}"><h2 id="{name}">{in_html(title)}</h2>'

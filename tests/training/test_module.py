@@ -230,7 +230,7 @@ class TestSnapshots:
     def test_one_that_is_damaged_meanwhile_is_named(self, tmp_path, monkeypatch):
         self.killed(tmp_path, monkeypatch)
         (tmp_path / "snapshots" / "2").write_bytes(b"x")
-        with pytest.raises(DfkdError, match="2 is not as it was written; remove .*, and the same command trains anew"):
+        with pytest.raises(DfkdError, match=r"2 is not as it was written; remove .*, and the same command trains anew"):
             self.fitted(tmp_path, resume=tmp_path / "fit.ckpt")
 
 
