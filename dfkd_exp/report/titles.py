@@ -19,7 +19,7 @@ def settings_of(run: Mapping[str, Any]) -> tuple[str, ...]:
 def teacher_of(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Equal for results whose students were taught by the same teacher, whatever the seed."""
     said = (text for text in result["overrides"] if re.split("[=./]", text.lstrip("+~"))[0] in OF_TEACHER)
-    return (result["teacher"], *sorted(said))
+    return (result.get("teacher", ""), *sorted(said))
 
 
 def teachers_in_words(results: Sequence[Mapping[str, Any]]) -> list[str]:
