@@ -66,7 +66,7 @@ COLUMNS = (
     Column(
         "image-steps", "How many times an image was put forward and backward through the teacher to make what the student was shown: "
         "images times steps of the optimiser, whatever the machine. 0: nothing was made.",
-        lambda s: s.over_seeds("image_steps"), 0, optional=True,
+        lambda s: Figure(s.over_seeds("image_steps").mean), 0, optional=True,
     ),
     Column(
         "memory MB", "The most that was in use at once in any phase but the teacher's, in millions of bytes: of the GPU where one is used, "
