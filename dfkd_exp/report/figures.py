@@ -11,10 +11,12 @@ from typing import Any
 from dfkd_exp.harmless import printable
 from dfkd_exp.report.labels import KEY_SIZE, SLACK, draw_key, key_height, key_lines, label_ends, label_points
 from dfkd_exp.report.summary import Setting, pareto
+from dfkd_exp.report.titles import teachers_in_words
 
 INK = "#123456"
 """Stands for the colour of the text, which follows the page: light or dark."""
 OURS, REAL, FRONT = "#2a78d6", "#c2570c", "#2a78d6"
+OVER_TRAINING = "accuracy-over-training"
 END_WIDTH, END_LINE = 44, 0.16
 """Characters of a line of what a curve is called at its end, and its height in inches."""
 MOST_LABELS, MOST_TITLES = 40, 8
@@ -129,6 +131,18 @@ def over_training(settings: Sequence[Setting], title: str = "") -> Any:
     _finish(figure, axes, 0.0, right=0.95 - SLACK * widest / width)
     label_ends(axes, ends, drafts, list(zip(colours, styles, strict=True)), INK)
     return figure
+
+
+def drawn_over_training(settings: Sequence[Setting]) -> dict[str, Any]:
+    """The drawings of accuracy over training, by name: one, or one for each teacher where each has several settings."""
+    settings = [setting for setting in settings if setting.curve]
+    words = teachers_in_words([setting.results[0] for setting in settings])
+    teachers = list(dict.fromkeys(words))
+    of_each = [[s for s, said in zip(settings, words, strict=True) if said == teacher] for teacher in teachers]
+    if len(teachers) > 1 and min(map(len, of_each)) > 1:
+        drawn = zip(teachers, of_each, strict=True)
+        return {f"{OVER_TRAINING}-{n}": over_training(group, teacher) for n, (teacher, group) in enumerate(drawn, 1)}
+    return {OVER_TRAINING: over_training(settings)} if settings else {}
 
 
 def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str) -> Any:

@@ -14,17 +14,15 @@ from dfkd_exp import console
 from dfkd_exp.files import write_atomically
 from dfkd_exp.harmless import brief, in_html, in_markdown
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
-from dfkd_exp.report.figures import accuracy_against, curves, for_papers, over_training, png, svg
+from dfkd_exp.report.figures import OVER_TRAINING, accuracy_against, curves, drawn_over_training, for_papers, png, svg
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.summary import Setting, Sweep
-from dfkd_exp.report.titles import teachers_in_words
 from dfkd_exp.run_folder import NEAREST, PICTURE, read_plan, read_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURES = 24
-OVER_TRAINING = "accuracy-over-training"
 
 
 def write_report(sweep: Sweep, folder: Path) -> Path:
@@ -34,7 +32,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     attacked = [setting for setting in sweep.settings if setting.attacked]
     if len(sweep.settings) > 1:  # a single point shows nothing that the table does not
         drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
-    drawings |= _drawn_over_training([setting for setting in sweep.settings if setting.curve])
+    drawings |= drawn_over_training(sweep.settings)
     if attacked and len(sweep.settings) > 1:
         drawings["accuracy-attack"] = accuracy_against(attacked, "attack", numbered=sweep.settings)
     if series := _student_curves(sweep):
@@ -52,17 +50,6 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     write_atomically(folder / "report.tex", latex(headings, rows, align).encode())
     write_atomically(folder / "report.html", _page(sweep, on_page).encode())
     return folder / "report.html"
-
-
-def _drawn_over_training(settings: Sequence[Setting]) -> dict[str, Any]:
-    """The drawings of accuracy over training, by name: one, or one for each teacher where each has several settings."""
-    words = teachers_in_words([setting.results[0] for setting in settings])
-    teachers = list(dict.fromkeys(words))
-    of_each = [[s for s, said in zip(settings, words, strict=True) if said == teacher] for teacher in teachers]
-    if len(teachers) > 1 and min(map(len, of_each)) > 1:
-        drawn = zip(teachers, of_each, strict=True)
-        return {f"{OVER_TRAINING}-{n}": over_training(group, teacher) for n, (teacher, group) in enumerate(drawn, 1)}
-    return {OVER_TRAINING: over_training(settings)} if settings else {}
 
 
 CAPTIONS = {
