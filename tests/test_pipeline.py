@@ -15,7 +15,7 @@ from dfkd_exp.store import verify
 from tests.celeba import TEST, make_celeba
 from tests.conftest import SMALL
 
-PROVENANCE = {"seconds", "phases", "overrides", "code_version"}
+PROVENANCE = {"seconds", "phases", "peak_memory_bytes", "overrides", "code_version"}
 
 
 def figures(result: dict) -> dict:
@@ -200,6 +200,36 @@ def test_baselines_and_variants_are_values_of_the_same_config(dfkd, flags, image
     assert ("reconstruction" in ran.result["phases"]) == (ran.result["source"] == "FromReconstruction")
 
 
+def test_a_students_accuracy_over_its_training_is_in_the_result(dfkd):
+    told = ("distillation.epochs=12", "distillation.snapshots=5", "reconstruction.steps=7")
+    ran = dfkd(*SMALL, *told)
+    assert ran.code == 0, ran.err
+    curve, result = ran.result["curve"], ran.result
+    assert [point["epoch"] for point in curve] == [3, 5, 8, 10, 12]
+    assert curve[-1]["accuracy"] == result["accuracy"] == result["accuracy_last_tenth"], "11 and 12 are the last tenth"
+    assert result["accuracy_best_epoch"] == max(point["accuracy"] for point in curve)
+    before = sum(result["phases"][name]["seconds"] for name in ("metadata", "release", "reconstruction"))
+    seconds = [point["seconds"] for point in curve]
+    assert before < seconds[0] < seconds[-1] < before + result["phases"]["student"]["seconds"]
+    assert {point["image_steps"] for point in curve} == {result["image_steps"]} == {200 * 7}
+    assert result["student_image_steps"] == 190 * 12
+    assert result["peak_memory_bytes"] in {phase["peak_memory_bytes"] for phase in result["phases"].values()}
+    [last] = ran.outputs.glob("store/student/*/snapshots/000012.safetensors")
+    assert last.read_bytes() == (last.parents[1] / "model.safetensors").read_bytes()
+    without = dfkd(*SMALL, "distillation.epochs=12", "reconstruction.steps=7").result
+    assert without["accuracy"] == result["accuracy"]
+    assert [without[name] for name in ("curve", "accuracy_last_tenth", "accuracy_best_epoch")] == 3 * [None]
+
+
+def test_many_bytes_of_snapshots_are_said_beforehand(dfkd, monkeypatch):
+    monkeypatch.setattr("dfkd_exp.phases.rehearsal.MUCH", 20_000)
+    ran = dfkd("distillation.snapshots=9", "distillation.epochs=2")
+    assert ran.err == (
+        "warning: distillation.snapshots=9 keeps 2 times the student's 13,864 bytes in the store, 0.0 GiB; fewer take less\n"
+    )
+    assert dfkd("distillation.snapshots=1", "distillation.epochs=2").err == ""
+
+
 IN_THE_LOOP = ("source=synthesis", "source.images=60", "source.batch_size=20", "distillation.batch_size=20")
 
 
@@ -258,6 +288,8 @@ def test_images_are_made_for_a_student_in_the_loop(dfkd, flags):
     ran = dfkd(*SMALL, *IN_THE_LOOP, *flags)
     assert ran.code == 0, ran.err
     assert ran.result["images"] == 60
+    batches = 1 if "source.student_steps=3" in flags else 3
+    assert ran.result["image_steps"] == batches * 20 * (2 if "source.steps=2" in flags else 1)
     assert ran.result["metadata_bytes"] == (0 if "metadata=none" in flags else 23_080)
     again = dfkd(*SMALL, *IN_THE_LOOP, *flags)
     assert figures(again.result) == figures(ran.result)
@@ -296,8 +328,8 @@ def test_both_sides_of_the_wall_find_what_the_whole_finds(dfkd, tmp_path):
     owner = dfkd("pipeline=release", f"release={tmp_path / 'published'}")
     assert owner.code == 0, owner.err
     assert "released: " in owner.out
-    alone = dfkd("pipeline=from_release", f"release={tmp_path / 'published'}").result
-    assert alone["accuracy"] is None
+    alone = dfkd("pipeline=from_release", f"release={tmp_path / 'published'}", "distillation.snapshots=1").result
+    assert alone["accuracy"] is alone["curve"] is alone["accuracy_best_epoch"] is None
     assert alone["teacher_accuracy"] is None
     assert alone["teacher_accuracy_by_owner"] == whole["teacher_accuracy"]
     assert alone["agreement_held_out"] == whole["agreement_held_out"]

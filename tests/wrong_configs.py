@@ -105,6 +105,7 @@ BY_HAND = {
 }
 ALONE = {
     "distillation.label_smoothing=0.1": "distillation.label_smoothing",
+    "distillation.snapshots=-1": "distillation.snapshots",
     "distillation.targets=hard": "distillation.targets",
     "source=noise distillation=labels": "distillation",
     "source=noise distillation.targets=labels": "distillation",

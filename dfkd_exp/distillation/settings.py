@@ -33,6 +33,9 @@ class Distillation(Training):
     """Weight of the distance between teacher's and student's attention maps, in the last layers of each size that both have (ZSKT 250)."""
     holdout: float = 0.05
     """Share of the images that the student is not trained on; its agreement with the teacher is measured there."""
+    snapshots: int = 0
+    """How many times over the training a run keeps the student's weights, evenly spread over the epochs, the last included, at most once
+    an epoch: their true accuracy is measured when it is over."""
 
     def __post_init__(self) -> None:
         self.choose(optimizer=partial(Adam, lr=3e-3), schedule=Cosine, augmentation=Auto)
@@ -50,3 +53,4 @@ class Distillation(Training):
             self.require("attention", not self.attention, f"0 with {self.flag}.targets=labels, which has no teacher")
         self.require("temperature", self.temperature > 0, "positive")
         self.require("holdout", 0 <= self.holdout < 1, "at least 0 and below 1")
+        self.require("snapshots", self.snapshots >= 0, "at least 0")

@@ -99,6 +99,7 @@ class FromReconstruction(Source):
             title=f"{artifact.info['images']:,} reconstructions",
             identity={"images": artifact.digest},
             num_bytes=resources.release.metadata_bytes,
+            image_steps=round(artifact.info["images"] * artifact.info["steps"]),
         )
 
 

@@ -60,6 +60,10 @@ class Synthesised(TransferSet):
         return PoolInFiles(size, self._folder / "pool", shape)
 
     @property
+    def image_steps(self) -> int:
+        return self.synthesiser.made * self.settings.batch_size * self.settings.steps
+
+    @property
     def has_labels(self) -> bool:
         return self.synthesiser.objective.problem.of_classes
 

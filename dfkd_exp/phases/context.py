@@ -159,9 +159,11 @@ def built(settings: Network, inputs: InputSpec, num_classes: int, seed: int) -> 
     return network, next((said.claimed_accuracy for said in loaded if said.claimed_accuracy is not None), None)
 
 
-def load_network(settings: Network, artifact: Artifact, inputs: InputSpec, num_classes: int) -> nn.Module:
-    """The network of a teacher or student artifact."""
+def load_network(
+    settings: Network, artifact: Artifact, inputs: InputSpec, num_classes: int, file: str = MODEL
+) -> nn.Module:
+    """The network of a teacher or student artifact, or of another of its files."""
     from safetensors.torch import load_file
 
-    path = artifact.file(MODEL)
+    path = artifact.file(file)
     return settings.rebuilt(load_file(path), str(path), inputs, num_classes).eval()

@@ -5,9 +5,11 @@ Each reads artifacts and writes one; pipeline.py puts them in order. Nothing is 
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+from dfkd_exp import console
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.inputs import described
@@ -25,6 +27,11 @@ TRAINING_IMAGES = 10_000
 """Of the training set, from its end, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
 
 
+def snapshot_file(epoch: int) -> str:
+    """Where in a student's artifact its weights after an epoch are, counted from 1."""
+    return f"snapshots/{epoch:06d}.safetensors"
+
+
 def make_student(
     context: RunContext,
     release: Release,
@@ -33,7 +40,7 @@ def make_student(
     distillation: Distillation,
     seed: int,
 ) -> Artifact:
-    """Distil the student on the transfer set, which is then as it was at the end; ``model.safetensors``."""
+    """Distil the student on the transfer set, which is then as it was at the end; ``model.safetensors`` and its snapshots."""
     distillation = distillation.suited_to(release.inputs.shape)
     # The release stands for the teacher, whose weights are in it.
     identity = {
@@ -42,10 +49,12 @@ def make_student(
     }  # fmt: skip
 
     def make(folder: Path) -> dict[str, Any]:
+        began = time.perf_counter()
         from safetensors.torch import save
 
         from dfkd_exp.distillation.distill import mixed_agreement, teacher_agreement, train_on_teacher
         from dfkd_exp.models.recording import num_parameters
+        from dfkd_exp.training.module import Snapshots
         from dfkd_exp.training.supervised import train_on_labels
 
         inputs, num_classes = release.inputs, len(release.classes)
@@ -56,6 +65,12 @@ def make_student(
             "logger": context.logger.for_phase("student"), "resume": folder / WORK / "fit.ckpt",
         }  # fmt: skip
         images.keep_in(folder / WORK)
+        snapshots = None
+        if distillation.snapshots:
+            times = min(distillation.snapshots, distillation.epochs)
+            snapshots = options["snapshots"] = Snapshots(
+                times, lambda epoch: folder / snapshot_file(epoch), weights_bytes, began
+            )
         fit_seed = derive_seed(seed, "student")
         teacher = release.teacher()
 
@@ -90,6 +105,7 @@ def make_student(
         return {
             "images": len(images), "agreement_held_out": None if held is None else agreement_on(held),
             "agreement_mixed": agreement_on_mixtures(), "num_parameters": num_parameters(network),
+            "image_steps": images.image_steps, "snapshots": snapshots.kept if snapshots else [],
         }  # fmt: skip
 
     title = f"student: distilling {settings.title}"
@@ -131,7 +147,7 @@ def evaluate(
     data: LazyData,
 ) -> Artifact:
     """True accuracy of student and teacher on the test set, and their agreement there and on training images; ``null`` where there is
-    no data."""
+    no data. And the accuracy of each of the student's snapshots."""
     identity = {
         **release.identity, "student": student.digest, "network": settings.function(), "data": data.fingerprint,
     }  # fmt: skip
@@ -139,7 +155,7 @@ def evaluate(
     def make(folder: Path) -> dict[str, Any]:
         if not data.settings.available:
             none = dict.fromkeys(("accuracy", "teacher_accuracy", "agreement", "agreement_training"))
-            return {**none, "test_images": 0}
+            return {**none, "test_images": 0, "snapshots": []}
         from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 
         test = data.images.test
@@ -153,12 +169,24 @@ def evaluate(
             [predict_logits(n.to(context.device), images, release.inputs) for n in networks]
             for images in (test.images, training)
         )
+
+        def accuracy_after(epoch: int) -> float:
+            network = load_network(settings, student, release.inputs, len(release.classes), snapshot_file(epoch))
+            return accuracy(predict_logits(network.to(context.device), test.images, release.inputs), test.labels)
+
+        over_training = []
+        if kept := student.info["snapshots"]:
+            with console.Progress("snapshots of the student", len(kept)) as progress:
+                for snapshot in kept:
+                    over_training.append(accuracy_after(snapshot["epoch"]))
+                    progress.advance()
         return {
             "accuracy": accuracy(student_logits, test.labels),
             "teacher_accuracy": accuracy(teacher_logits, test.labels),
             "agreement": agreement(student_logits, teacher_logits),
             "agreement_training": agreement(*on_training),
             "test_images": len(test),
+            "snapshots": over_training,
         }
 
     where = "on the test set" if data.settings.available else "on held-out reconstructions alone, for want of data"

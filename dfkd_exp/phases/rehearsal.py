@@ -25,9 +25,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dfkd_exp.config import Config
+    from dfkd_exp.distillation.settings import Distillation
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
     from dfkd_exp.reconstruction.terms.term import Term
+
+
+MUCH = 2**32
+"""Bytes of snapshots that are not written without a word."""
 
 
 @dataclass
@@ -102,6 +107,7 @@ class Rehearsal:
         if config.distillation.attention:
             Attention.between(student, teacher, inputs.example())
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
+        warn_of_snapshots(student, config.distillation)
         rehearse_reconstruction(config.optimizer, self._terms(teacher), teacher, inputs, num_classes)
 
     def _terms(self, teacher: nn.Module) -> list[Term]:
@@ -117,6 +123,17 @@ class Rehearsal:
                     f"{term.flag}: the teacher has no BatchNorm; published statistics are matched in its place"
                 )
         return left
+
+
+def warn_of_snapshots(student: nn.Module, distillation: Distillation) -> None:
+    """Say what a student's snapshots will take if that is much."""
+    each = sum(tensor.nbytes for tensor in student.state_dict().values())
+    times = min(distillation.snapshots, distillation.epochs)
+    if times * each > MUCH:
+        console.warn(
+            f"distillation.snapshots={distillation.snapshots} keeps {times:,} times the student's {each:,} bytes in the store, "
+            f"{times * each / 2**30:,.1f} GiB; fewer take less"
+        )
 
 
 def check_without_student(parametrisation: Parametrisation, terms: Sequence[Term]) -> None:

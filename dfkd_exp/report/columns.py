@@ -10,12 +10,14 @@ from dfkd_exp.report.summary import Figure, Setting
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the table: its heading, what it says, and the figure that is shown, and sorted by its mean."""
+    """A column of the table: its heading, what it says, and the figure that is shown, and sorted by its mean. One that is ``optional`` is
+    there if any setting has a figure in it."""
 
     name: str
     meaning: str
     figure: Callable[[Setting], Figure]
     decimals: int = 2
+    optional: bool = False
 
     def text(self, setting: Setting) -> str:
         return self.figure(setting).text(self.decimals)
@@ -25,6 +27,19 @@ COLUMNS = (
     Column(
         "accuracy %", "True accuracy of the student on the test set after the last epoch. A dash: there was no test set.",
         lambda s: s.accuracy,
+    ),
+    Column(
+        "published %", "The accuracy that was published for this row.", lambda s: Figure(s.published), optional=True
+    ),
+    Column("difference", "Ours less the published one, in points.", lambda s: s.difference, optional=True),
+    Column(
+        "last tenth %", "Mean true accuracy of the student's snapshots in the last tenth of its epochs: whether the last one was luck.",
+        lambda s: s.percent("accuracy_last_tenth"), optional=True,
+    ),
+    Column(
+        "best test epoch %", "True accuracy of that of the student's snapshots which is best on the test set: chosen by test accuracy, so "
+        "it is not data-free, and never below the last epoch's. It is how others report, for comparison with them.",
+        lambda s: s.percent("accuracy_best_epoch"), optional=True,
     ),
     Column("teacher %", "The teacher's on the same images.", lambda s: s.teacher),
     Column(
@@ -48,20 +63,23 @@ COLUMNS = (
         "seconds", "Of all phases but the teacher's training, when they were computed; other work may have run beside them.",
         lambda s: s.seconds, 0,
     ),
+    Column(
+        "image-steps", "How many times an image was put forward and backward through the teacher to make what the student was shown: "
+        "images times steps of the optimiser, whatever the machine. 0: nothing was made.",
+        lambda s: Figure(s.over_seeds("image_steps").mean), 0, optional=True,
+    ),
+    Column(
+        "memory MB", "The most that was in use at once in any phase but the teacher's, in millions of bytes: of the GPU where one is used, "
+        "else of the process, with Python and PyTorch.",
+        lambda s: s.over_seeds("peak_memory_bytes", 1e-6), 0, optional=True,
+    ),
     Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0),
 )  # fmt: skip
 
-PUBLISHED = (
-    Column("published %", "The accuracy that was published for this row.", lambda s: Figure(s.published)),
-    Column("difference", "Ours less the published one, in points.", lambda s: s.difference),
-)
 
-
-def columns_of(settings: Sequence[Setting]) -> tuple[Column, ...]:
-    """The columns of a sweep's table; with published figures if there are any."""
-    if all(setting.published is None for setting in settings):
-        return COLUMNS
-    return (COLUMNS[0], *PUBLISHED, *COLUMNS[1:])
+def columns_of(settings: Sequence[Setting]) -> list[Column]:
+    """The columns of a sweep's table."""
+    return [c for c in COLUMNS if not c.optional or any(c.figure(s).mean is not None for s in settings)]
 
 
 PRIVACY = (

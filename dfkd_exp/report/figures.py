@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dfkd_exp.report.labels import KEY_SIZE, draw_key, key_height, key_lines, label_points
+from dfkd_exp.harmless import printable
+from dfkd_exp.report.labels import KEY_SIZE, SLACK, draw_key, key_height, key_lines, label_ends, label_points
 from dfkd_exp.report.summary import Setting, pareto
+from dfkd_exp.report.titles import teachers_in_words
 
 INK = "#123456"
 """Stands for the colour of the text, which follows the page: light or dark."""
 OURS, REAL, FRONT = "#2a78d6", "#c2570c", "#2a78d6"
+OVER_TRAINING = "accuracy-over-training"
+END_WIDTH, END_LINE = 44, 0.16
+"""Characters of a line of what a curve is called at its end, and its height in inches."""
 MOST_LABELS, MOST_TITLES = 40, 8
 """Points and curves that are named in a drawing at all, and points that may be named by their titles."""
 
@@ -89,6 +95,56 @@ def _scale(values: Sequence[float], axes: Any) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
+def over_training(settings: Sequence[Setting], title: str = "") -> Any:
+    """A figure of true accuracy against the seconds of all phases but the teacher's, a curve for each of the settings that have one (the
+    first MOST_LABELS), mean and deviation over the seeds, which is called by its title where it ends."""
+    from matplotlib import colormaps
+
+    drawn = [(setting.title, setting.curve) for setting in settings if setting.curve][:MOST_LABELS]
+    titles = [textwrap.wrap(printable(title), END_WIDTH, max_lines=2, placeholder=" …") for title, _ in drawn]
+    figure, axes = _blank(max(4.2, 0.9 + sum(map(len, titles)) * END_LINE), 0.0)
+    palette = colormaps["tab10"].colors  # type: ignore[attr-defined]
+    colours = [palette[number % len(palette)] for number in range(len(drawn))]
+    styles = [("-", (0, (2, 1)), "-.")[number // len(palette) % 3] for number in range(len(drawn))]
+    for number, (_, curve) in enumerate(drawn):
+        x, y = [seconds for seconds, _ in curve], [accuracy.mean or 0.0 for _, accuracy in curve]
+        spread = [accuracy.deviation or 0.0 for _, accuracy in curve]
+        axes.plot(x, y, linestyle=styles[number], marker="o", markersize=2.5, linewidth=1.4, color=colours[number])
+        low, high = ([m + sign * s for m, s in zip(y, spread, strict=True)] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=colours[number], alpha=0.15, linewidth=0)
+    ends = [(curve[-1][0], curve[-1][1].mean or 0.0) for _, curve in drawn]
+    _scale([seconds for seconds, _ in ends], axes)
+    if ends:
+        # What tells students apart lies near the ends; the first epochs, far below, would leave no room for it.
+        lowest, highest = min(y for _, y in ends), max(y for _, y in ends)
+        bottom = max(axes.dataLim.y0, lowest - 10 - 2 * (highest - lowest))
+        top = min(axes.dataLim.y1, 100)
+        axes.set_ylim(bottom - 0.03 * (top - bottom), top + 0.05 * (top - bottom) + 0.1)
+    axes.set_xlabel("seconds, without the teacher's training")
+    axes.set_ylabel("true accuracy of the student, %")
+    axes.set_title(printable(title), fontsize=8, color=INK, parse_math=False)
+    drafts = [axes.text(0, 0, "\n".join(lines), fontsize=7, va="center", parse_math=False) for lines in titles]
+    renderer, width = figure.canvas.get_renderer(), figure.bbox.width
+    widest = max((draft.get_window_extent(renderer).width for draft in drafts), default=0.0)
+    for draft in drafts:
+        draft.set_in_layout(False)
+    _finish(figure, axes, 0.0, right=0.95 - SLACK * widest / width)
+    label_ends(axes, ends, drafts, list(zip(colours, styles, strict=True)), INK)
+    return figure
+
+
+def drawn_over_training(settings: Sequence[Setting]) -> dict[str, Any]:
+    """The drawings of accuracy over training, by name: one, or one for each teacher where each has several settings."""
+    settings = [setting for setting in settings if setting.curve]
+    words = teachers_in_words([setting.results[0] for setting in settings])
+    teachers = list(dict.fromkeys(words))
+    of_each = [[s for s, said in zip(settings, words, strict=True) if said == teacher] for teacher in teachers]
+    if len(teachers) > 1 and min(map(len, of_each)) > 1:
+        drawn = zip(teachers, of_each, strict=True)
+        return {f"{OVER_TRAINING}-{n}": over_training(group, teacher) for n, (teacher, group) in enumerate(drawn, 1)}
+    return {OVER_TRAINING: over_training(settings)} if settings else {}
+
+
 def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str) -> Any:
     """A figure of losses against epochs, ``(name, x, y)`` each, and a key below."""
     from matplotlib import colormaps
@@ -127,10 +183,10 @@ def _blank(height: float, foot: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _finish(figure: Any, axes: Any, foot: float) -> None:
+def _finish(figure: Any, axes: Any, foot: float, right: float = 1.0) -> None:
     axes.grid(True, alpha=0.2, color=INK)
     _ink(axes)
-    figure.tight_layout(rect=(0, foot / figure.get_size_inches()[1], 1, 1))
+    figure.tight_layout(rect=(0, foot / figure.get_size_inches()[1], right, 1))
 
 
 def _ink(axes: Any) -> None:

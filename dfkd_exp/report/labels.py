@@ -82,6 +82,47 @@ def _candidates(x: float, y: float, half_width: float, half_height: float) -> It
             )  # fmt: skip
 
 
+def spread(wanted: Sequence[float], sizes: Sequence[float], low: float, high: float) -> list[float]:
+    """Middles of intervals of ``sizes`` between ``low`` and ``high``, which all fit in, each as near to where it is ``wanted`` as others
+    let it: none overlap, and they are in the order of what was wanted. Least squares, by pooling adjacent violators."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    pools: list[tuple[float, list[int]]] = []
+    """The bottom of a stack of intervals that touch one another, less what lies below all of them, and which they are."""
+    below, offsets = 0.0, {}
+    for i in order:
+        offsets[i] = below + sizes[i] / 2
+        below += sizes[i]
+        level, members = wanted[i] - offsets[i], [i]
+        while pools and pools[-1][0] >= level:
+            other, earlier = pools.pop()
+            level = (level * len(members) + other * len(earlier)) / (len(members) + len(earlier))
+            members = earlier + members
+        pools.append((level, members))
+    found = {i: min(max(level, low), high - below) + offsets[i] for level, members in pools for i in members}
+    return [found[i] for i in range(len(wanted))]
+
+
+def label_ends(
+    axes: Any, ends: Sequence[tuple[float, float]], drafts: Sequence[Any], strokes: Sequence[tuple[Any, Any]], ink: str
+) -> None:
+    """Move the texts ``drafts`` into a column right of the axes, which must have their final place and limits, each joined to the one of
+    ``ends`` that it is of, in the colour and the style of its ``strokes``."""
+    renderer, scale = axes.figure.canvas.get_renderer(), 72 / axes.figure.dpi
+    frame = axes.get_window_extent(renderer)
+    heights = [draft.get_window_extent(renderer).height * scale + GAP for draft in drafts]
+    wanted = [float(axes.transData.transform(end)[1]) * scale for end in ends]
+    middles = spread(wanted, heights, frame.y0 * scale, frame.y1 * scale)
+    for end, draft, (colour, style), middle in zip(ends, drafts, strokes, middles, strict=True):
+        place = ((middle / scale) - frame.y0) / frame.height
+        line = {"arrowstyle": "-", "color": colour, "alpha": 0.7, "linewidth": 0.8, "linestyle": ":"}
+        line |= {"shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", end, xytext=(1.02, place), textcoords="axes fraction", arrowprops=line, annotation_clip=False)
+        axes.plot(
+            [1.02, 1.06], [place, place], color=colour, linestyle=style, linewidth=1.6, transform=axes.transAxes, clip_on=False
+        )  # fmt: skip
+        draft.set(position=(1.07, place), transform=axes.transAxes, color=ink)
+
+
 def _sign(value: float) -> int:
     return 0 if abs(value) < 0.2 else 1 if value > 0 else -1
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from dfkd_exp import console
 from dfkd_exp.files import write_atomically
 from dfkd_exp.harmless import brief, in_html, in_markdown
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
-from dfkd_exp.report.figures import accuracy_against, curves, for_papers, png, svg
+from dfkd_exp.report.figures import OVER_TRAINING, accuracy_against, curves, drawn_over_training, for_papers, png, svg
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
@@ -26,11 +28,12 @@ MOST_PICTURES = 24
 def write_report(sweep: Sweep, folder: Path) -> Path:
     """Write ``report.html`` and, beside it, the table as ``report.md``, ``.csv`` and ``.tex`` and the drawings; the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawings = {}
+    drawings: dict[str, Any] = {}
     attacked = [setting for setting in sweep.settings if setting.attacked]
     if len(sweep.settings) > 1:  # a single point shows nothing that the table does not
         drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
-    if attacked and drawings:
+    drawings |= drawn_over_training(sweep.settings)
+    if attacked and len(sweep.settings) > 1:
         drawings["accuracy-attack"] = accuracy_against(attacked, "attack", numbered=sweep.settings)
     if series := _student_curves(sweep):
         drawings["student-loss"] = curves(series, "the student's loss")
@@ -59,6 +62,11 @@ CAPTIONS = {
         "Accuracy against seconds",
         "What each setting cost to compute; the teacher's training, which is the same for all, is left out.",
     ),
+    OVER_TRAINING: (
+        "Accuracy over the training",
+        "True accuracy of each student's snapshots against the seconds of all phases by then but the teacher's training: a curve begins "
+        "when there is something to learn from. Means over seeds, with bands of their deviation; far below the ends the axis is cut.",
+    ),
     "accuracy-attack": (
         "Accuracy against what is given away",
         "The better of two attacks, on the metadata and on the images made from it: area under the curve, 0.5 for chance.",
@@ -70,7 +78,7 @@ CAPTIONS = {
 def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
     charts = []
     for name, drawing in drawings.items():
-        title, caption = CAPTIONS[name]
+        title, caption = CAPTIONS[re.sub(r"-\d+$", "", name)]
         labelled = drawing.replace("<svg", f'<svg role="img" aria-label="{in_html(title)}: {in_html(caption)}"', 1)
         charts.append(
             f'<section aria-labelledby="{name}"><h2 id="{name}">{in_html(title)}</h2>'

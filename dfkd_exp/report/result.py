@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,7 @@ def build_result(
 ) -> dict[str, Any]:
     """The figures of a run whose phases made or found ``artifacts``. Accuracies and agreements are in [0, 1], or null."""
     evaluation, student = artifacts["evaluation"].info, artifacts["student"].info
+    curve = _curve(artifacts)
     reconstruction = artifacts.get("reconstruction")
     parameters = release.config["num_parameters"]
     return {
@@ -42,6 +44,9 @@ def build_result(
         "source_words": config.source.words or type(config.source).__name__,
         "match": type(config.reconstruction).__name__.lower() if reconstruction else None,
         "accuracy": evaluation["accuracy"],
+        "accuracy_last_tenth": _last_tenth(curve, config.distillation.epochs),
+        "accuracy_best_epoch": max((point["accuracy"] for point in curve), default=None),
+        "curve": curve or None,
         "agreement": evaluation["agreement"],
         "agreement_held_out": student["agreement_held_out"],
         "agreement_mixed": student["agreement_mixed"],
@@ -58,10 +63,15 @@ def build_result(
         "metadata_bytes": release.metadata_bytes,
         "source_bytes": transfer_set.num_bytes,
         "images": student["images"],
+        "image_steps": student["image_steps"],
+        "student_image_steps": student["images"] * config.distillation.epochs,
         "steps": reconstruction.info["steps"] if reconstruction else None,
         "reconstruction_loss": reconstruction.info["losses"][-1] if reconstruction else None,
         # Decoding is timed within the phase that first asked for the images.
         "seconds": sum(artifact.seconds for name, artifact in artifacts.items() if name != "images" or artifact.reused),
+        "peak_memory_bytes": max(
+            artifact.info["peak_memory_bytes"] for name, artifact in artifacts.items() if name != "teacher"
+        ),
         "phases": {
             name: {
                 "seconds": artifact.seconds,
@@ -79,6 +89,25 @@ def build_result(
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
+
+
+def _curve(artifacts: dict[str, Artifact]) -> list[dict[str, Any]]:
+    """The student's accuracy over its training, the seconds of all that came before it but the teacher among its own; empty without
+    snapshots or a test set."""
+    after = ("student", "evaluation", "privacy")
+    before = sum(artifact.seconds for name, artifact in artifacts.items() if name not in ("teacher", *after))
+    measured = artifacts["evaluation"].info["snapshots"]
+    kept = artifacts["student"].info["snapshots"] if measured else []
+    return [
+        {**snapshot, "seconds": before + snapshot["seconds"], "accuracy": accuracy}
+        for snapshot, accuracy in zip(kept, measured, strict=True)
+    ]
+
+
+def _last_tenth(curve: list[dict[str, Any]], epochs: int) -> float | None:
+    """Mean accuracy of the snapshots of the last tenth of the epochs."""
+    late = [point["accuracy"] for point in curve if 10 * point["epoch"] > 9 * epochs]
+    return statistics.fmean(late) if late else None
 
 
 def _privacy(artifacts: dict[str, Artifact]) -> dict[str, Any] | None:

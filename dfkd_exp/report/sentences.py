@@ -45,7 +45,7 @@ def in_words(sweep: Sweep) -> list[str]:
         near = [s for s in free if s.num_bytes and (best.accuracy.mean or 0) - (s.accuracy.mean or 0) <= 1]
         if near:
             small = min(near, key=lambda s: s.num_bytes)
-            if small is not best:
+            if small.num_bytes < best.num_bytes:
                 said.append(
                     f"Within one point of it, {small.title} needs the fewest bytes: {small.num_bytes:,}, and {best.title} "
                     f"{best.num_bytes:,}."

@@ -42,8 +42,23 @@ class Setting:
     title: str
     results: list[dict[str, Any]]
 
+    def over_seeds(self, name: str, unit: float = 1) -> Figure:
+        """Of a field of the result files, times ``unit``."""
+        return Figure.of([None if (value := result.get(name)) is None else unit * value for result in self.results])
+
     def percent(self, name: str) -> Figure:
-        return Figure.of([None if (value := result.get(name)) is None else 100 * value for result in self.results])
+        return self.over_seeds(name, 100)
+
+    @property
+    def curve(self) -> list[tuple[float, Figure]]:
+        """Seconds and true accuracy over the student's training, means over the seeds that have them; empty without snapshots."""
+        by_epoch: dict[int, list[dict[str, Any]]] = {}
+        for point in (point for result in self.results for point in result.get("curve") or []):
+            by_epoch.setdefault(point["epoch"], []).append(point)
+        return [
+            (statistics.fmean(p["seconds"] for p in points), Figure.of([100 * p["accuracy"] for p in points]))
+            for _, points in sorted(by_epoch.items())
+        ]
 
     @property
     def accuracy(self) -> Figure:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import printable
-from dfkd_exp.report.titles import titles
+from dfkd_exp.report.titles import teacher_of, titles
 from dfkd_exp.run_folder import PRUNED, job_numbers, read_result
 
 
@@ -44,6 +44,10 @@ def run_table(result: dict[str, Any]) -> Table:
     )
     agreed = [f"{percent([result[key]])} % {where}" for key, where in agreements if result.get(key) is not None]
     limit = result.get("data_limit")
+    tenth, best = (result.get(name) for name in ("accuracy_last_tenth", "accuracy_best_epoch"))
+    over_training = {
+        "over training": f"{percent([tenth])} % in the last tenth\n{percent([best])} % at its best, chosen by test accuracy",
+    }  # fmt: skip
     rows = {
         **({"data": f"limited to {limit:,} training images, and as many test images at most"} if limit else {}),
         "teacher": escape(f"{printable(result['teacher'])}, {result['teacher_parameters']:,} parameters"),
@@ -53,6 +57,7 @@ def run_table(result: dict[str, Any]) -> Table:
         "metadata": f"{result['metadata_bytes']:,} bytes",
         "teacher accuracy": f"{percent([teacher_accuracy(result)])} %{' (measured by its owner)' if by_owner else ''}",
         "student accuracy": accuracy,
+        **({} if best is None else over_training),
         "agreement": "\n".join(agreed) or "–",
         "seconds": ", ".join(f"{name} {phase['seconds']:,.1f}" for name, phase in result["phases"].items()),
     }
@@ -94,9 +99,12 @@ def sweep_table(results: list[dict[str, Any]]) -> Table:
 
 
 def by_setting(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Results that differ in nothing but the seed, together, by the setting's title; a sweep of one setting has the runs' name."""
+    """Results that differ in nothing but the seed, together, by the setting's title; a sweep of one setting has the runs' name. They stand
+    in the order in which they came, those of one teacher beside one another."""
+    teachers = list(dict.fromkeys(map(teacher_of, results)))
+    titled = sorted(zip(titles(results), results, strict=True), key=lambda pair: teachers.index(teacher_of(pair[1])))
     grouped: dict[str, list[dict[str, Any]]] = {}
-    for title, result in zip(titles(results), results, strict=True):
+    for title, result in titled:
         grouped.setdefault(title or result["name"], []).append(result)
     return grouped
 

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 UNSAID = ("seed=", "row=")
+OF_TEACHER = ("data", "teacher", "training", "release")
+"""Flags, and groups of flags, that tell one teacher from another."""
 
 
 def settings_of(run: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes a run's setting: its overrides without the seed."""
     return tuple(text for text in run["overrides"] if not text.startswith("seed="))
+
+
+def teacher_of(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Equal for results whose students were taught by the same teacher, whatever the seed."""
+    said = (text for text in result["overrides"] if re.split("[=./]", text.lstrip("+~"))[0] in OF_TEACHER)
+    return (result.get("teacher", ""), *sorted(said))
+
+
+def teachers_in_words(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of each result, what tells its teacher from the others'; empty where there is only one."""
+    told = [teacher_of(result) for result in results]
+    shared = set(told[0]).intersection(*told[1:]) if told else set()
+    found = []
+    for result, texts in zip(results, told, strict=True):
+        words = result.get("words") or {}
+        said = [words.get(text, text) for text in texts[1:] if text not in shared]
+        # An architecture is said only where no flag says which it is.
+        found.append("; ".join(said or [text for text in texts[:1] if text not in shared]))
+    return found
 
 
 def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:

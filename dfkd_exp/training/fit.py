@@ -13,7 +13,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.checkpoint import AtomicCheckpointIO, is_sound
-from dfkd_exp.training.module import Loss, Prepare, ResumePoint, TrainingModule, Watch, as_they_are
+from dfkd_exp.training.module import Loss, Prepare, ResumePoint, Snapshots, TrainingModule, Watch, as_they_are
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import TransferSet
 
@@ -35,18 +35,21 @@ def fit(
     prepare: Prepare = as_they_are,
     batches_per_chunk: int = 1,
     look: Callable[[int], None] | None = None,
+    snapshots: Snapshots | None = None,
 ) -> nn.Module:
     """Train ``network`` in place on the batches of ``images`` and return it, on the CPU, after the last epoch.
 
     ``prepare`` makes of them what the network is shown, ``batches_per_chunk`` at a time, unless the images follow the network.
     ``resume``: a file to continue from if it exists, and to save to from time to time. The result is the same, bit for bit, whether
-    it was interrupted or not. ``look(part)`` is called now and then, when ``network`` may be tried (`Watch`).
+    it was interrupted or not. ``look(part)`` is called now and then, when ``network`` may be tried (`Watch`);
+    ``snapshots`` keep it as it is over the training.
     """
     at_once = 1 if images.follows_student else batches_per_chunk
     network.train()  # it may have been evaluated before
     with Progress(label, settings.num_steps(len(images))) as progress:
         module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once)
-        callbacks: list[object] = [ResumePoint(resume)] if resume else []
+        callbacks: list[object] = [snapshots] if snapshots else []
+        callbacks += [ResumePoint(resume)] if resume else []
         callbacks += [Watch(look)] if look else []
         runner = (trainer or TrainerSettings()).build(
             logger=logger,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.console import Progress
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import write_atomically
 from dfkd_exp.ranks import Ranks, ranks_of_process
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.batches import batches
@@ -156,6 +159,13 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
+def part_ended(trainer: pl.Trainer, times: int) -> int | None:
+    """Which part of the training, 1, 2, … of ``times`` equal ones, the current epoch ends; None if it ends none."""
+    assert trainer.max_epochs is not None
+    before, now = (times * epoch // trainer.max_epochs for epoch in (trainer.current_epoch, trainer.current_epoch + 1))
+    return now if before < now else None
+
+
 class Watch(pl.Callback):
     """Calls ``look(part)``, part = 1, 2, …, at the end of the epochs that divide the training into ``times`` parts, but the last."""
 
@@ -163,14 +173,51 @@ class Watch(pl.Callback):
         self.look, self.times = look, times
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert trainer.max_epochs is not None
-        before, now = (
-            self.times * epoch // trainer.max_epochs for epoch in (trainer.current_epoch, trainer.current_epoch + 1)
-        )
-        if before < now < self.times:
+        part = part_ended(trainer, self.times)
+        if part is not None and part < self.times:
             pl_module.eval()
-            self.look(now)
+            self.look(part)
             pl_module.train()
+
+
+class Snapshots(pl.Callback):
+    """Keeps the network as it is at the end of ``times`` epochs, the last among them: ``content(network)`` at ``path(epoch)``, counted
+    from 1.
+
+    ``kept``: of each its ``epoch``, the ``seconds`` since ``began`` (of `time.perf_counter`), and the ``image_steps`` that the transfer set
+    had taken. They are part of the training's resume point, which comes after this among the callbacks: one that is continued goes on from
+    the seconds that stood there, and those of what was lost after it are counted nowhere.
+    """
+
+    def __init__(self, times: int, path: Callable[[int], Path], content: Callable[[nn.Module], bytes], began: float):
+        self.times, self.path, self.content, self._began = times, path, content, began
+        self.kept: list[dict[str, Any]] = []
+        self._sums: list[str] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if part_ended(trainer, self.times) is None:
+            return
+        assert isinstance(pl_module, TrainingModule)
+        epoch, steps = trainer.current_epoch + 1, pl_module.images.image_steps
+        self.kept.append({"epoch": epoch, "seconds": time.perf_counter() - self._began, "image_steps": steps})
+        if ranks_of_process().first:
+            content = self.content(pl_module.network)
+            self.path(epoch).parent.mkdir(exist_ok=True)
+            write_atomically(self.path(epoch), content)
+            self._sums.append(hashlib.sha256(content).hexdigest())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": self.kept, "sums": self._sums, "seconds": time.perf_counter() - self._began}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.kept, self._sums = list(state_dict["kept"]), list(state_dict["sums"])
+        self._began -= state_dict["seconds"]
+        for snapshot, expected in zip(self.kept, self._sums, strict=True):
+            path = self.path(snapshot["epoch"])
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+                raise DfkdError(
+                    f"{path} is not as it was written; remove {path.parents[1]}, and the same command trains anew"
+                )
 
 
 class ResumePoint(pl.Callback):

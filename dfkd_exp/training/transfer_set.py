@@ -85,6 +85,11 @@ class TransferSet(ABC):
     logits: Tensor | None = None
     """The teacher's logits of all images, where they are kept beside them."""
 
+    @property
+    def image_steps(self) -> int:
+        """How many times an image was put forward and backward through the teacher, so far, to make these images."""
+        return 0
+
     @abstractmethod
     def __len__(self) -> int:
         """Images per epoch."""
@@ -155,6 +160,7 @@ class FixedImages(TransferSet):
     chosen: Tensor | None = None
     """Which of the loaded images these are; None: all."""
     logits: Tensor | None = None
+    image_steps: int = 0
     follows_student = False
 
     @classmethod

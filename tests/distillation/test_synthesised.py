@@ -149,6 +149,15 @@ def test_what_is_made_after_an_interruption_is_what_would_have_been_made(form):
     assert all(torch.equal(one, other) for one, other in zip(shown(continued, epoch=2), expected, strict=True))
 
 
+def test_image_steps_are_counted_over_an_interruption():
+    broken, continued = (loop(student_steps=2, steps=3) for _ in range(2))
+    shown(broken)
+    assert broken.image_steps == 3 * 8 * 3
+    continued.load_state(broken.state())
+    shown(continued, epoch=1)
+    assert continued.image_steps == 2 * broken.image_steps
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_to_look_at_a_sample_changes_nothing_of_what_is_made(form):
     watched, alone = (loop(**FORMS[form]) for _ in range(2))

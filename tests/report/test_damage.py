@@ -141,10 +141,13 @@ def test_a_result_whose_fields_are_odd_is_refused_or_reported(sweep, monkeypatch
     """Whatever passes for a result can be reported; the drawings, which take long, are left out."""
     monkeypatch.setattr("dfkd_exp.report.page.svg", lambda _: "<svg></svg>")
     monkeypatch.setattr("dfkd_exp.report.page.png", lambda _: b"")
-    for drawing in ("accuracy_against", "curves"):
-        monkeypatch.setattr(f"dfkd_exp.report.page.{drawing}", lambda *_, **__: None)
+    for drawing in ("page.accuracy_against", "page.curves", "figures.over_training"):
+        monkeypatch.setattr(f"dfkd_exp.report.{drawing}", lambda *_, **__: None)
     row = {"name": "a", "title": "A", "set": [], "published": 90.0}
-    whole = result("student=s0", "seed=0", privacy=PRIVACY, row=row, words={"student=s0": "small"})
+    point = {"epoch": 1, "seconds": 1.0, "image_steps": 5, "accuracy": 0.5}
+    later = {"accuracy_last_tenth": 0.5, "accuracy_best_epoch": 0.5, "image_steps": 5, "student_image_steps": 5}
+    later |= {"curve": [point], "peak_memory_bytes": 5}
+    whole = result("student=s0", "seed=0", privacy=PRIVACY, row=row, words={"student=s0": "small"}, **later)
     refused = 0
     place = sweep / "0"
     (place / "result.json").write_text(json.dumps(whole))

@@ -5,8 +5,8 @@ import itertools
 import pytest
 from matplotlib.text import Text
 
-from dfkd_exp.report.figures import accuracy_against, curves
-from dfkd_exp.report.labels import Box, key_lines, places
+from dfkd_exp.report.figures import accuracy_against, curves, over_training
+from dfkd_exp.report.labels import Box, key_lines, places, spread
 from dfkd_exp.report.summary import Setting
 from tests.report.test_tables import result
 
@@ -24,7 +24,8 @@ def boxes(figure):
     """The extents of all texts of the drawing (axes' labels, ticks, the points' labels, key and legend), and of the drawing."""
     figure.canvas.draw()
     renderer, [axes] = figure.canvas.get_renderer(), figure.axes
-    texts = [*axes.texts, *figure.texts, axes.xaxis.label, axes.yaxis.label, *axes.get_legend().get_texts()]
+    texts = [*axes.texts, *figure.texts, axes.xaxis.label, axes.yaxis.label, axes.title]
+    texts += axes.get_legend().get_texts() if axes.get_legend() else []
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
         texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
@@ -35,7 +36,11 @@ def boxes(figure):
 @pytest.mark.parametrize("what", ["bytes", "seconds"])
 @pytest.mark.parametrize("settings", [CROWDED, FEW, ALIKE, FEW[:1]], ids=["crowded", "few", "alike", "one"])
 def test_no_text_lies_on_another_or_outside(settings, what):
-    found, page = boxes(accuracy_against(settings, what))
+    check_apart(accuracy_against(settings, what))
+
+
+def check_apart(figure):
+    found, page = boxes(figure)
     for (one, first), (other, second) in itertools.combinations(found, 2):
         assert not first.overlaps(second), f"{one!r} lies on {other!r}"
     for text, box in found:
@@ -43,6 +48,57 @@ def test_no_text_lies_on_another_or_outside(settings, what):
         assert box.x1 <= page.x1, text
         assert page.y0 <= box.y0, text
         assert box.y1 <= page.y1, text
+
+
+def trained(title, accuracy, seconds=600.0, seeds=1):
+    """A setting whose curve ends there, after three tenths of the seconds without one."""
+    epochs = range(3, 11)
+    curve = [
+        {"epoch": n, "seconds": seconds * n / 10, "image_steps": n, "accuracy": accuracy - 0.5 / n} for n in epochs
+    ]
+    return Setting(title, [result(curve=curve)] * seeds)
+
+
+LONG = (
+    "means and deviations of every channel, and what a student has yet to learn; teacher ResNet-20; CIFAR-10 with flips"
+)
+OVER_TRAINING = {
+    "alike": [trained(f"method {number} of them all", 0.98 + number % 3 / 1000) for number in range(14)],
+    "long": [trained(f"{LONG}, {number}", 0.9 + number / 1000) for number in range(14)],
+    "apart": [trained("quick", 0.5, 3.0), trained("slow", 0.99, 3000.0), trained("$odd_{", 0.1, 50.0)],
+    "many": [trained(f"setting {number}", 0.97) for number in range(60)],
+    "one": [trained("alone", 1.0)],
+}
+
+
+@pytest.mark.parametrize("case", OVER_TRAINING)
+def test_curves_are_called_by_their_titles_where_they_end(case):
+    settings = OVER_TRAINING[case]
+    figure = over_training(settings, "a teacher")
+    check_apart(figure)
+    texts = " ".join(text.replace("\n", " ") for text, _ in boxes(figure)[0])
+    assert sum(setting.title[:60] in texts for setting in settings) == min(len(settings), 40)
+    [axes] = figure.axes
+    assert axes.get_ylim()[0] < min(100 * s.results[0]["curve"][-1]["accuracy"] for s in settings)
+    assert axes.get_ylim()[1] <= 106
+    assert axes.get_xscale() == ("log" if case == "apart" else "linear")
+
+
+def test_a_curve_is_the_mean_over_seeds_with_a_band():
+    seeds = [
+        result(curve=[{"epoch": 5, "seconds": s, "image_steps": 0, "accuracy": a}]) for s, a in ((10, 0.8), (30, 0.9))
+    ]
+    [(seconds, accuracy)] = Setting("two", [*seeds, result(curve=None), result()]).curve
+    assert (seconds, accuracy.text()) == (20, "85.00 ± 7.07")
+    assert Setting("none", [result()]).curve == []
+
+
+def test_labels_are_spread_as_little_as_is_needed():
+    assert spread([5, 50, 90], [10, 10, 10], 0, 100) == [5, 50, 90]
+    assert spread([50, 50], [10, 20], 0, 100) == [42.5, 57.5]
+    assert spread([99, 100], [10, 10], 0, 100) == [85, 95], "within the ends"
+    assert spread([60, 20, 61], [10, 10, 10], 0, 100) == [55.5, 20, 65.5], "in their order"
+    assert spread([], [], 0, 1) == []
 
 
 def test_a_few_points_have_their_titles_and_many_a_number_and_a_key():

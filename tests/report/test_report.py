@@ -147,6 +147,55 @@ def test_the_page_asks_nobody_for_anything_and_says_what_is_missing(folder):
     assert page.count('<th scope="col"') == 11
 
 
+def curve(*accuracies):
+    return [{"epoch": n, "seconds": n, "image_steps": n, "accuracy": a} for n, a in enumerate(accuracies, 1)]
+
+
+def test_what_snapshots_image_steps_and_memory_say_has_columns_where_any_result_has_it(folder):
+    """The results of the other settings are older, and have none of it."""
+    new = {
+        "accuracy_last_tenth": 0.9,
+        "accuracy_best_epoch": 0.97,
+        "image_steps": 12_345,
+        "peak_memory_bytes": 678_900_000,
+    }
+    run(folder, 10, ["metadata=new", "seed=0"], accuracy=0.88, curve=curve(0.5, 0.97, 0.88), **new)
+    write_report(read(folder), folder)
+    rows = list(csv.DictReader((folder / "report.csv").read_text().splitlines()))
+    assert [rows[-1][name] for name in ("last tenth %", "best test epoch %", "image-steps", "memory MB")] == [
+        "90.00", "97.00", "12,345", "679",
+    ]  # fmt: skip
+    assert rows[0]["best test epoch %"] == rows[0]["memory MB"] == "–"
+    page = (folder / "report.html").read_text()
+    assert "chosen by test accuracy, so it is not data-free" in page
+    assert 'id="accuracy-over-training"' in page
+    assert (folder / "accuracy-over-training.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_without_any_of_it_the_report_is_as_it_was(folder):
+    page = write_report(read(folder), folder).read_text()
+    assert not [name for name in ("last tenth", "best test epoch", "image-steps", "memory MB") if name in page]
+    assert not list(folder.glob("accuracy-over-training*"))
+
+
+def test_several_teachers_settings_stand_together_and_have_a_drawing_each(tmp_path):
+    """Methods, teachers and seeds in the order in which a sweep runs them; of two data sets one teacher each."""
+    jobs = [(row, data, seed) for row in ("dafl", "fast") for data in ("mnist", "fashion_mnist") for seed in (0, 1)]
+    for number, (row, data, seed) in enumerate(jobs):
+        overrides = [f"row={row}", f"source.steps={number // 4}", f"data={data}", f"seed={seed}"]
+        told = {"name": row, "title": row.upper(), "set": overrides[1:2], "published": None}
+        words = {f"data={data}": data.replace("_", " ")}
+        run(tmp_path, number, overrides, row=told, words=words, curve=curve(0.8, 0.9), accuracy=0.9)
+    sweep = read(tmp_path)
+    assert [setting.title for setting in sweep.settings] == [
+        "DAFL; mnist", "FAST; mnist", "DAFL; fashion mnist", "FAST; fashion mnist",
+    ]  # fmt: skip
+    assert [len(setting.results) for setting in sweep.settings] == 4 * [2]
+    write_report(sweep, tmp_path)
+    for number, name in enumerate(("mnist", "fashion mnist"), 1):
+        assert f">{name}<" in (tmp_path / f"accuracy-over-training-{number}.svg").read_text()
+
+
 def test_the_same_table_and_drawings_for_papers(folder):
     write_report(read(folder), folder)
     rows = list(csv.reader((folder / "report.csv").read_text().splitlines()))

@@ -136,6 +136,9 @@ def test_a_runs_table_says_whose_figure_and_on_what():
         in measured
     )
     assert "by its owner" not in measured
+    assert "over training" not in measured, "an older file, or no snapshots"
+    followed = text(run_table(result(accuracy_last_tenth=0.8912, accuracy_best_epoch=0.9345)))
+    assert "over training 89.12 % in the last tenth 93.45 % at its best, chosen by test accuracy" in followed
     unmeasured = text(
         run_table(
             result(accuracy=None, agreement=None, teacher_accuracy=None, agreement_held_out=None, agreement_mixed=None)

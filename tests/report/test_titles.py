@@ -3,7 +3,7 @@
 import pytest
 
 from dfkd_exp.config import CONF, choices, groups
-from dfkd_exp.report.titles import described, titles
+from dfkd_exp.report.titles import described, teachers_in_words, titles
 from dfkd_exp.words import headline, in_words, words_of
 
 TOP = {"name": "top", "title": "top layer", "set": ["metadata=top_layer"], "published": None}
@@ -37,6 +37,15 @@ def test_two_settings_never_have_one_title():
         for text in ("metadata=a", "metadata=b")
     ]
     assert titles(runs) == ["same; metadata=a", "same; metadata=b"]
+
+
+def test_a_teacher_is_told_from_others_by_what_was_said_of_it_and_of_its_data():
+    runs = [run(TOP, f"teacher={name}", "data=mnist", "student=mlp") for name in ("lenet5", "cnn")]
+    taught = [{**run, "teacher": run["overrides"][2]} for run in runs]
+    assert teachers_in_words(taught) == ["teacher LeNet-5", "teacher small convolutional network"]
+    by_default = [{**run(TOP), "teacher": "mlp"}, {**run(TOP), "teacher": "lenet5"}]
+    assert teachers_in_words(by_default) == ["mlp", "lenet5"]
+    assert teachers_in_words(by_default[:1]) == [""]
 
 
 def test_what_has_no_words_is_called_as_it_was_said():

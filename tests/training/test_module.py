@@ -1,18 +1,21 @@
 """The thin Lightning shell: order of the images, learning rate, what is saved, and continuing after a kill."""
 
 import os
+import time
 
 import pytest
 import torch
 from torch import nn
 
 from dfkd_exp.console import Progress
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.phases.context import weights_bytes
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.augmentation import Affine
 from dfkd_exp.training.checkpoint import AtomicCheckpointIO
 from dfkd_exp.training.fit import fit
-from dfkd_exp.training.module import ResumePoint, TrainingModule
+from dfkd_exp.training.module import ResumePoint, Snapshots, TrainingModule
 from dfkd_exp.training.optimizers import Adam, Sgd
 from dfkd_exp.training.schedules import Constant, Cosine, OneCycle
 from dfkd_exp.training.settings import Training
@@ -173,6 +176,62 @@ def test_a_damaged_checkpoint_is_put_aside_and_the_training_begins_anew(damage, 
     again = fit(network(), shown, cross_entropy, settings, 7, "toy", CPU, resume=path)
     assert weights_digest(again) == weights_digest(whole)
     assert capsys.readouterr().err.count("fit.ckpt cannot be continued from") == 1
+
+
+class TestSnapshots:
+    """Five epochs of three steps; killed in the fourth."""
+
+    settings = Training(epochs=5, batch_size=10)
+
+    def fitted(self, folder, loss=cross_entropy, **how):
+        """The training, its weights after three epochs in ``folder``, and what is known of them."""
+        snapshots = Snapshots(
+            3, lambda epoch: folder / "snapshots" / f"{epoch}", weights_bytes, time.perf_counter() - how.pop("ago", 0)
+        )
+        fit(network(), images(10), loss, self.settings, 7, "toy", CPU, snapshots=snapshots, **how)
+        return snapshots.kept
+
+    def contents(self, folder):
+        return {path.name: path.read_bytes() for path in (folder / "snapshots").iterdir()}
+
+    def killed(self, folder, monkeypatch):
+        steps = []
+
+        def loss(net, batch):
+            steps.append(1)
+            if len(steps) == 11:
+                raise KilledError
+            return cross_entropy(net, batch)
+
+        monkeypatch.setattr("dfkd_exp.training.module.ResumePoint.__init__.__defaults__", (0.0,))
+        with pytest.raises(KilledError):
+            self.fitted(folder, loss, resume=folder / "fit.ckpt", ago=1000)
+
+    def test_they_are_spread_evenly_and_the_last_is_the_end(self, tmp_path):
+        kept = self.fitted(tmp_path)
+        whole = fit(network(), images(10), cross_entropy, self.settings, 7, "toy", CPU)
+        assert [snapshot["epoch"] for snapshot in kept] == [2, 4, 5]
+        assert self.contents(tmp_path)["5"] == weights_bytes(whole)
+        assert len(set(self.contents(tmp_path).values())) == 3
+
+    def test_those_of_a_killed_training_are_those_of_one_that_was_not_and_its_seconds_go_on(
+        self, tmp_path, monkeypatch
+    ):
+        for name in ("whole", "killed"):
+            (tmp_path / name).mkdir()
+        self.fitted(tmp_path / "whole")
+        self.killed(tmp_path / "killed", monkeypatch)
+        kept = self.fitted(tmp_path / "killed", resume=tmp_path / "killed" / "fit.ckpt")
+        assert [snapshot["epoch"] for snapshot in kept] == [2, 4, 5]
+        assert self.contents(tmp_path / "whole") == self.contents(tmp_path / "killed")
+        seconds = [snapshot["seconds"] for snapshot in kept]
+        assert 1000 < seconds[0] < seconds[1] < seconds[2] < 1100, "the first attempt had taken 1,000"
+
+    def test_one_that_is_damaged_meanwhile_is_named(self, tmp_path, monkeypatch):
+        self.killed(tmp_path, monkeypatch)
+        (tmp_path / "snapshots" / "2").write_bytes(b"x")
+        with pytest.raises(DfkdError, match=r"2 is not as it was written; remove .*, and the same command trains anew"):
+            self.fitted(tmp_path, resume=tmp_path / "fit.ckpt")
 
 
 def test_nothing_is_saved_before_its_time_nor_after_the_last_epoch(tmp_path):

@@ -56,7 +56,7 @@ def resources(folder, seed=0, of=0, num_bytes=36 * 15):
     for first, part in ((0, slice(0, 12)), (2, slice(12, None))):
         tensors = {"pixels": pixels[part].half(), "labels": labels[part].contiguous()}
         save_file(tensors, folder / f"groups-{first:06d}-{first + 1:06d}.safetensors")
-    artifact = SimpleNamespace(path=folder, digest=f"digest {of}", info={"images": len(labels)})
+    artifact = SimpleNamespace(path=folder, digest=f"digest {of}", info={"images": len(labels), "steps": 1.5})
     release = SimpleNamespace(inputs=INPUTS, classes=["a", "b", "c"], metadata_bytes=num_bytes)
     nothing = {"objective": lambda: None, "optimizer": None, "asked": {}}  # of a student in the loop
     return Resources(release, Data(of), toy_teacher, lambda: artifact, 30, seed, **nothing)
@@ -132,6 +132,11 @@ def test_pixels_are_pixels_and_labels_belong_to_their_images(images):
         if batch.labels is not None:  # of class k, rows 2k and 2k + 1 are bright
             brightest = batch.pixels.double().mean((1, 3)).unflatten(1, (3, 2)).mean(2).argmax(1)
             assert torch.equal(brightest, batch.labels)
+
+
+def test_image_steps_are_those_of_images_that_were_made_held_out_ones_among_them(images, source):
+    rest, _ = images.held_out(0.2, seed=0)
+    assert rest.image_steps == images.image_steps == (45 if source.reconstructs else 0)
 
 
 @pytest.mark.parametrize("world", [2, 3])
