@@ -22,12 +22,17 @@ REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_done_for_a_power_failure_or_over_and_over():
-    """Files of tests need not survive the machine; and what is installed, which Lightning looks up for each Trainer, stays."""
+    """Files of tests need not survive the machine; what is installed, which Lightning looks up for each Trainer, stays; and so do the
+    files of conf/, of which most commands compose the same choices."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from lightning_fabric.utilities import registry
+
+    from tests.compositions import once
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
+        patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", once(ConfigLoaderImpl._load_configuration_impl))
         yield
 
 
