@@ -22,7 +22,7 @@ from dfkd_exp.config import CONF, choices
 OURS = ["pkg://hydra.conf", str(CONF), "structured://"]
 """Where a command finds its configs, which do not change while it is tested."""
 COMPOSED: dict[Any, DictConfig] = {}
-"""By mode, what Hydra is asked to be compatible with, and choices."""
+"""By what Hydra is asked to be compatible with, and the choices."""
 READ: dict[Any, ConfigResult | None] = {}
 """By where Hydra looks, and name."""
 
@@ -42,12 +42,13 @@ def once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         chosen = [text for text, override in zip(overrides, parsed, strict=True) if _is_choice(override)]
         values = [override for override in parsed if _is_value(override) or _is_entry(override)]
         others = len(parsed) - len(chosen) - len(values)
+        values = [override for override in values if not override.is_sweep_override()]  # as Hydra does
         places = [place.path.removeprefix("file://") for place in loader.get_search_path().get_path()]
         if config_name != "config" or others or places != OURS or not all(map(_is_ours, chosen)):
             return compose(loader, config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         if validate_sweep_overrides:
             loader.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
-        key = (run_mode, str(version.getbase()), tuple(chosen))
+        key = (str(version.getbase()), *chosen)
         if key not in COMPOSED:
             COMPOSED[key] = compose(loader, config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
         config = _with_values(COMPOSED[key], parsed, values)

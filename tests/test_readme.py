@@ -17,6 +17,7 @@ from dfkd_exp.report.status import main as status
 from tests.mnist import make_mnist
 
 README = (CONF.parent / "README.md").read_text()
+DRAWS = True  # the dfkd of tests/conftest.py
 SILENT = {"--help", "--cfg"}
 
 
@@ -37,9 +38,11 @@ PRINTS = {"dfkd-status": status, "dfkd-report": report}
 
 
 def small(command: str) -> tuple[str, ...]:
-    """A command as it is run here: all with ``scale=smoke``, and with one seed, the default one."""
-    words = [word for word in shlex.split(command) if word != "scale=smoke" and not word.startswith("seed=")]
-    return (*words, "seed=0") if "sweep=seeds" in words or "experiment=tradeoff" in words else tuple(words)
+    """A command as it is run here: all with ``scale=smoke``, of a few steps, and with one seed, the default one."""
+    words = [re.sub(r"(?<=steps=)\d+", "5", word) for word in shlex.split(command) if not word.startswith("seed=")]
+    words = [word for word in words if word != "scale=smoke"]
+    several = any(word.startswith("sweep=") or word == "experiment=tradeoff" for word in words)
+    return (*words, "seed=0") if several else tuple(words)
 
 
 def distinct_commands() -> list[list[tuple[str, ...]]]:
