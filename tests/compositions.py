@@ -76,7 +76,9 @@ def read_once(load: Callable[[ConfigRepository, str], ConfigResult | None]) -> C
     def loaded(repository: ConfigRepository, config_path: str) -> ConfigResult | None:
         places = tuple(source.path for source in repository.sources)
         name = config_path.rpartition("/")[2]
-        if set(places) - {place.rpartition("://")[2] for place in OURS} or ("." in name and not name.startswith("dfkd_exp.")):
+        if set(places) - {place.rpartition("://")[2] for place in OURS} or (
+            "." in name and not name.startswith("dfkd_exp.")
+        ):
             return load(repository, config_path)
         key = (places, config_path)
         if key not in READ:

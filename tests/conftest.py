@@ -38,6 +38,11 @@ def nothing_is_done_for_a_power_failure_or_over_and_over():
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first, so that what the processes of tests divide among themselves at the end is short."""
+    items.sort(key=lambda item: "dfkd" not in getattr(item, "fixturenames", ()))
+
+
 def pytest_collection_finish() -> None:
     """Thousands of tests and all modules stay to the end, and need not be looked through each time that Python collects garbage."""
     gc.collect()
