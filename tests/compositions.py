@@ -39,8 +39,13 @@ def once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         parsed = OverridesParser.create().parse_overrides(overrides)
-        chosen = [text for text, override in zip(overrides, parsed, strict=True) if _is_choice(override)]
-        values = [override for override in parsed if _is_value(override) or _is_entry(override)]
+        chosen = [
+            text
+            for text, override in zip(overrides, parsed, strict=True)
+            if override.is_hydra_override() or _is_choice(override)
+        ]
+        own = [override for override in parsed if not override.is_hydra_override()]
+        values = [override for override in own if _is_value(override) or _is_entry(override)]
         others = len(parsed) - len(chosen) - len(values)
         values = [override for override in values if not override.is_sweep_override()]  # as Hydra does
         places = [place.path.removeprefix("file://") for place in loader.get_search_path().get_path()]
@@ -51,7 +56,7 @@ def once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         key = (str(version.getbase()), *chosen)
         if key not in COMPOSED:
             COMPOSED[key] = compose(loader, config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
-        config = _with_values(COMPOSED[key], parsed, values)
+        config = _with_values(COMPOSED[key], own, values)
         config.hydra.runtime.cwd = os.getcwd()
         return config
 
@@ -59,14 +64,16 @@ def once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
 
 
 def _is_ours(choice: str) -> bool:
-    """A file of conf/, which does not change; a class by import path may."""
+    """A file of conf/, or Hydra's own, which do not change; a class by import path may."""
     group, _, names = choice.partition("=")
+    if group.startswith("hydra"):
+        return group != "hydra.searchpath"
     return all(name.strip() in choices(group) for name in names.strip("[]").split(","))
 
 
 def _is_entry(override: Override) -> bool:
     """``+student.kwargs.width=4``: of a group that is there."""
-    plain = override.type is OverrideType.ADD and override.package is None and not override.is_hydra_override()
+    plain = override.type is OverrideType.ADD and override.package is None
     return plain and "." in override.key_or_group and "/" not in override.key_or_group
 
 

@@ -88,6 +88,11 @@ def run_main(arguments: list[str]) -> int:
     return 0
 
 
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfkd_exp.report.page.svg", lambda figure: "<svg></svg>")
+    monkeypatch.setattr("dfkd_exp.report.page.png", lambda figure: b"")
+
+
 @pytest.fixture
 def dfkd(
     request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -97,8 +102,7 @@ def dfkd(
     outputs = tmp_path / "outputs"
     monkeypatch.chdir(tmp_path)
     if not getattr(request.module, "DRAWS", False):
-        monkeypatch.setattr("dfkd_exp.report.page.svg", lambda figure: "<svg></svg>")
-        monkeypatch.setattr("dfkd_exp.report.page.png", lambda figure: b"")
+        draw_nothing(monkeypatch)
 
     def run(*arguments: str, small: bool = True) -> Ran:
         asked = {"--help", "-h"} & set(arguments)

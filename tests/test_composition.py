@@ -160,9 +160,11 @@ ONCE = [
     (["experiment=paper/table1", "row=labels"], 2),
     (["terms=[l2,label]", "terms.l2.weight=3"], 3),
     (["student=mlp", "+student.kwargs.depth=2", "training/optimizer=sgd", "training.optimizer.lr=0.5"], 4),
-    (["scale=smoke", "hydra.job.name=mine"], 4),
-    (["metadata=dfkd_exp.metadata.AllLayers", "metadata.rank=3"], 4),
-    (["~scale"], 4),
+    (["hydra.job.name=mine", "scale=smoke", "seed=1", "hydra.mode=RUN"], 5),
+    (["hydra.job.name=mine", "scale=smoke", "seed=2", "hydra.mode=RUN"], 5),
+    (["hydra/launcher=processes"], 6),
+    (["metadata=dfkd_exp.metadata.AllLayers", "metadata.rank=3"], 6),
+    (["~scale"], 6),
 ]
 """What is said, and how many choices tests have composed once by then."""
 

@@ -14,6 +14,7 @@ import dfkd_exp
 from dfkd_exp.config import CONF
 from dfkd_exp.report.command import main as report
 from dfkd_exp.report.status import main as status
+from tests.conftest import draw_nothing
 from tests.mnist import make_mnist
 
 README = (CONF.parent / "README.md").read_text()
@@ -68,6 +69,8 @@ def test_its_first_command_is_the_default_and_its_second_the_tests():
 @pytest.mark.parametrize("commands", COMMANDS, ids=lambda commands: " ".join(commands[0]))
 def test_its_commands_run(dfkd, commands, monkeypatch, tmp_path):
     make_mnist(tmp_path / "data", monkeypatch)
+    if not any(name == "dfkd-report" for name, *_ in commands):
+        draw_nothing(monkeypatch)
     for name, *arguments in commands:
         if name in PRINTS:
             monkeypatch.setattr(sys, "argv", [name, *arguments])
