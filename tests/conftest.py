@@ -22,13 +22,25 @@ REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_done_for_a_power_failure_or_over_and_over():
-    """Files of tests need not survive the machine; and what is installed, which Lightning looks up for each Trainer, stays."""
+    """Files of tests need not survive the machine; what is installed, which Lightning looks up for each Trainer, stays; and so do the
+    files of conf/, of which most commands compose the same choices."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra._internal.config_repository import ConfigRepository
     from lightning_fabric.utilities import registry
+
+    from tests.compositions import once, read_once
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
+        patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", once(ConfigLoaderImpl._load_configuration_impl))
+        patch.setattr(ConfigRepository, "load_config", read_once(ConfigRepository.load_config))
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole runs come first, so that what the processes of tests divide among themselves at the end is short."""
+    items.sort(key=lambda item: "dfkd" not in getattr(item, "fixturenames", ()))
 
 
 def pytest_collection_finish() -> None:
@@ -76,11 +88,21 @@ def run_main(arguments: list[str]) -> int:
     return 0
 
 
+def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dfkd_exp.report.page.svg", lambda figure: "<svg></svg>")
+    monkeypatch.setattr("dfkd_exp.report.page.png", lambda figure: b"")
+
+
 @pytest.fixture
-def dfkd(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    """``dfkd("seed=1", …)`` runs the command small, with its outputs in ``tmp_path``."""
+def dfkd(
+    request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Ran]:
+    """``dfkd("seed=1", …)`` runs the command small, with its outputs in ``tmp_path``. Of its sweeps' reports the drawings are empty, which
+    take longer than the jobs, but where a module of tests has ``DRAWS = True``."""
     outputs = tmp_path / "outputs"
     monkeypatch.chdir(tmp_path)
+    if not getattr(request.module, "DRAWS", False):
+        draw_nothing(monkeypatch)
 
     def run(*arguments: str, small: bool = True) -> Ran:
         asked = {"--help", "-h"} & set(arguments)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
@@ -17,11 +18,16 @@ from omegaconf import OmegaConf, _utils
 
 from dfkd_exp import composition
 from dfkd_exp.config import CONF, choices, groups
+from tests import compositions
+
+AS_IT_IS = ConfigLoaderImpl._load_configuration_impl
+"""When tests are collected, before `tests.conftest` replaces it."""
 
 
 @pytest.fixture(autouse=True)
 def as_hydra_is(monkeypatch):
-    """Whatever ran in this process before."""
+    """Whatever ran in this process before, and though tests compose the same choices once."""
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", AS_IT_IS)
     monkeypatch.setattr(Hydra, "get_mode", composition._get_mode)
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", composition._create_interpolation_map)
     for module in composition._omegaconf:
@@ -146,6 +152,37 @@ def test_our_own_config_is_composed_the_same(overrides, request):
     plain = composed()
     request.getfixturevalue("shortened")
     assert composed() == plain
+
+
+ONCE = [
+    (["seed=1", "scale=smoke", "distillation.epochs=3", "distillation.epochs=4"], 1),
+    (["scale=smoke", "seed=2", "outputs=/a b", "name=${oc.env:HOME}"], 1),
+    (["experiment=paper/table1", "row=labels"], 2),
+    (["terms=[l2,label]", "terms.l2.weight=3"], 3),
+    (["student=mlp", "+student.kwargs.depth=2", "training/optimizer=sgd", "training.optimizer.lr=0.5"], 4),
+    (["hydra.job.name=mine", "scale=smoke", "seed=1", "hydra.mode=RUN"], 5),
+    (["hydra.job.name=mine", "scale=smoke", "seed=2", "hydra.mode=RUN"], 5),
+    (["hydra/launcher=processes"], 6),
+    (["metadata=dfkd_exp.metadata.AllLayers", "metadata.rank=3"], 6),
+    (["~scale"], 6),
+]
+"""What is said, and how many choices tests have composed once by then."""
+
+
+def test_what_tests_compose_once_is_the_same(monkeypatch):
+    def composed(overrides: list[str]) -> dict:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return OmegaConf.to_container(compose("config", overrides=overrides, return_hydra_config=True))
+
+    plain = [composed(overrides) for overrides, _ in ONCE]
+    monkeypatch.setattr(compositions, "COMPOSED", {})
+    monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", compositions.once(AS_IT_IS))
+    for (overrides, kept), expected in zip(ONCE, plain, strict=True):
+        assert composed(overrides) == expected
+        assert len(compositions.COMPOSED) == kept
+    for wrong in ("sed=3", "seed=x", "+seed=3", "seed=1,2", "scale=none"):
+        with pytest.raises(ConfigCompositionException):
+            composed(["scale=smoke", wrong])
 
 
 JOBS = [

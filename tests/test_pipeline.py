@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,15 +92,15 @@ def test_a_run_that_is_wholly_reused_loads_nothing_heavy(kind, dfkd, release_fol
     first = dfkd(*told)
     assert first.code == 0, first.err
 
-    def loaded(*more: str) -> set[str]:
-        command = [sys.executable, "-c", LOADED, *told, *SMALL, f"outputs={first.outputs}", *more]
+    def loaded(before: str = "") -> set[str]:
+        command = [sys.executable, "-c", before + LOADED, *told, *SMALL, f"outputs={first.outputs}"]
         ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert ran.returncode == 0, ran.stderr
         return set(ran.stdout.splitlines()[-1].split()) - {"loaded"}
 
     assert loaded() == set()
     if kind == "full":
-        assert loaded("distillation.epochs=2") >= {"torch", "pytorch_lightning"}, "the test would see it"
+        assert loaded("import numpy") == {"numpy"}, "the test would see it"
 
 
 def test_a_graphs_basis_is_computed_once_and_its_seconds_are_counted(dfkd, monkeypatch):
@@ -183,7 +184,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
         (["reconstruction=sample", "metadata=top_layer"], 190),
         (["recipe=best", "metadata=top_layer"], 190),
         (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 190),
-        (["optimizer=lbfgs", "reconstruction.images_per_class=10"], 95),
+        (["optimizer=lbfgs", "reconstruction.images_per_class=10", "reconstruction.steps=2"], 95),
         (["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], 190),
         (
             ["distillation/augmentation=affine", "terms=[total_variation,l2]", "parametrisation.blur_sigma=0.5"],
@@ -401,7 +402,7 @@ def test_named_layers_are_the_ones_recorded(dfkd):
     assert "hidden1, hidden2, logits" in wrong.err
 
 
-@pytest.mark.parametrize("logger", ["none", "csv", "tensorboard", "wandb"])
+@pytest.mark.parametrize("logger", ["none", "csv", "tensorboard"])
 def test_loggers_write_where_they_should_and_end_with_the_run(dfkd, logger):
     ran = dfkd(f"logger={logger}")
     assert ran.code == 0, ran.err
@@ -410,40 +411,47 @@ def test_loggers_write_where_they_should_and_end_with_the_run(dfkd, logger):
         "none": None,
         "csv": "logs/student/metrics.csv",
         "tensorboard": "logs/student/events*",
-        "wandb": "wandb/offline-run-*/*.wandb",
     }
     if expected[logger]:
         assert len(list(folder.glob(expected[logger]))) == 1
     else:
         assert not (folder / "logs").exists()
-    if logger == "wandb":
-        import wandb
-
-        assert wandb.run is None
-        assert "wandb sync" in ran.out
 
 
-def test_wandb_gives_each_job_of_a_sweep_its_own_run_even_after_a_failure(dfkd):
+def test_wandb_gives_each_job_of_a_sweep_its_own_run_which_ends_with_it_even_after_a_failure(dfkd):
+    import wandb
+
     ran = dfkd("-m", "logger=wandb", "student=mlp,lenet5,cnn")
     assert ran.code == 1
-    assert len(list(ran.outputs.glob("runs/digits/*/*/wandb/offline-run-*"))) == 3
+    assert len(list(ran.outputs.glob("runs/digits/*/*/wandb/offline-run-*/*.wandb"))) == 3
+    assert wandb.run is None
+    for job in "012":
+        assert re.search(rf"wandb sync \S*/{job}/wandb/offline-run-", ran.out), job
+    assert re.search(r"wandb sync \S*/\*/wandb/offline-run-\*", ran.out), "and all of them at once"
 
 
-def test_the_digits_student_learns_without_data(dfkd):
-    ran = dfkd("trainer=cpu", small=False)
+FEWER = ("reconstruction.images_per_class=200", "reconstruction.steps=100")
+
+
+@pytest.mark.parametrize(
+    "flags", [FEWER, pytest.param((), marks=pytest.mark.slow)], ids=["fewer images", "as README says"]
+)
+def test_the_digits_student_learns_without_data(dfkd, flags):
+    ran = dfkd("trainer=cpu", *flags, small=False)
     assert ran.code == 0, ran.err
     assert ran.result["teacher_accuracy"] > 0.93
-    assert ran.result["accuracy"] > 0.88
+    assert ran.result["accuracy"] > (0.88 if flags else 0.94)
     assert ran.result["accuracy"] != ran.result["agreement"]
     assert os.environ.get("WANDB_MODE") is None
 
 
 def test_faces_of_celeba_and_alexnet(dfkd, tmp_path):
     flags = [f"data.root={make_celeba(tmp_path / 'celeba')}", "data.size=63", "teacher=alexnet", "student=alexnet_half"]
-    ran = dfkd("data=celeba", *flags, "metadata=top_layer")
+    flags += ["metadata=top_layer", "reconstruction.images_per_class=10", "reconstruction.steps=2"]
+    ran = dfkd("data=celeba", *flags)
     assert ran.code == 0, ran.err
     assert ran.out.count("attribute Smiling: 50.0% of the training part have it") == 1
     assert (ran.result["teacher"], ran.result["student"]) == ("alexnet", "alexnet_half")
     assert ran.result["test_images"] == TEST
-    again = dfkd("data=celeba", *flags, "metadata=top_layer", "data.attribute=Smiling")
+    again = dfkd("data=celeba", *flags, "data.attribute=Smiling")
     assert all(phase["reused"] for phase in again.result["phases"].values()), "it is the attribute that was chosen"

@@ -14,9 +14,11 @@ import dfkd_exp
 from dfkd_exp.config import CONF
 from dfkd_exp.report.command import main as report
 from dfkd_exp.report.status import main as status
+from tests.conftest import draw_nothing
 from tests.mnist import make_mnist
 
 README = (CONF.parent / "README.md").read_text()
+DRAWS = True  # the dfkd of tests/conftest.py
 SILENT = {"--help", "--cfg"}
 
 
@@ -37,9 +39,11 @@ PRINTS = {"dfkd-status": status, "dfkd-report": report}
 
 
 def small(command: str) -> tuple[str, ...]:
-    """A command as it is run here: all with ``scale=smoke``, and with one seed, the default one."""
-    words = [word for word in shlex.split(command) if word != "scale=smoke" and not word.startswith("seed=")]
-    return (*words, "seed=0") if "sweep=seeds" in words or "experiment=tradeoff" in words else tuple(words)
+    """A command as it is run here: all with ``scale=smoke``, of a few steps, and with one seed, the default one."""
+    words = [re.sub(r"(?<=steps=)\d+", "5", word) for word in shlex.split(command) if not word.startswith("seed=")]
+    words = [word for word in words if word != "scale=smoke"]
+    several = any(word.startswith("sweep=") or word == "experiment=tradeoff" for word in words)
+    return (*words, "seed=0") if several else tuple(words)
 
 
 def distinct_commands() -> list[list[tuple[str, ...]]]:
@@ -65,6 +69,8 @@ def test_its_first_command_is_the_default_and_its_second_the_tests():
 @pytest.mark.parametrize("commands", COMMANDS, ids=lambda commands: " ".join(commands[0]))
 def test_its_commands_run(dfkd, commands, monkeypatch, tmp_path):
     make_mnist(tmp_path / "data", monkeypatch)
+    if not any(name == "dfkd-report" for name, *_ in commands):
+        draw_nothing(monkeypatch)
     for name, *arguments in commands:
         if name in PRINTS:
             monkeypatch.setattr(sys, "argv", [name, *arguments])

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dfkd_exp import console
 from dfkd_exp.data.decoded import DecodedData, Part
 from dfkd_exp.data.files import MODES, read_image, to_tensor
+from dfkd_exp.data.folder_tree import Tree, split_folders
 from dfkd_exp.data.label_table import MOST_BYTES, read_table
 from dfkd_exp.data.listing import TABLES, Listing, ending, list_files
-from dfkd_exp.data.splits import Labelled, Split, Tree, in_order, order_note, require_known, split_folders, split_rows
+from dfkd_exp.data.splits import Labelled, Split, in_order, order_note, require_known, split_rows
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Which of a list of names are to train and to test on, and of which class: what folders are called, as people call them.
+"""Which of a list of names are to train and to test on, and of which class: the words that people have for it.
 
 Pure functions: nothing is opened.
 """
@@ -62,150 +62,17 @@ def order_note(classes: Sequence[str]) -> str:
     if as_text == as_numbers:
         return ""
     kind, other = ("numbers", as_text) if list(classes) == as_numbers else ("text", as_numbers)
-    return (
-        f"classes are in the order of {kind}: {_some(classes)}, and not {_some(other)}; data.classes=[…] says otherwise"
-    )
+    return f"classes are in the order of {kind}: {some_of(classes)}, and not {some_of(other)}; data.classes=[…] says otherwise"
 
 
 def _by_numbers(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def some_of(names: Sequence[str], most: int = 4) -> str:
+    """The first names of classes, for a message."""
     shown = ", ".join(brief(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown}, …"
-
-
-class Tree:
-    """Folders and images by name: what lies in a folder and what anywhere below it; "" is the outermost."""
-
-    def __init__(self, images: Iterable[str], folders: Iterable[str]):
-        self.folders: dict[str, list[str]] = defaultdict(list)
-        """The folders in a folder, by their own names."""
-        self.images: dict[str, list[str]] = defaultdict(list)
-        """The images anywhere below a folder, by their whole names."""
-        self.loose: dict[str, int] = defaultdict(int)
-        """How many images lie in a folder itself."""
-        for folder in sorted(folders):
-            above, _, name = folder.rpartition("/")
-            self.folders[above].append(name)
-        for image in sorted(images):
-            parents = [str(parent) for parent in PurePosixPath(image).parents]
-            self.loose[parents[0].removeprefix(".")] += 1
-            for parent in parents:
-                self.images["" if parent == "." else parent].append(image)
-
-    def with_images(self, folder: str) -> list[str]:
-        """The folders in a folder that hold images."""
-        return [name for name in self.folders[folder] if self.images[_join(folder, name)]]
-
-    def innermost(self, folder: str) -> str:
-        """``folder``, or the only one in it, as long as that holds others and not images: archives often have one too many."""
-        while len(inner := self.with_images(folder)) == 1 and self.with_images(_join(folder, inner[0])):
-            folder = _join(folder, inner[0])
-        return folder
-
-
-def _join(folder: str, name: str) -> str:
-    return f"{folder}/{name}" if folder else name
-
-
-def split_folders(
-    tree: Tree, place: str, test_fraction: float, wanted: Sequence[str] = (), tables: Sequence[str] = ()
-) -> Split:
-    """The split of a tree of folders, in ``place``: parts by the usual names, each with a folder per class; or a folder per class, of which
-    ``test_fraction`` is held out. ``wanted``: the classes, in their order, if they are said; ``tables``: files there that may say of
-    images which class they are. Raises DfkdError, with what to do, for what may mean one thing or another."""
-    root = tree.innermost("")
-    parts, others = _parts(tree.folders[root], wanted)
-    if two := next((names for names in parts.values() if len(names) > 1), None):
-        raise DfkdError(
-            f"data.path={place} holds {' and '.join(map(brief, two))}, and either could be the part that is meant; rename or move one away"
-        )
-    first = {part: tree.innermost(_join(root, names[0])) for part, names in parts.items() if names}
-    shown = {part: brief(names[0]) for part, names in parts.items() if names}
-    if first and not tree.with_images(first.get("train", "nothing")):
-        why = "it holds no folders of classes" if "train" in first else "there is no train/ beside it"
-        name = shown["train"] if "train" in first else next(iter(shown.values()))
-        every = brief(",".join(sorted(tree.folders[root])))
-        raise DfkdError(
-            f"data.path={place}: {name}/ looks like a part of the data, but {why}; rename it, or if it is a class say so: "
-            f"data.classes=[{every}]{_table_hint(tables)}"
-        )
-    folder = first.get("train", root)
-    known = _classes(tree, folder, place, wanted, tables)
-    classes = list(wanted) or in_order(known)
-    notes = [f"{loose:,} images beside the folders of classes are left out"] if (loose := tree.loose[folder]) else []
-    if left := [brief(name) for name in others if first and tree.images[_join(root, name)]]:
-        notes.append(f"left out, for what it is called is no part: {_some(left)}")
-
-    def labelled(folder: str) -> list[Labelled]:
-        return [(name, image) for name in classes for image in tree.images[_join(folder, name)]]
-
-    for part in ("test", "val"):
-        held = tree.with_images(first[part]) if part in first else []
-        if not set(held) & set(known):
-            if part in first:
-                notes.append(f"{shown[part]}/ is left out: its images are in no folder of a class")
-            continue
-        if unknown := sorted(set(held) - set(known)):
-            raise DfkdError(
-                f"{place}/{shown[part]} has classes that {shown['train']}/ has not: {_some(unknown)}; add or remove them"
-            )
-        if part == "test" and "val" in first:
-            notes.append(f"{shown['val']}/ is left out: figures are of {shown['test']}/")
-        if part == "val":
-            notes.append(f"figures are of {shown['val']}/")
-        if missing := [name for name in classes if name not in held]:
-            notes.append(f"{shown[part]}/ has no images of {_some(missing)}: figures say nothing of them")
-        return Split(classes, labelled(folder), labelled(first[part]), notes)
-    if first:
-        notes.append(f"{test_fraction:.0%} of {shown['train']}/ are held out: figures are of these")
-    return _held_out(classes, labelled(folder), test_fraction, place, notes)
-
-
-def _parts(names: Sequence[str], wanted: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """The folders that are parts by their names, and the others. Words that all names share do not count: ``seg_train``, ``seg_test``."""
-    words = {name: re.findall("[a-z]+", name.lower()) for name in names}
-    common = set.intersection(*map(set, words.values())) if len(names) > 1 else set()
-    found, others = defaultdict(list), []
-    for name in names:
-        part = part_of(name) or part_of("".join(word for word in words[name] if word not in common))
-        if part and name not in wanted:
-            found[part].append(name)
-        else:
-            others.append(name)
-    return found, others
-
-
-def _classes(tree: Tree, folder: str, place: str, wanted: Sequence[str], tables: Sequence[str]) -> list[str]:
-    """The folders in a folder as classes, all of them. Raises DfkdError if they, or those that are wanted, cannot be."""
-    names, shown = tree.folders[folder], str(PurePosixPath(place, folder))
-    require_known(wanted, names, shown)
-    if len(names) > 1 and (empty := [name for name in wanted or names if not tree.images[_join(folder, name)]]):
-        raise DfkdError(f"{shown}/{brief(empty[0])} holds no images; add some or remove the class")
-    if len(names) < 2:
-        raise DfkdError(
-            f"data.path={shown} must hold one folder per class, at least two; it has {len(names)}{_table_hint(tables)}"
-        )
-    inside = [{part_of(inner) for inner in tree.folders[_join(folder, name)]} for name in names]
-    common = set.intersection(*(set(tree.with_images(_join(folder, name))) for name in names))
-    if all(found and None not in found for found in inside):
-        inner = tree.folders[_join(folder, names[0])][0]
-        raise DfkdError(
-            f"data.path={shown}: {names[0]}/{inner} looks like a part of the data within a class; move it to {inner}/{names[0]}, and the "
-            "others likewise"
-        )
-    if len(common) > 1 and not wanted:
-        raise DfkdError(
-            f"data.path={shown}: are {_some(names)} parts, and the folders in them, {_some(sorted(common))}, the classes? Then call them "
-            f"train and test; if they are the classes say so: data.classes=[{brief(','.join(names))}]"
-        )
-    return names
-
-
-def _table_hint(tables: Sequence[str]) -> str:
-    return f"; if a table says of which class an image is: data.labels={brief(tables[0]) if tables else 'FILE.csv'}"
 
 
 def require_known(wanted: Sequence[str], known: Sequence[str], place: str) -> None:
@@ -213,7 +80,7 @@ def require_known(wanted: Sequence[str], known: Sequence[str], place: str) -> No
     for name in wanted:
         if name not in known:
             close = did_you_mean(name, known)
-            raise DfkdError(f"data.classes: {place} has no class {brief(name)!r}, only {_some(known, 20)}{close}")
+            raise DfkdError(f"data.classes: {place} has no class {brief(name)!r}, only {some_of(known, 20)}{close}")
 
 
 def split_rows(
@@ -230,10 +97,10 @@ def split_rows(
         notes.append(f"{len(found['val']):,} images for validation are left out: figures are of the test images")
     if test and train:
         return Split(classes, train, test, notes)
-    return _held_out(classes, train, test_fraction, place, notes)
+    return held_out(classes, train, test_fraction, place, notes)
 
 
-def _held_out(
+def held_out(
     classes: list[str], labelled: Sequence[Labelled], test_fraction: float, place: str, notes: list[str]
 ) -> Split:
     """A share of each class held out. By the hash of its name, an image stays on its side when others are added."""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dfkd_exp.data.splits import Tree, in_order, order_note, part_of, split_folders
+from dfkd_exp.data.folder_tree import Tree, split_folders
+from dfkd_exp.data.splits import in_order, order_note, part_of
 from dfkd_exp.errors import DfkdError
 
 

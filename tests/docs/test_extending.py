@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from tests.conftest import run_main
+from tests.conftest import draw_nothing, run_main
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text()
@@ -16,6 +16,7 @@ BLOCKS = re.findall(r"(?:^`(\S+)`:\n\n)?^```(\w+)\n(.*?)^```", TEXT, re.DOTALL |
 def test_every_file_and_command_works_from_outside_the_package(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    draw_nothing(monkeypatch)
     commands = 0
     for file, language, block in BLOCKS:
         if language != "bash":
