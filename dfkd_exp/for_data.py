@@ -9,12 +9,10 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def for_data(values: Mapping[str, Any], otherwise: Any, *, _root_: DictConfig) -> Any:
-    """The value of the chosen data set, called as in ``data=NAME``, or that for all others."""
-    from dfkd_exp.config import kinds
-
+    """The value of the chosen data set, called as in ``data=NAME``, which is its dataclass's name, or that for all others."""
     chosen = OmegaConf.get_type(_root_, "data")
-    names = [name for name, schema in kinds("data").items() if schema is chosen]
-    return next((values[name] for name in names if name in values), otherwise)
+    name = chosen.__name__.lower() if chosen is not None else ""
+    return next((value for key, value in values.items() if key.replace("_", "") == name), otherwise)
 
 
 OmegaConf.register_new_resolver("for_data", for_data, replace=True)

@@ -71,6 +71,9 @@ class Generator(nn.Module):
 class Standardised(nn.Module):
     """Values of mean 0 and deviation 1, ``[N, C, …]``, as pixels of the usual mean and deviation of the inputs, kept in [0, 1]."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, inputs: InputSpec):
         super().__init__()
         means, deviations = inputs.usual_pixels()
@@ -84,12 +87,12 @@ class Standardised(nn.Module):
 
 def _end(end: str, norm: type[nn.Module], inputs: InputSpec) -> list[nn.Module]:
     """The layers after the last convolution, those of `FromGenerator.end`."""
-    channels = inputs.shape[0]
-    return {
-        "sigmoid": lambda: [nn.Sigmoid()],
-        "norm": lambda: [norm(channels), Standardised(inputs)],
-        "tanh_norm": lambda: [nn.Tanh(), norm(channels, affine=False), Standardised(inputs)],
-    }[end]()
+    if end == "sigmoid":
+        return [nn.Sigmoid()]
+    channels, standardised = inputs.shape[0], Standardised(inputs)
+    if end == "norm":
+        return [norm(channels), standardised]
+    return [nn.Tanh(), norm(channels, affine=False), standardised]
 
 
 class NoisyLayers(nn.Module):

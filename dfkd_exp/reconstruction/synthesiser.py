@@ -31,6 +31,7 @@ class Synthesiser:
     ):
         self.objective, self.optimizer, self.groups, self.steps, self.seed = objective, optimizer, groups, steps, seed
         self.clip = clip
+        objective.space.begin(derive_seed(seed, "space"))
         self.made = 0
         """Batches that were made."""
         self._kept: torch.optim.Optimizer | None = None

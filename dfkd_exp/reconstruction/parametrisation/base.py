@@ -47,6 +47,10 @@ class ImageSpace(ABC):
         """What all images have in common and follows from those that were made, such as running means."""
         return {}
 
+    def begin(self, seed: int) -> None:
+        """Called before the first batch is made."""
+        return
+
     def begin_batch(self, seed: int) -> list[Tensor]:
         """Called before a batch is made: what of `shared` was drawn anew, and has left behind what an optimiser knew of it."""
         return []

@@ -93,8 +93,12 @@ class GeneratorSpace(ImageSpace):
         self.renews, self.optimises_values = settings.kept != "run", settings.optimise_latents  # type: ignore[misc]
         self.values_lr = settings.latents_lr
         self.noisy: NoisyLayers | None = None
-        self._renew(seed=0)
-        self._starts = [weights.detach().clone() for weights in self.shared()] if settings.kept == "meta" else []
+        self.begin(seed=0)
+
+    def begin(self, seed: int) -> None:
+        self._renew(seed)
+        kept = self.shared() if self.settings.kept == "meta" else []
+        self._starts = [weights.detach().clone() for weights in kept]
 
     def begin_batch(self, seed: int) -> list[Tensor]:
         import torch
