@@ -280,6 +280,11 @@ ALONE = {
     # terms and generators that need what is not there
     "terms=[disagreement]": "terms.disagreement: Disagreement looks at the student",
     "terms=[label,disagreement] source=noise": "terms.disagreement",
+    "terms=[label,contrast]": "terms.contrast: Contrast learns from batch to batch",
+    "terms=[contrast] source=noise": "terms.contrast",
+    "data=wine source=synthesis terms=[contrast]": "terms.contrast: Contrast looks at parts",
+    "data=wine reconstruction.shift=1": "reconstruction.shift=1 moves what has space",
+    "data=wine reconstruction.flip=true": "reconstruction.flip=true moves what has space",
     "parametrisation=generator": "parametrisation",
     "terms=[batch_norm]": "terms.batch_norm: the teacher has no BatchNorm layers",
     "source=synthesis terms=[batch_norm]": "terms.batch_norm",

@@ -95,6 +95,7 @@ class Rehearsal:
 
         config = self.config
         config.source.check_groups(config.reconstruction.group_size)
+        config.reconstruction.check_shape(inputs.shape)
         if config.source.has_student:
             config.engine.check_in_the_loop()
             if isinstance(config.optimizer, Lbfgs):
@@ -138,12 +139,14 @@ def warn_of_snapshots(student: nn.Module, distillation: Distillation) -> None:
 
 def check_without_student(parametrisation: Parametrisation, terms: Sequence[Term]) -> None:
     """Raise DfkdError for what needs a student in the loop."""
-    way_out = "and with this source images are made before there is one; choose source=synthesis"
-    for term in terms:
-        if term.of_student:
-            raise DfkdError(f"{term.flag}: {type(term).__name__} looks at the student, {way_out}")
+    from dfkd_exp.reconstruction.terms.term import check_independent
+
+    check_independent(terms)
     if parametrisation.shares:
-        raise DfkdError(f"{parametrisation.flag}: a generator is trained beside the student, {way_out}")
+        raise DfkdError(
+            f"{parametrisation.flag}: a generator is trained beside the student, and with this source images are made before there is one; "
+            "choose source=synthesis"
+        )
 
 
 def check_target(target: Path) -> None:

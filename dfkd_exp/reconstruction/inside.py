@@ -17,18 +17,29 @@ from dfkd_exp.reconstruction.terms.term import AtBatchNorm, Term
 
 @dataclass(frozen=True)
 class Inside:
-    """The ``layers`` that are recorded for terms, of which the first is the last layer's input if there are ``features``."""
+    """The ``layers`` that are recorded for terms, of which the first is the last layer's input if there are ``features``; and whether that
+    layer's weights are looked at too."""
 
     layers: tuple[Layer, ...] = ()
     features: bool = False
+    class_weights: bool = False
 
     @classmethod
-    def of(cls, teacher: nn.Module, example: Tensor, terms: Sequence[Term]) -> Inside:
+    def of(cls, teacher: nn.Module, example: Tensor, terms: Sequence[Term], num_classes: int) -> Inside:
         """What these ``terms`` look at. DfkdError, with the term, if the teacher has no such thing."""
         layers: list[Layer] = []
         looking = [term for term in terms if term.of_features]
         if looking:
             layers.append(last_layer(teacher, example, looking[0]))
+        weighing = [term for term in terms if term.of_class_weights]
+        if weighing:
+            weights = _weights(teacher, layers[0])
+            wanted, got = [num_classes, layers[0].num_units], [] if weights is None else [*weights.shape]
+            if got != wanted:
+                raise DfkdError(
+                    f"{weighing[0].flag}: the teacher's last layer, {layers[0].name}, has no weights of shape {wanted}, one per class "
+                    "and feature; leave this term out, or choose terms=[label]"
+                )
         norms = [term for term in terms if term.of_batch_norms]
         if norms:
             found = inputs_of_batch_norm(teacher, example)
@@ -38,19 +49,26 @@ class Inside:
                     "statistics published that take their place: metadata=channels"
                 )
             layers += found
-        return cls(tuple(layers), bool(looking))
+        return cls(tuple(layers), bool(looking), bool(weighing))
 
     def seen(self, teacher: nn.Module, recorded: Sequence[Tensor]) -> dict[str, Any]:
         """The fields of `Candidates` that hold what was ``recorded`` of the layers, in float32."""
         values = [value.float() for value in recorded]
         features = values.pop(0).flatten(1) if self.features else None
+        weights = _weights(teacher, self.layers[0]) if self.class_weights else None
         norms = [teacher.get_submodule(layer.name) for layer in self.layers[int(self.features) :]]
         found = []
         for value, norm in zip(values, norms, strict=True):
             assert isinstance(norm.running_mean, Tensor)
             assert isinstance(norm.running_var, Tensor)
             found.append(AtBatchNorm(value, norm.running_mean.float(), norm.running_var.float()))
-        return {"features": features, "batch_norms": found}
+        return {"features": features, "class_weights": weights, "batch_norms": found}
+
+
+def _weights(teacher: nn.Module, layer: Layer) -> Tensor | None:
+    """A layer's weights, ``[outputs, inputs]``, in float32, as those of a convolution in one place are too. None if it has none such."""
+    weight = getattr(teacher.get_submodule(layer.name), "weight", None)
+    return weight.float().flatten(1) if isinstance(weight, Tensor) and weight.dim() >= 2 else None
 
 
 def suited(terms: Sequence[Term], teacher: nn.Module, published: bool) -> list[Term]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ from dfkd_exp.reconstruction.sample import Sample
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.stopping import Stopping
 from dfkd_exp.reconstruction.targets import GroupTarget
-from dfkd_exp.reconstruction.terms.term import Term
+from dfkd_exp.reconstruction.terms.term import Term, check_independent
 from dfkd_exp.settings import did_you_mean
 
 MATCHES: dict[str, type[Reconstruction]] = {"moments": Moments, "sample": Sample}
@@ -68,7 +69,8 @@ def reconstruct_groups(
     """
     values, target = draw_groups(objective, groups, seed)
     try:
-        losses, steps = _optimise(values, objective, target, optimizer, on_step)
+        looked_at = objective.steps(target, groups, seed, objective.settings.steps)
+        losses, steps = _optimise(values, objective, target, looked_at, optimizer, on_step)
     except torch.OutOfMemoryError as error:
         raise DfkdError(objective.problem.too_large(len(groups))) from error
     pixels = objective.images(values).float().cpu().contiguous()
@@ -76,9 +78,11 @@ def reconstruct_groups(
 
 
 def _optimise(
-    values: Tensor, objective: Objective, target: GroupTarget, optimizer: Optimizer, on_step: Callable[[int], None]
-) -> tuple[Tensor, Tensor]:
-    """Change ``values[G * N, …]`` in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``."""
+    values: Tensor, objective: Objective, target: GroupTarget, looked_at: Iterable[GroupTarget], optimizer: Optimizer,
+    on_step: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Change ``values[G * N, …]`` in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``. ``looked_at``: the
+    target at each step."""
     settings = objective.settings
     stopping = Stopping(settings, len(target.labels))
     stepper = optimizer.build(values)
@@ -87,18 +91,18 @@ def _optimise(
     history: list[Tensor] = []
     seen: list[Tensor] = []
 
-    def closure() -> Tensor:
-        losses, gradient = objective(values, target)
+    def closure(wanted: GroupTarget) -> Tensor:
+        losses, gradient = objective(values, wanted)
         # Fused optimisers take it to lie as the values do; of a network that begins with a transpose, as a recurrent one, it does not.
         values.grad = gradient.contiguous()
         seen.append(losses)
         return losses.sum()
 
-    for step in range(settings.steps):
+    for step, wanted in enumerate(looked_at):
         if settings.schedule == "cosine":
             stepper.param_groups[0]["lr"] = base_lr * (1 + math.cos(math.pi * step / settings.steps)) / 2
         seen.clear()
-        stepper.step(closure)  # type: ignore[arg-type]  # torch's own annotation says float
+        stepper.step(partial(closure, wanted))  # type: ignore[arg-type]  # torch's own annotation says float
         if step % keep_every == 0:
             history.append(seen[0])
         objective.space.after_step(values, step)
@@ -136,6 +140,7 @@ def reconstruct(
         raise DfkdError(
             "parametrisation: a generator is trained beside a student, as source=synthesis does; choose pixels or latents"
         )
+    check_independent(terms)
     divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = MATCHES[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +25,10 @@ from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 from dfkd_exp.reconstruction.inside import Inside, class_weights
 from dfkd_exp.reconstruction.layout import Layout
+from dfkd_exp.reconstruction.learner import Learners
 from dfkd_exp.reconstruction.losses import covariance_loss, draw_loss, moment_loss
 from dfkd_exp.reconstruction.masks import DropoutMasks
+from dfkd_exp.reconstruction.moves import draw_moves, moved
 from dfkd_exp.reconstruction.problem import Problem
 from dfkd_exp.reconstruction.targets import GroupTarget, LayerTarget
 from dfkd_exp.reconstruction.terms.term import Candidates
@@ -50,8 +54,9 @@ class Objective:
         self._bounds = metadata.inputs.bounds(example)
         self.space = problem.space
         self.terms = problem.all_terms
-        self.inside = Inside.of(problem.teacher, example, self.terms)
+        self.inside = Inside.of(problem.teacher, example, self.terms, metadata.num_classes)
         self._class_weights = class_weights(problem.teacher, example, self.terms)
+        self.settings.check_shape(metadata.inputs.shape)
         masked = self.settings.masks_dropout(metadata)
         self.masks = DropoutMasks(problem.teacher, example) if masked else None
         if engine.cuda_graphs and problem.device.type != "cuda":
@@ -84,18 +89,43 @@ class Objective:
         self._copied: set[Site] = set()
         """The teacher's values that something overwrites later on, as far as a recorder has met with it."""
         self.student: nn.Module | None = None
+        self._at_work: list[Callable[[Candidates], Tensor]] = list(self.terms)
         self._steps: dict[tuple[int, ...], Step] = {}
+
+    def started(self, seed: int) -> Learners:
+        """The terms that learn or remember, which do so from now on."""
+        features = self.inside.layers[0].num_units if self.inside.features else 0
+        learners = []
+        for index, term in enumerate(self.terms):
+            if term.learns:
+                learner = term.start(self.metadata.inputs.shape, features, derive_seed(seed, "term", index))
+                learners.append(learner.to(self.problem.device))
+                self._at_work[index] = learner
+        return Learners(learners)
 
     def drawn(self, labels: Tensor, generator: torch.Generator) -> GroupTarget:
         """What one group of images of classes ``labels[N]`` is to match."""
         layers = self.settings.targets(self.metadata, labels, generator)
         masks = self.masks.draw(len(labels), generator) if self.masks else ()
         drawn = [term.draw(labels, self._class_weights, generator) for term in self.terms if term.draws]
-        return GroupTarget(tuple(layers), labels, masks, tuple(drawn))
+        unmoved = torch.zeros(len(self.metadata.inputs.shape), dtype=torch.long) if self.settings.moves else None
+        return GroupTarget(tuple(layers), labels, masks, tuple(drawn), unmoved)
 
     def arranged(self, target: GroupTarget) -> GroupTarget:
         """A target as the teacher's values lie in memory, on its device. Do this once per batch."""
         return target.to(self.problem.device).arranged(lambda layer: self._layouts[layer].order)
+
+    def steps(self, target: GroupTarget, groups: Sequence[int], seed: int, count: int) -> Iterator[GroupTarget]:
+        """The target of ``groups`` at each of so many steps: the same, but that images are moved otherwise, if they are to be."""
+        if target.moves is None:
+            yield from itertools.repeat(target, count)
+            return
+        shape, drawn = self.metadata.inputs.shape, []
+        for group in groups:
+            generator = torch.Generator().manual_seed(derive_seed(seed, "moves", group))
+            drawn.append(draw_moves(self.settings, shape, count, generator))
+        for moves in torch.stack(drawn, 1).to(self.problem.device):
+            yield replace(target, moves=moves)
 
     def __call__(self, values: Tensor, target: GroupTarget) -> tuple[Tensor, Tensor]:
         flat = target.tensors()
@@ -138,7 +168,9 @@ class Objective:
     def losses(self, recorder: Recorder, values: Tensor, target: GroupTarget) -> Tensor:
         """The loss of each group, ``[G]``: the match with the metadata, and the terms."""
         pixels, excess = self._made(values)
-        inputs = self.metadata.inputs.from_pixels(pixels, self._bounds).to(self.dtype, memory_format=self._format)
+        if target.moves is not None:
+            pixels = moved(pixels, target.moves)
+        inputs = self._inputs(pixels)
         recorded = recorder(inputs)
         outputs = zip(recorded, self._layouts, strict=False)  # behind them is what terms look at
         activations = self.metadata.activations([layout(output).float() for output, layout in outputs])
@@ -155,13 +187,22 @@ class Objective:
                 answered = None if self.student is None else self.student(inputs.float()).float()
             candidates = Candidates(
                 pixels, recorder.output.float(), target.labels.flatten(), len(losses), student_logits=answered,
-                **self.inside.seen(self.teacher, recorded[len(self._layouts) :]),
+                features_of=lambda shown: self._seen(recorder(self._inputs(shown)))["features"], **self._seen(recorded),
             )  # fmt: skip
             drawn = iter(target.drawn)
-            for term in self.terms:
-                missed = term(replace(candidates, drawn=next(drawn).flatten(0, 1)) if term.draws else candidates)
+            for term, at_work in zip(self.terms, self._at_work, strict=True):
+                missed = at_work(replace(candidates, drawn=next(drawn).flatten(0, 1)) if term.draws else candidates)
                 losses = losses + term.weight * (missed if term.of_groups else candidates.by_group(missed).mean(1))
         return losses
+
+    def _inputs(self, pixels: Tensor) -> Tensor:
+        """Pixels as the teacher takes them."""
+        inputs = self.metadata.inputs.from_pixels(pixels, self._bounds)
+        return inputs.to(self.dtype, memory_format=self._format)
+
+    def _seen(self, recorded: Sequence[Tensor]) -> dict[str, Any]:
+        """The fields of candidates of which the teacher's recorder knows."""
+        return self.inside.seen(self.teacher, recorded[len(self._layouts) :])
 
     def _missed(self, values: Tensor, wanted: LayerTarget) -> Tensor:
         """What groups ``values[G, N, *U]`` of one layer miss of what is wanted there, ``[G]``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,19 +27,32 @@ def rehearse_reconstruction(
     done; torch's generator is left alone."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(IMAGES, *inputs.shape, generator=generator)
-    inside = Inside.of(teacher, inputs.example(), terms)
-    with borrowed(teacher), torch.no_grad(), recording(teacher, inside.layers) as recorder:
-        seen = inside.seen(teacher, recorder(inputs.from_pixels(pixels)))
+    inside = Inside.of(teacher, inputs.example(), terms, num_classes)
+
+    def look(shown: Tensor) -> dict[str, Any]:
+        with borrowed(teacher), torch.no_grad(), recording(teacher, inside.layers) as recorder:
+            return inside.seen(teacher, recorder(inputs.from_pixels(shown)))
+
+    seen = look(pixels)
     logits, labels = torch.randn(IMAGES, num_classes, generator=generator), torch.arange(IMAGES) % num_classes
-    candidates = Candidates(pixels, logits, labels, num_groups=GROUPS, **seen, student_logits=logits.flip(0))
+    candidates = Candidates(
+        pixels, logits, labels, num_groups=GROUPS, **seen, student_logits=logits.flip(0),
+        features_of=lambda shown: look(shown)["features"],
+    )  # fmt: skip
     similar = class_weights(teacher, inputs.example(), terms)
+    num_features = 0 if seen["features"] is None else seen["features"].shape[1]
     for term in terms:
         name = f"{term.flag}: {type(term).__name__}"
         seen_by_it = candidates
         if term.draws:
             drawn = tried(lambda term=term: term.draw(labels, similar, generator), f"{name} cannot draw")  # type: ignore[misc]
             seen_by_it = replace(candidates, drawn=drawn)
-        missed = tried(lambda term=term, seen=seen_by_it: term(seen), f"{name} cannot be computed")  # type: ignore[misc]
+
+        def computed(term: Term = term, seen: Candidates = seen_by_it) -> Tensor:
+            at_work = term.start(inputs.shape, num_features, seed=0) if term.learns else term
+            return at_work(seen)
+
+        missed = tried(computed, f"{name} cannot be computed")
         each, count = ("group", GROUPS) if term.of_groups else ("image", IMAGES)
         if not isinstance(missed, Tensor) or missed.shape != (count,):
             got = f"shape {list(missed.shape)}" if isinstance(missed, Tensor) else type(missed).__name__

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import Shape, described
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Reconstruction(Settings):
     """Number of steps within which a group's loss must fall, where there is a tolerance."""
     schedule: str = "cosine"
     """Learning rate over the steps: constant, or cosine (falling to zero)."""
+    shift: int = 0
+    """At each step a group's images are looked at rolled by up to so many pixels along each axis, at random (DeepInversion: 2 for
+    CIFAR-10, 30 for ImageNet)."""
+    flip: bool = False
+    """Whether they are also mirrored along the last axis, left to right, at half of the steps (DeepInversion for ImageNet)."""
 
     def __post_init__(self) -> None:
         for name in ("images_per_class", "group_size", "steps", "patience"):
@@ -51,6 +57,7 @@ class Reconstruction(Settings):
             self.images_per_class % self.group_size == 0,
             f"a multiple of reconstruction.group_size={self.group_size}",
         )
+        self.require("shift", self.shift >= 0, "at least 0")
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require_choice("schedule", SCHEDULES)
         self.require_choice("balance", BALANCES)
@@ -63,6 +70,17 @@ class Reconstruction(Settings):
     def match(self) -> str:
         """What is matched, in a word."""
         return type(self).__name__.lower()
+
+    @property
+    def moves(self) -> bool:
+        """Whether images are looked at in other places than their own."""
+        return bool(self.shift or self.flip)
+
+    def check_shape(self, shape: Shape) -> None:
+        """Raise DfkdError if inputs of ``shape`` are to be moved and have no space to be moved in."""
+        if self.moves and len(shape) == 1:
+            flag = f"{self.named('shift')}={self.shift}" if self.shift else f"{self.named('flip')}=true"
+            raise DfkdError(f"{flag} moves what has space, and the data's are {described(shape)}; leave it out")
 
     def check_counts(self, counts: Sequence[int] | None, name: str) -> None:
         """Raise DfkdError if classes are to have their shares and metadata of kind ``name`` does not know the images of each."""

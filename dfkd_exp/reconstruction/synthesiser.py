@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -35,24 +35,29 @@ class Synthesiser:
         self.made = 0
         """Batches that were made."""
         self._kept: torch.optim.Optimizer | None = None
+        self._learners = objective.started(derive_seed(seed, "terms"))
 
     def make(self, student: nn.Module | None = None, rate: float = 1.0) -> tuple[Tensor, Tensor]:
         """Another batch: its pixels ``[N, *shape]``, and the classes ``[N]`` that they were made for. The student is looked at as it is,
         and left so. ``rate``: by which learning rates are multiplied."""
         space, number = self.objective.space, self.made
         groups = range(number * self.groups, (number + 1) * self.groups)
-        values, target = draw_groups(self.objective, groups, derive_seed(self.seed, "batch"))
+        seed = derive_seed(self.seed, "batch")
+        values, target = draw_groups(self.objective, groups, seed)
+        looked_at = self.objective.steps(target, groups, seed, self.steps)
         for renewed in space.begin_batch(derive_seed(self.seed, "space", number)):
             if self._kept is not None:
                 self._kept.state.pop(renewed, None)
+        self._learners.begin_batch(derive_seed(self.seed, "terms", number))
         stepper = self._stepper(values)
         steppers = [stepper, *([self._keeper()] if space.starts() else [])]
         for group in (group for one in steppers for group in one.param_groups):
             group["lr"] = rate * group.setdefault("initial_lr", group["lr"])
         self.objective.student = student
         with nullcontext() if student is None else borrowed(student):
-            self._optimise(values, target, stepper)
+            self._optimise(values, looked_at, stepper)
         self.objective.student = None
+        self._learners.after_batch()
         if space.starts():
             self._keeper().step()
             self._keeper().zero_grad()
@@ -75,6 +80,7 @@ class Synthesiser:
         kept = {f"shared.{i}": tensor for i, tensor in enumerate(self.objective.space.shared())}
         kept |= {f"start.{i}": tensor for i, tensor in enumerate(self.objective.space.starts())}
         kept |= {f"buffer.{name}": tensor for name, tensor in self.objective.space.buffers().items()}
+        kept |= self._learners.state()
         if self._kept is not None:
             for index, entries in self._kept.state_dict()["state"].items():
                 kept |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
@@ -91,6 +97,7 @@ class Synthesiser:
                 tensor.copy_(state[f"start.{index}"])
             for name, tensor in space.buffers().items():
                 tensor.copy_(state[f"buffer.{name}"])
+        self._learners.load_state(state)
         entries: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             if name.startswith("optimizer."):
@@ -120,10 +127,10 @@ class Synthesiser:
             self._kept = settings.build(*(starts or self.objective.space.shared()))
         return self._kept
 
-    def _optimise(self, values: Tensor, target: GroupTarget, stepper: torch.optim.Optimizer) -> None:
+    def _optimise(self, values: Tensor, looked_at: Iterable[GroupTarget], stepper: torch.optim.Optimizer) -> None:
         optimised = [tensor for group in stepper.param_groups for tensor in group["params"]]
         space = self.objective.space
-        for step in range(self.steps):
+        for step, target in enumerate(looked_at):
             stepper.zero_grad()
             with torch.enable_grad(), self.objective.recording(target) as recorder:
                 self.objective.losses(recorder, values, target).mean().backward()
@@ -133,5 +140,6 @@ class Synthesiser:
                 assert weights.grad is not None
                 start.grad = weights.grad.clone() if start.grad is None else start.grad + weights.grad
             stepper.step()
+            self._learners.step()
             with torch.no_grad():
                 space.after_step(values, step)

@@ -43,24 +43,28 @@ class LayerTarget:
 @dataclass(frozen=True)
 class GroupTarget:
     """What a group is to match: in its layers, the class of each image, ``labels[N]``, and dropout ``masks`` ``[N, *shape]``, if there
-    are any; and what terms have ``drawn`` for the images, ``[N, …]`` each. Of several groups each tensor has a first dimension more."""
+    are any; what terms have ``drawn`` for the images, ``[N, …]`` each; and how its images are moved before they are looked at,
+    ``moves[A + 1]`` (`moved`), if they ever are. Of several groups each tensor has a first dimension more."""
 
     layers: tuple[LayerTarget, ...]
     labels: Tensor
     masks: tuple[Tensor, ...] = ()
     drawn: tuple[Tensor, ...] = ()
+    moves: Tensor | None = None
 
     def tensors(self) -> list[Tensor]:
         """All of them, in a fixed order."""
         of_layers = (tensor for layer in self.layers for tensor in layer.tensors().values())
-        return [*of_layers, self.labels, *self.masks, *self.drawn]
+        moves = [] if self.moves is None else [self.moves]
+        return [*of_layers, self.labels, *self.masks, *self.drawn, *moves]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> GroupTarget:
         """The same with other tensors, in the order of `tensors`."""
         parts = iter(tensors)
         layers = tuple(layer.with_tensors({name: next(parts) for name in layer.tensors()}) for layer in self.layers)
-        labels, masks = next(parts), tuple(next(parts) for _ in self.masks)
-        return GroupTarget(layers, labels, masks, drawn=tuple(parts))
+        labels = next(parts)
+        masks, drawn = (tuple(next(parts) for _ in held) for held in (self.masks, self.drawn))
+        return GroupTarget(layers, labels, masks, drawn, next(parts, None))
 
     @classmethod
     def stacked(cls, groups: Sequence[GroupTarget]) -> GroupTarget:

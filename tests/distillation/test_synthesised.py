@@ -20,17 +20,18 @@ from dfkd_exp.reconstruction.optimizers import Adam
 from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.problem import Problem
+from dfkd_exp.reconstruction.terms.contrast import Contrast
 from dfkd_exp.reconstruction.terms.disagreement import Disagreement
 from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.seeding import derive_seed
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 
-def synthesised(made_of=None, terms=(), **settings):
+def synthesised(made_of=None, terms=(), moves=None, **settings):
     """What is made from the toy teacher, in groups of four."""
     teacher = frozen(toy_teacher())
     metadata = AllLayers(covariance="top_only").collect(teacher, [toy_images()], INPUTS).resolved(teacher)
-    asked = Moments(images_per_class=4, group_size=4, schedule="constant")
+    asked = Moments(images_per_class=4, group_size=4, schedule="constant", **(moves or {}))
     problem = Problem(teacher, metadata, asked, made_of or FromGenerator(latents=5, width=4), terms)
     epochs = settings.pop("epochs", 1)
     settings = Synthesis(**{"images": 40, "batch_size": 8, **settings})
@@ -133,6 +134,13 @@ FORMS = {
         "steps": 2,
     },
     "pixels": {"made_of": Pixels()},
+    "contrast": {"terms": (Contrast(bank=12, dimensions=3), Label()), "steps": 2},
+    "contrast of a batch": {
+        "made_of": FromGenerator(latents=5, width=4, kept="batch", optimise_latents=True),
+        "terms": (Label(), Contrast(bank=20, negatives=5, dimensions=3)),
+        "moves": {"shift": 1},
+    },
+    "moved": {"made_of": Pixels(), "moves": {"shift": 2, "flip": True}, "steps": 2},
     "learned start": {"made_of": META, "steps": 2},
     "noisy layers": {"made_of": NOISY, "steps": 2},
     "learned start, fresh": {"made_of": META, "steps": 2, "fresh": True, "schedule": "cosine", "epochs": 3},
@@ -167,6 +175,20 @@ def test_to_look_at_a_sample_changes_nothing_of_what_is_made(form):
     assert all(batch.pixels.isfinite().all() for batch in seen)
     watched.preview(num_classes=3, samples=1)
     assert all(torch.equal(one, other) for one, other in zip(shown(watched, 1), shown(alone, 1), strict=True))
+
+
+def test_what_a_term_learns_and_remembers_goes_with_the_run():
+    images = loop(terms=(Contrast(bank=100, dimensions=3), Label()))
+    begun = images.state()
+    shown(images)
+    state = images.state()
+    assert int(state["learned.0.added"]) == 40
+    assert state["learned.0.bank"][:40].any(1).all()
+    assert not state["learned.0.bank"][40:].any()
+    assert not torch.equal(state["learned.0.head.0.weight"], begun["learned.0.head.0.weight"])
+    assert state["learning.0.step"] == 5
+    other = loop(terms=(Contrast(bank=100, dimensions=3), Label()))
+    assert torch.equal(other.state()["learned.0.head.0.weight"], begun["learned.0.head.0.weight"])
 
 
 def test_a_learned_start_moves_along_the_sum_of_the_gradients_of_a_batch():

@@ -221,6 +221,7 @@ def _circumstances(engine: Engine, offered: list[str], problem: Problem) -> dict
         "match": settings.match,
         "terms": sorted(type(term).__name__ for term in problem.all_terms),
         "parametrisation": type(problem.space).__name__,
+        **({"moves": True} if settings.moves else {}),
         "group_size": settings.group_size,
         "groups": [problem.num_groups, problem.most_at_once],
         "asked": [getattr(engine, name) for name in CHOICES],

@@ -32,8 +32,8 @@ class Replayed:
             self._replay, self._outcome = record(lambda: self._step(*self._held))
         else:
             self._held[0].copy_(values)
-            if any(one is not other for one, other in zip(target, self._target, strict=True)):
-                for held, tensor in zip(self._held[1:], target, strict=True):
+            for held, tensor, before in zip(self._held[1:], target, self._target, strict=True):
+                if tensor is not before:
                     held.copy_(tensor)
         self._target = target
         self._replay()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import Shape
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from dfkd_exp.reconstruction.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Candidates:
     the classes ``labels[M]`` that they are made for; M images, those of a group side by side.
 
     What only some terms look at is there where one of them does (`Term`): the ``features[M, F]`` that the teacher's last layer takes in,
-    its BatchNorm layers, the ``student_logits[M, K]``, and what a term has ``drawn[M, …]`` for the images.
+    that layer's ``class_weights[K, F]``, its BatchNorm layers, the ``student_logits[M, K]``, what a term has ``drawn[M, …]`` for the
+    images; and ``features_of`` other pixels, by another pass through the teacher.
     """
 
     pixels: Tensor
@@ -40,6 +45,8 @@ class Candidates:
     batch_norms: Sequence[AtBatchNorm] = ()
     student_logits: Tensor | None = None
     drawn: Tensor | None = None
+    class_weights: Tensor | None = None
+    features_of: Callable[[Tensor], Tensor] | None = None
 
     def by_group(self, values: Tensor) -> Tensor:
         """``[M, …]`` as ``[G, N, …]``: of each group its images."""
@@ -59,12 +66,17 @@ class Term(Settings):
     """Whether it is of the images of a group together, and not of each."""
     of_features: ClassVar[bool] = False
     """Whether it looks at the features."""
+    of_class_weights: ClassVar[bool] = False
+    """Whether it looks at the last layer's weights of each class, beside the features."""
     of_batch_norms: ClassVar[bool] = False
     """Whether it looks at the BatchNorm layers."""
     of_student: ClassVar[bool] = False
     """Whether it looks at the student, who must then be in the loop."""
     draws: ClassVar[bool] = False
     """Whether it draws something for each image, before the first step."""
+
+    learns: ClassVar[bool] = False
+    """Whether it learns, or remembers images: `start` then gives what is called in its place, batch after batch."""
 
     weight: float = 1.0
     """Weight of the term in the loss of a group."""
@@ -80,3 +92,22 @@ class Term(Settings):
     def __call__(self, candidates: Candidates) -> Tensor:
         """The term for each image, ``[M]``, of which a group's is the mean; or, if it is `of_groups`, for each group, ``[G]``."""
         raise NotImplementedError
+
+    def start(self, shape: Shape, num_features: int, seed: int) -> Learner:
+        """Of a term that `learns`: what it begins a run with, for images of ``shape``. ``num_features``: 0 unless it is `of_features`."""
+        raise NotImplementedError
+
+
+def check_independent(terms: Sequence[Term]) -> None:
+    """Raise DfkdError for a term of images that cannot be made in groups which depend on nothing else, before there is a student."""
+    for term in terms:
+        if term.of_student:
+            raise DfkdError(
+                f"{term.flag}: {type(term).__name__} looks at the student, and with this source images are made before there is one; "
+                "choose source=synthesis"
+            )
+        if term.learns:
+            raise DfkdError(
+                f"{term.flag}: {type(term).__name__} learns from batch to batch, and with this source images are made in groups that know "
+                "nothing of each other; choose source=synthesis"
+            )

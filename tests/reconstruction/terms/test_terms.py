@@ -14,6 +14,7 @@ from dfkd_exp.reconstruction.terms.class_entropy import ClassEntropy
 from dfkd_exp.reconstruction.terms.class_impression import ClassImpression
 from dfkd_exp.reconstruction.terms.confidence import Confidence
 from dfkd_exp.reconstruction.terms.disagreement import Disagreement
+from dfkd_exp.reconstruction.terms.feature_distance import FeatureDistance
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.reconstruction.terms.term import AtBatchNorm, Candidates
@@ -30,6 +31,7 @@ def candidates(count=6, shape=(3, 4, 5), classes=4, groups=2):
     return Candidates(
         torch.rand(count, *shape, generator=generator), noise(count, classes), torch.arange(count) % classes, groups,
         features=noise(count, 7), student_logits=noise(count, classes), drawn=noise(count, classes).softmax(1),
+        class_weights=noise(classes, 7), features_of=lambda pixels: pixels.flatten(1)[:, :7],
         batch_norms=[AtBatchNorm(noise(count, *own), noise(own[0]), noise(own[0]).square()) for own in ((3, 4, 5), (8,))],
     )  # fmt: skip
 
@@ -42,6 +44,13 @@ def softmax(logits):
 def test_activation_is_the_negative_mean_size_of_the_features():
     shown = candidates()
     np.testing.assert_allclose(Activation()(shown), -np.abs(shown.features.numpy()).sum(1) / 7, rtol=1e-5)
+
+
+def test_feature_distance_is_one_less_the_cosine_with_the_weights_of_the_class():
+    shown = candidates()
+    features, weights = shown.features.double().numpy(), shown.class_weights.double().numpy()[shown.labels]
+    lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(weights, axis=1)
+    np.testing.assert_allclose(FeatureDistance()(shown), 1 - (features * weights).sum(1) / lengths, rtol=1e-5)
 
 
 def test_confidence_is_the_cross_entropy_with_the_teachers_own_choice():
@@ -108,6 +117,55 @@ def test_total_variation_is_the_mean_difference_of_neighbours():
     assert TotalVariation()(candidates(shape=(1, 4, 1))).isfinite().all(), "a column has no neighbours beside it"
 
 
+def test_total_variation_by_the_euclidean_norm_and_in_four_directions():
+    shown = candidates()
+    pixels = shown.pixels.double().numpy()
+    across, down = np.diff(pixels, axis=3), np.diff(pixels, axis=2)
+    falling = pixels[:, :, 1:, 1:] - pixels[:, :, :-1, :-1]
+    rising = pixels[:, :, 1:, :-1] - pixels[:, :, :-1, 1:]
+
+    def rms(differences):
+        return np.sqrt((differences**2).mean((1, 2, 3)))
+
+    np.testing.assert_allclose(TotalVariation(norm="l2")(shown), rms(across) + rms(down), rtol=1e-5)
+    expected = rms(across) + rms(down) + rms(falling) + rms(rising)
+    np.testing.assert_allclose(TotalVariation(norm="l2", diagonals=True)(shown), expected, rtol=1e-5)
+    expected = sum(np.abs(of).mean((1, 2, 3)) for of in (across, down, falling, rising))
+    np.testing.assert_allclose(TotalVariation(diagonals=True)(shown), expected, rtol=1e-5)
+
+
+def test_a_weight_of_total_variation_is_deepinversions_for_the_norm_over_a_batch():
+    """Its docstring's conversion, of images that differ alike."""
+    count, deviation = 256, 0.25
+    row = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    pixels = (row != row[:, None]).float().expand(count, 3, 4, 4)
+    inputs = ((pixels - 0.5) / deviation).numpy()
+    published = 2.5e-5 * (np.linalg.norm(np.diff(inputs, axis=2)) + np.linalg.norm(np.diff(inputs, axis=3)))
+    weight = 2.5e-5 * (count * 3 * 3 * 4) ** 0.5 / deviation
+    ours = weight * TotalVariation(norm="l2")(replace(candidates(), pixels=pixels)).mean()
+    assert ours.item() == pytest.approx(published, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_total_variation_of_other_shapes(norm):
+    term = TotalVariation(norm=norm, diagonals=True)
+    assert not term(candidates(shape=(5,))).any(), "a table has no neighbours"
+    for shape in ((2, 9), (1, 3, 4, 5), (1, 4, 1)):
+        shown = candidates(shape=shape)
+        shown.pixels[0] = 0.5  # all alike: the root has no slope there
+        shown.pixels.requires_grad_(True)
+        values = term(shown)
+        values.sum().backward()
+        assert values[0] == 0
+        assert (values[1:] > 0).all()
+        assert shown.pixels.grad.isfinite().all()
+
+
+def test_an_unknown_norm_is_refused():
+    with pytest.raises(ConfigError, match=r"terms\.norm must be one of l1, l2, got 'euclidean'"):
+        TotalVariation(norm="euclidean")
+
+
 def test_l2_is_the_mean_squared_pixel():
     shown = candidates()
     np.testing.assert_allclose(L2()(shown), (shown.pixels.numpy() ** 2).mean((1, 2, 3)), rtol=1e-5)
@@ -155,7 +213,8 @@ def test_a_term_has_a_value_for_each_image_and_a_gradient(name):
     for tensor in looked_at:
         tensor.requires_grad_(True)
     term = kinds("terms")[name]()
-    values = term(shown)
+    at_work = term.start((3, 4, 5), num_features=7, seed=0) if term.learns else term
+    values = at_work(shown)
     assert values.shape == ((2,) if term.of_groups else (6,))
     values.sum().backward()
     gradients = [tensor.grad for tensor in looked_at if tensor.grad is not None]
