@@ -48,7 +48,7 @@ FOLDER: Path | None = None
 LOOPS: dict[str, tuple[Parametrisation, list[Term], float]] = {
     "DeepInversion": (Pixels(), [Label(), BatchNorm(weight=10.0), TotalVariation(weight=2.5e-5)], 0.1),
     "Fast": (
-        FromGenerator(latents=published.NOISE, kept="batch", optimise_latents=True),
+        FromGenerator(latents=published.NOISE, kept="meta", optimise_latents=True, latents_lr=0.015),
         [Label(weight=0.4), BatchNorm(weight=10.0)], 5e-3,
     ),
 }  # fmt: skip

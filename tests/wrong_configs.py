@@ -289,6 +289,7 @@ ALONE = {
     "terms=[batch_norm]": "terms.batch_norm: the teacher has no BatchNorm layers",
     "source=synthesis terms=[batch_norm]": "terms.batch_norm",
     "source=synthesis source.images=0": "source.images",
+    "source=synthesis engine.compile=true": "engine.compile",
     "source=synthesis source.pool=10": "source.pool",
     "source=synthesis source.batch_size=150": "source.batch_size",
     "source=synthesis parametrisation=generator parametrisation.latents=0": "parametrisation.latents",
