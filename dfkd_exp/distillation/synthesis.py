@@ -10,7 +10,7 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
 
 SCHEDULES = ("constant", "cosine")
-VERSION = 2
+VERSION = 3
 """Of how images are made in the loop, part of the student's key: raise it when a change alters them."""
 
 

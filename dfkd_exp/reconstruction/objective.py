@@ -142,10 +142,11 @@ class Objective:
 
     def images(self, values: Tensor) -> Tensor:
         """The pixels ``[G * N, *shape]`` that optimised ``values`` stand for."""
-        return self._made(values)[0].contiguous()
+        return self.made(values)[0].contiguous()
 
-    def _made(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The same, and what is added to each image's loss. A network that makes them computes as the teacher does."""
+    def made(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The same, as they lie in memory, and what is added to each image's loss. A network that makes them computes as the teacher
+        does."""
         with self._in_precision() if self.space.shared() else nullcontext():
             pixels, excess = self.space.pixels(values)
         return pixels.float(), excess
@@ -165,9 +166,9 @@ class Objective:
         with masked, recording(self.teacher, layers, self._copied) as recorder:
             yield recorder
 
-    def losses(self, recorder: Recorder, values: Tensor, target: GroupTarget) -> Tensor:
-        """The loss of each group, ``[G]``: the match with the metadata, and the terms."""
-        pixels, excess = self._made(values)
+    def losses(self, recorder: Recorder, made: tuple[Tensor, Tensor | None], target: GroupTarget) -> Tensor:
+        """The loss of each group, ``[G]``, of what was `made`: the match with the metadata, and the terms."""
+        pixels, excess = made
         if target.moves is not None:
             pixels = moved(pixels, target.moves)
         inputs = self._inputs(pixels)
@@ -225,7 +226,7 @@ class Objective:
             wanted = target.with_tensors(flat)
             with torch.enable_grad(), self.recording(wanted) as recorder:
                 values = values.detach().requires_grad_(True)
-                losses = self.losses(recorder, values, wanted)
+                losses = self.losses(recorder, self.made(values), wanted)
                 (gradient,) = torch.autograd.grad(losses.sum(), values)
             return losses.detach(), gradient
 

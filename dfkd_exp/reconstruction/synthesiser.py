@@ -55,14 +55,14 @@ class Synthesiser:
             group["lr"] = rate * group.setdefault("initial_lr", group["lr"])
         self.objective.student = student
         with nullcontext() if student is None else borrowed(student):
-            self._optimise(values, looked_at, stepper)
+            pixels = self._optimise(values, looked_at, stepper)
         self.objective.student = None
         self._learners.after_batch()
         if space.starts():
             self._keeper().step()
             self._keeper().zero_grad()
         self.made += 1
-        return self._pixels(values), target.labels.flatten()
+        return pixels, target.labels.flatten()
 
     def _pixels(self, values: Tensor) -> Tensor:
         with torch.no_grad():
@@ -127,13 +127,15 @@ class Synthesiser:
             self._kept = settings.build(*(starts or self.objective.space.shared()))
         return self._kept
 
-    def _optimise(self, values: Tensor, looked_at: Iterable[GroupTarget], stepper: torch.optim.Optimizer) -> None:
+    def _optimise(self, values: Tensor, looked_at: Iterable[GroupTarget], stepper: torch.optim.Optimizer) -> Tensor:
+        """The images: those of the optimised values, or the last of a network that makes them, whose step is for the batches to come."""
         optimised = [tensor for group in stepper.param_groups for tensor in group["params"]]
         space = self.objective.space
         for step, target in enumerate(looked_at):
             stepper.zero_grad()
             with torch.enable_grad(), self.objective.recording(target) as recorder:
-                self.objective.losses(recorder, values, target).mean().backward()
+                made = self.objective.made(values)
+                self.objective.losses(recorder, made, target).mean().backward()
             if self.clip is not None:
                 nn.utils.clip_grad_norm_(optimised, self.clip)
             for start, weights in zip(space.starts(), space.shared(), strict=False):
@@ -143,3 +145,4 @@ class Synthesiser:
             self._learners.step()
             with torch.no_grad():
                 space.after_step(values, step)
+        return made[0].detach().float().contiguous() if space.shared() else self._pixels(values)

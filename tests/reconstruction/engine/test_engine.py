@@ -341,7 +341,7 @@ def test_a_generator_and_a_student_compute_as_the_teacher_does_and_as_plain_pyto
         objective.student = student
         values, target = draw_groups(objective, [0, 1], seed=0)
         with objective.recording(target) as recorder:
-            losses = objective.losses(recorder, values, target)
+            losses = objective.losses(recorder, objective.made(values), target)
         gradient = torch.autograd.grad(losses.sum(), objective.space.shared())
         assert {tensor.dtype for tensor in (losses, objective.images(values), *gradient)} == {torch.float32}
         return losses.detach(), torch.cat([part.flatten() for part in gradient])
