@@ -81,7 +81,7 @@ def engine_in_the_loop(engine: Engine, problem: Problem, cache: Path | None = No
     """``engine`` for images that are made while a student learns; what it leaves open is what suits the device, without measuring.
 
     bf16, or else a GPU's TF32, where the device multiplies so by itself and the teacher's gradient is near enough: of what of the objective
-    does not look at a student, and learns nothing, for images of pixels. It is kept, as in `resolve_engine`.
+    does not look at a student and does not learn, for images of pixels. It is kept, as in `resolve_engine`.
     """
     images = len(problem.metadata.inputs.shape) == 3
     usual = {
@@ -94,11 +94,8 @@ def engine_in_the_loop(engine: Engine, problem: Problem, cache: Path | None = No
     plain = ResolvedEngine(**{**usual, **said})
     if engine.precision != "auto":
         return plain
-    alone = replace(
-        problem,
-        parametrisation=Pixels(),
-        terms=[term for term in problem.terms if not (term.of_student or term.learns)],
-    )
+    terms = [term for term in problem.terms if not (term.of_student or term.learns)]
+    alone = replace(problem, parametrisation=Pixels(), terms=terms)
     with _locked(cache):
         known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem)
         kept = known.get(PRECISION, {}).get(teacher)

@@ -10,13 +10,17 @@ import torch.nn.functional as F
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.networks import Mlp
+from dfkd_exp.reconstruction import Moments
 from dfkd_exp.reconstruction.contrast import cropped, info_nce
+from dfkd_exp.reconstruction.engine import choose
+from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.learner import Learners
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.optimizers import Adam
 from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
 from dfkd_exp.reconstruction.terms.contrast import Contrast
 from dfkd_exp.reconstruction.terms.term import Candidates
+from tests.toy import problem
 
 SHAPE, FEATURES = (1, 4, 5), 6
 
@@ -168,6 +172,12 @@ def test_where_images_are_made_in_groups_it_is_refused(teacher, metadata):
     words = r"terms: Contrast learns from batch to batch, .* know nothing of each other; choose source=synthesis"
     with pytest.raises(DfkdError, match=words):
         reconstruct(teacher, metadata, 4, steps=1, terms=[Contrast()])
+
+
+def test_the_precision_is_chosen_by_what_else_there_is(teacher, metadata, monkeypatch):
+    monkeypatch.setattr(choose, "_multiplies_bf16", lambda device: True)
+    asked = problem(teacher, metadata, Moments(images_per_class=4, group_size=4), terms=[Contrast()])
+    assert choose.engine_in_the_loop(Engine(), asked).precision in ("fp32", "bf16")
 
 
 def test_a_table_has_no_parts_to_be_looked_at():
