@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import re
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, flag_override
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dfkd_exp import for_data  # noqa: F401  (yaml files use it)
@@ -29,7 +28,7 @@ from dfkd_exp.reconstruction.engine.settings import Engine
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.settings import Reconstruction
-from dfkd_exp.reconstruction.terms.term import Term
+from dfkd_exp.reconstruction.terms.term import NOT_AMONG_TERMS, Term
 from dfkd_exp.rows import Row
 from dfkd_exp.settings import Settings, did_you_mean, import_by_path, under_flag
 from dfkd_exp.trainer import TrainerSettings
@@ -142,14 +141,6 @@ def typed(config: DictConfig) -> Config:
     return result
 
 
-def without_hydra(config: DictConfig) -> DictConfig:
-    """A composed config without Hydra's own, as a job is given it."""
-    own = copy.deepcopy(config)
-    with flag_override(own, ["struct", "readonly"], False):
-        del own["hydra"]
-    return own
-
-
 def _built(node: Any, flag: str) -> Any:
     """A node as the object that it is a config of: each dataclass within it knows the flag under which it stands."""
     if isinstance(node, ListConfig):
@@ -249,6 +240,8 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return _unknown_flag(match[1])
     for link in chain:
+        if isinstance(link, OmegaConfBaseException) and link.object_type is Term:
+            return f"{link.full_key}: {NOT_AMONG_TERMS}"
         if isinstance(link, OmegaConfBaseException) and getattr(link, "full_key", None):
             return f"{link.full_key}: {_first_line(link)}"
     if match := re.search(r"(?:Error merging override|Error parsing override) '?([^'\n]+)'?", str(error)):

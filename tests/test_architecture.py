@@ -27,8 +27,8 @@ RINGS = {
         "reconstruction/module.py distillation/distill.py"
     ),
     "command": (
-        "__init__.py __main__.py app.py arguments.py config.py composition.py help.py words.py rows.py pipeline.py phases/ store.py "
-        "release.py release_card.py release_hub.py report/ sweeps/ /hydra_plugins/"
+        "__init__.py __main__.py app.py arguments.py config.py for_data.py composition.py help.py words.py rows.py pipeline.py phases/ "
+        "store.py release.py release_card.py release_hub.py release_alone.py report/ sweeps/ /hydra_plugins/"
     ),
 }
 """From the inside out: a folder with all that lies in it, or a file, which goes before its folder; below dfkd_exp/ unless it says."""
@@ -65,6 +65,8 @@ LIBRARIES = {
         "app.py": "resolvers, and config.yaml of a run",
         "config.py": "the tree as typed objects",
         "composition.py": "the tree of a sweep's job",
+        "for_data.py": "a resolver",
+        "sweeps/plan.py": "a job's tree without Hydra's own",
         "sweeps/callback.py": "Hydra hands it such a tree",
         "/hydra_plugins/": "Hydra hands them such trees",
     },

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from dfkd_exp.config import CONF, choices
+from dfkd_exp.errors import ConfigError
 from dfkd_exp.words import headline
 from tests.conftest import run_main
 from tests.test_config import composed
@@ -94,6 +95,14 @@ def test_without_batch_norm_a_method_asks_for_statistics_in_its_place(dfkd, tmp_
     assert ran.code == 1
     assert "terms.batch_norm: the teacher has no BatchNorm layers" in ran.err
     assert "metadata=channels" in ran.err
+
+
+def test_a_term_is_taken_away_by_its_name_and_not_by_naming_the_others():
+    terms = composed("method=fast", "~terms.batch_norm").terms
+    assert list(terms) == ["label", "disagreement"]
+    assert terms["disagreement"].agreed_only
+    with pytest.raises(ConfigError, match=r"take terms away from a method by ~terms.NAME"):
+        composed("method=fast", "terms=[label,disagreement]")
 
 
 def test_published_statistics_take_the_place_of_batch_norms(dfkd, releases):

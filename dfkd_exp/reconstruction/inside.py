@@ -45,8 +45,8 @@ class Inside:
             found = inputs_of_batch_norm(teacher, example)
             if not found:
                 raise DfkdError(
-                    f"{norms[0].flag}: the teacher has no BatchNorm layers with running statistics; leave this term out, or have "
-                    "statistics published that take their place: metadata=channels"
+                    f"{norms[0].flag}: the teacher has no BatchNorm layers with running statistics; leave this term out "
+                    "(~terms.batch_norm), or have statistics published that take their place: metadata=channels"
                 )
             layers += found
         return cls(tuple(layers), bool(looking), bool(weighing))

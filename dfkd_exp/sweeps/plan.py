@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dfkd_exp.config import experiment_of, explain, rows_of, typed, without_hydra
+from omegaconf import DictConfig, flag_override
+
+from dfkd_exp.config import experiment_of, explain, rows_of, typed
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.rows import chosen, naming_row, with_row
@@ -32,7 +35,7 @@ def require_one_right(jobs: Sequence[Sequence[str]], configs: Sequence[Any], con
     wrong = []
     for overrides, composed in zip(jobs, configs, strict=True):
         try:
-            typed(without_hydra(composed))
+            typed(_without_hydra(composed))
             return
         except ConfigError as error:
             wrong.append(str(explained(error, overrides, config)))
@@ -43,3 +46,11 @@ def require_one_right(jobs: Sequence[Sequence[str]], configs: Sequence[Any], con
 def explained(error: BaseException, overrides: Sequence[str], config: Any) -> ConfigError:
     """A mistake in a job's config, in one line that names the row if it is the row's."""
     return ConfigError(naming_row(explain(error), overrides, rows_of(config), experiment_of(config.hydra)))
+
+
+def _without_hydra(config: DictConfig) -> DictConfig:
+    """A composed config without Hydra's own, as a job is given it."""
+    own = copy.deepcopy(config)
+    with flag_override(own, ["struct", "readonly"], False):
+        del own["hydra"]
+    return own

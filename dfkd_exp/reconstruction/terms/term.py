@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import Shape
 from dfkd_exp.settings import Settings
 
@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dfkd_exp.reconstruction.learner import Learner
+
+
+NOT_AMONG_TERMS = (
+    "settings of a term that is not among the chosen ones; add it to terms=[…], or leave terms=[…] out and take terms away from a method "
+    "by ~terms.NAME"
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Term(Settings):
     """Weight of the term in the loss of a group."""
 
     def __post_init__(self) -> None:
+        if type(self) is Term:  # a method's or somebody's settings of a term that terms=[…] leaves out
+            raise ConfigError(f"{self.flag}: {NOT_AMONG_TERMS}")
         self.require("weight", self.weight >= 0, "at least 0")
 
     def draw(self, labels: Tensor, class_weights: Tensor, generator: torch.Generator) -> Tensor:
