@@ -28,6 +28,8 @@ def bash(block):
         program, *arguments = shlex.split(command)
         if program == "cd":
             os.chdir(arguments[0])
+        elif program == "mkdir":
+            Path(arguments[0]).mkdir()
         elif program == "dfkd":
             kept = [argument for argument in arguments if not argument.startswith(CHOSEN_HERE)]
             assert run_main([*kept, "scale=smoke", "trainer=cpu"]) == 0, command
