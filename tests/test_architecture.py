@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.each import each
 from tests.sources import between_files, between_rooms, circle, read
 
 ROOT = Path(__file__).parents[1]
@@ -192,18 +193,18 @@ def heavy_after(statement: str) -> set[str]:
     return set(ran.stdout.split())
 
 
-@pytest.mark.parametrize("path", SOURCES)
+@each(SOURCES)
 def test_every_file_is_in_a_ring_and_imports_nothing_further_out(path):
     assert ring_of(path), f"{path}: say in RINGS where it belongs"
     assert not outward(path, SOURCES[path].ours)
 
 
-@pytest.mark.parametrize("path", SOURCES)
+@each(SOURCES)
 def test_a_file_knows_the_libraries_that_it_has_a_reason_to(path):
     assert not unknown_libraries(path, SOURCES[path].libraries)
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if ring_of(path) == "mathematics"])
+@each(path for path in SOURCES if ring_of(path) == "mathematics")
 def test_the_mathematics_speaks_to_people_only_where_it_takes_minutes(path):
     assert "dfkd_exp/console.py" not in SOURCES[path].ours or any(covers(entry, path) for entry in TALKING)
 
@@ -235,7 +236,7 @@ def test_what_a_reused_run_imports_is_not_heavy():
     assert heavy_after("\n".join(LIGHT)) == set()
 
 
-@pytest.mark.parametrize("path", SOURCES)
+@each(SOURCES)
 def test_no_file_is_two_things(path):
     assert len((ROOT / path).read_text().splitlines()) <= 300
     assert not path.endswith("utils.py")
@@ -313,7 +314,7 @@ def test_a_heavy_import_is_seen():
     assert "numpy" in heavy_after("import dfkd_exp.metadata\nimport numpy")
 
 
-@pytest.mark.parametrize("path", SOURCES)
+@each(SOURCES)
 def test_text_is_utf8_whatever_the_locale(path):
     """In an ASCII locale Python would read and write our own files in ASCII."""
     unsaid = re.compile(r"\.(read|write)_text\((?!.*\"utf-8\").*\)$|\bopen\([^b]*\"[rwa]\"(?!.*utf-8)")

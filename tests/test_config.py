@@ -18,6 +18,7 @@ from dfkd_exp.training.augmentation import Affine, NoAugmentation
 from dfkd_exp.training.optimizers import Adam, Sgd
 from dfkd_exp.training.schedules import Constant
 from dfkd_exp.training.settings import Training
+from tests.each import each
 
 NEEDS = {
     "data=image_folder": ["data.path=somewhere"],
@@ -97,7 +98,7 @@ def test_every_choice_composes_into_objects(choice, default):
     config.plain()
 
 
-@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+@each(sorted(CONF.rglob("*.yaml")))
 def test_no_file_repeats_a_default(path):
     content = OmegaConf.to_container(OmegaConf.load(path))
     schema = SCHEMA.search(path.read_text())
@@ -109,7 +110,7 @@ def test_no_file_repeats_a_default(path):
             assert value != defaults[name].default, f"{path} repeats the default of {name}"
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").rglob("*.yaml")), ids=lambda path: path.stem)
+@each(sorted((CONF / "experiment").rglob("*.yaml")))
 def test_every_experiment_says_command_expected_figure_cost_and_table(path):
     header = [line for line in path.read_text().splitlines() if line.startswith("#")]
     for word in ("command ", "expected ", "cost ", "table "):
@@ -184,7 +185,7 @@ def all_settings() -> list[type[Settings]]:
     return sorted(set(found), key=lambda cls: cls.__qualname__)
 
 
-@pytest.mark.parametrize("cls", all_settings(), ids=lambda cls: cls.__name__)
+@each(all_settings())
 def test_every_field_says_what_it_is(cls):
     body = ast.parse(inspect.getsource(cls)).body[0].body
     for node, following in zip(body, [*body[1:], None], strict=True):

@@ -8,6 +8,7 @@ from dfkd_exp.config import CONF, choices
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.words import headline
 from tests.conftest import run_main
+from tests.each import each
 from tests.test_config import composed
 
 METHODS = [name for name in choices("method") if name != "default"]
@@ -29,16 +30,15 @@ def releases(tmp_path_factory):
 
 
 def run(dfkd, releases, method, *said, teacher="cnn_bn"):
-    in_the_loop = composed(f"method={method}").source.has_student
-    size = TINY["in the loop" if in_the_loop else "fixed"]
-    generator = ["parametrisation.width=4"] if "generator" in (CONF / "method" / f"{method}.yaml").read_text() else []
-    generator = [] if method in ("adaptive_deep_inversion",) else generator
+    text = (CONF / "method" / f"{method}.yaml").read_text()
+    size = TINY["in the loop" if "/source: synthesis" in text else "fixed"]
+    generator = ["parametrisation.width=4"] if "/parametrisation: generator" in text else []
     start = ["pipeline=from_release", f"release={releases / teacher}", "data=digits", f"student={teacher}"]
     common = ["trainer=cpu", "distillation.epochs=1", "distillation.batch_size=32"]
     return dfkd(*start, f"method={method}", *size, *generator, *common, *said, small=False)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@each(METHODS)
 def test_a_method_says_where_it_is_from(method):
     text = (CONF / "method" / f"{method}.yaml").read_text()
     for what in ("paper", "reported", "command", "cost"):

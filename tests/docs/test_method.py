@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import pytest
+from tests.each import each
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "method.md").read_text()
@@ -12,7 +12,7 @@ CONFIG = (ROOT / "docs" / "config.md").read_text()
 NAMES = sorted(set(re.findall(r"`([A-Za-z_]+(?:\.[a-z_]+)?)`", TEXT)))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@each(NAMES)
 def test_what_it_names_is_there(name):
     if name == "torch.optim":
         return

@@ -5,6 +5,7 @@ import pytest
 from dfkd_exp.config import CONF, choices, groups
 from dfkd_exp.report.titles import described, teachers_in_words, titles
 from dfkd_exp.words import headline, in_words, words_of
+from tests.each import each
 
 TOP = {"name": "top", "title": "top layer", "set": ["metadata=top_layer"], "published": None}
 ALL = {"name": "all", "title": "all layers", "set": ["metadata=all_layers"], "published": None}
@@ -77,7 +78,7 @@ def test_a_seed_and_a_row_have_no_words():
     assert words_of(["seed=1", "row=a", "metadata.rank=2"]) == {"metadata.rank=2": "rank 2"}
 
 
-@pytest.mark.parametrize(("group", "choice"), [(group, name) for group in groups() for name in choices(group)])
+@each((group, name) for group in groups() for name in choices(group))
 def test_every_choice_has_a_short_title_of_its_own(group, choice):
     title, _ = headline(CONF / group / f"{choice}.yaml")
     assert 2 < len(title) <= 60, f"{group}/{choice}: begin its first comment with '# TITLE: explanation'"
