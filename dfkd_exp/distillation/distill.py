@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -111,24 +112,41 @@ def teacher_agreement(student: nn.Module, teacher: nn.Module, images: FixedImage
     return agreement(*both)
 
 
+class MixedAgreement(NamedTuple):
+    """Share of mixtures that student and teacher put into the same class, in [0, 1]: ``overall``, and ``by_class``, the mean over the
+    teacher's classes, where one that it puts none of them into counts as none agreed on: images that have all become one class are easy to
+    agree on, and teach nothing."""
+
+    overall: float
+    by_class: float
+
+
 def mixed_agreement(
     student: nn.Module, teacher: nn.Module, images: TransferSet, inputs: InputSpec, seed: int
-) -> float | None:
-    """Share of mixtures of two of the student's ``images`` that student and teacher put into the same class, in [0, 1]; None where there
-    are no two. On the images themselves they agree too easily: the student was taught on them, or on their like.
+) -> MixedAgreement | None:
+    """Agreement on mixtures of two of the student's ``images``; None where there are no two. On the images themselves student and teacher
+    agree too easily: the student was taught on them, or on their like.
 
     Some MIXTURES at most, each ``t a + (1 - t) b`` in pixels with t uniform in [0, 1]. Source: the mixtures of mixup (Zhang et al. 2018).
     """
     generator = torch.Generator().manual_seed(seed)
-    agreed = total = 0
+    agreed: list[Tensor] = []
+    classes: list[Tensor] = []
+    num_classes = 1
     for batch in images.sample(max(2, min(inputs.images_at_once, 2 * MIXTURES)), seed):
         pixels = unit_pixels(batch.pixels.cpu())
         first, second = pixels[0::2][: len(pixels) // 2], pixels[1::2]
         share = torch.rand(len(first), *[1] * len(inputs.shape), generator=generator)
         mixed = first * share + second * (1 - share)
-        answers = [predict_logits(network, mixed, inputs).argmax(1) for network in (student, teacher)]
-        agreed += int((answers[0] == answers[1]).sum())
-        total += len(mixed)
-        if total >= MIXTURES:
+        answers = [predict_logits(network, mixed, inputs) for network in (student, teacher)]
+        num_classes = answers[1].shape[1]
+        classes.append(answers[1].argmax(1))
+        agreed.append((answers[0].argmax(1) == classes[-1]).double())
+        if sum(map(len, agreed)) >= MIXTURES:
             break
-    return agreed / total if total else None
+    same, of = torch.cat([torch.empty(0).double(), *agreed]), torch.cat([torch.empty(0).long(), *classes])
+    if not len(same):
+        return None
+    counts = torch.bincount(of, minlength=num_classes).clamp_min(1)
+    by_class = torch.bincount(of, same, minlength=num_classes) / counts
+    return MixedAgreement(same.mean().item(), by_class.mean().item())

@@ -52,7 +52,7 @@ def make_student(
         began = time.perf_counter()
         from safetensors.torch import save
 
-        from dfkd_exp.distillation.distill import mixed_agreement, teacher_agreement, train_on_teacher
+        from dfkd_exp.distillation.distill import MixedAgreement, mixed_agreement, teacher_agreement, train_on_teacher
         from dfkd_exp.models.recording import num_parameters
         from dfkd_exp.training.module import Snapshots
         from dfkd_exp.training.supervised import train_on_labels
@@ -77,7 +77,7 @@ def make_student(
         def agreement_on(spared: FixedImages) -> float:
             return teacher_agreement(network.to(context.device), teacher.to(context.device), spared, inputs)
 
-        def agreement_on_mixtures() -> float | None:
+        def agreement_on_mixtures() -> MixedAgreement | None:
             both = network.to(context.device), teacher.to(context.device)
             return mixed_agreement(*both, images, inputs, derive_seed(seed, "mixtures"))
 
@@ -86,7 +86,7 @@ def make_student(
             def look(part: int) -> None:
                 agreed = agreement_on_mixtures()
                 # All processes of the run end together.
-                if agreed is not None and (reason := context.ranks.agreed(lambda: trial.report(agreed, part))):
+                if agreed and (reason := context.ranks.agreed(lambda: trial.report(agreed.overall, part))):
                     raise Pruned(reason)
 
             options["look"] = look
@@ -102,9 +102,11 @@ def make_student(
             write_atomically(folder / MODEL, weights_bytes(network))
             if state := images.left():
                 write_atomically(folder / TRANSFER_SET, save(state))
+        mixed = agreement_on_mixtures()
         return {
             "images": len(images), "agreement_held_out": None if held is None else agreement_on(held),
-            "agreement_mixed": agreement_on_mixtures(), "num_parameters": num_parameters(network),
+            "agreement_mixed": mixed and mixed.overall, "agreement_mixed_by_class": mixed and mixed.by_class,
+            "num_parameters": num_parameters(network),
             "image_steps": images.image_steps, "snapshots": snapshots.kept if snapshots else [],
         }  # fmt: skip
 

@@ -60,7 +60,8 @@ COLUMNS = (
     ),
     Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0),
     Column(
-        "seconds", "Of all phases but the teacher's training, evaluation and attacks, when they were computed; other work may have run beside them.",
+        "seconds", "Of all phases but the teacher's training, evaluation and attacks, when they were computed; other work may have run "
+        "beside them.",
         lambda s: s.seconds, 0,
     ),
     Column(

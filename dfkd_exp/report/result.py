@@ -50,6 +50,7 @@ def build_result(
         "agreement": evaluation["agreement"],
         "agreement_held_out": student["agreement_held_out"],
         "agreement_mixed": student["agreement_mixed"],
+        "agreement_mixed_by_class": student.get("agreement_mixed_by_class"),
         "agreement_training": evaluation["agreement_training"],
         "teacher_accuracy": evaluation["teacher_accuracy"],
         "teacher_accuracy_by_owner": release.teacher_accuracy,

@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 OBJECTIVES = {
     "agreement_mixed": "maximize",
+    "agreement_mixed_by_class": "maximize",
     "agreement_held_out": "maximize",
     "reconstruction_loss": "minimize",
     "agreement_training": "maximize",
     "agreement": "maximize",
     "accuracy": "maximize",
 }
-"""What may be searched for, by its name in result.json. The first three need no data, the fourth training images; the last two look at the
+"""What may be searched for, by its name in result.json. The first four need no data, the fifth training images; the last two look at the
 test set, and so are never the default."""
 OF_A_WORKER = ("outputs", "trainer", "logger", "name")
 """What each worker may have otherwise: where and how it computes."""

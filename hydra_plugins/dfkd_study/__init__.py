@@ -58,11 +58,13 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from dfkd_exp import console
+        from dfkd_exp.rows import key_of
         from dfkd_exp.sweeps.search import Search, space_and_fixed
 
         assert self.config is not None
         assert self.launcher is not None
-        params = [f"{name}={value}" for name, value in self.params.items()]
+        said = set(map(key_of, arguments))
+        params = [f"{name}={value}" for name, value in self.params.items() if name not in said]
         space, fixed = space_and_fixed(OverridesParser.create().parse_overrides([*params, *arguments]))
         folder = Path(self.config.hydra.sweep.dir)
         path = Path(self.config.outputs) / "studies" / f"{self.study or folder.parent.name}.journal"

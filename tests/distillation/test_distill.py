@@ -217,8 +217,8 @@ def test_a_training_that_diverges_names_the_flag_to_lower():
 def test_on_mixtures_two_that_are_the_same_agree_and_two_that_are_not_sometimes():
     pixels, teacher, other = toy_images(40)[0], toy_teacher(), toy_teacher(seed=1)
     images = FixedImages.of(pixels)
-    assert mixed_agreement(teacher, teacher, images, INPUTS, seed=0) == 1
-    found = [mixed_agreement(other, teacher, images, INPUTS, seed=seed) for seed in (0, 0, 1, 2)]
+    assert mixed_agreement(teacher, teacher, images, INPUTS, seed=0).overall == 1
+    found = [mixed_agreement(other, teacher, images, INPUTS, seed=seed).overall for seed in (0, 0, 1, 2)]
     assert found[0] == found[1]
     assert len({*found}) > 1
     assert max(found) < 1
@@ -235,7 +235,7 @@ def test_mixtures_lie_between_two_images(monkeypatch):
     pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(50)[:, None, None, None].expand(100, 1, 6, 6)
     for given in (pixels, pixels / 255):
         seen.clear()
-        assert mixed_agreement(None, None, FixedImages.of(given), INPUTS, seed=0) == 1
+        assert mixed_agreement(None, None, FixedImages.of(given), INPUTS, seed=0) == (1, 1 / 3)
         one, other = seen
         assert torch.equal(one, other)
         assert one.shape == (50, 1, 6, 6)

@@ -250,3 +250,13 @@ def test_a_journal_that_is_no_file_is_refused(make, tmp_path):
     make(tmp_path / "s.journal")
     with pytest.raises(DfkdError, match="not a regular file"):
         Search(tmp_path / "s.journal", SPACE, [], trials=4).run(parabola(tmp_path / "more", []), at_once=1)
+
+
+def test_a_sweep_that_is_chosen_by_name_is_a_search_of_the_row_that_is_said(dfkd):
+    """And not over all rows of the experiment, which its own grid has."""
+    said = ["row=zskt", "seed=1", "hydra.sweeper.trials=1", "distillation.snapshots=0", "distillation.epochs=1"]
+    ran = dfkd("experiment=field", "sweep=method_search", *said, "training.epochs=1", "trainer=cpu", small=False)
+    assert "1 of 1 trials (1 complete)" in ran.out, ran.err
+    assert ran.result["row"]["name"] == "zskt"
+    assert ran.result["seed"] == 1
+    assert 0 <= ran.result["agreement_mixed_by_class"] <= 1
