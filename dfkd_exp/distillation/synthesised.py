@@ -78,14 +78,14 @@ class Synthesised(TransferSet):
         self._student = student
 
     def batches(self, epoch: int, size: int, seed: int) -> Iterator[Batch]:
-        made: Batch | None = None
         shown = batches(torch.arange(len(self)), size)
-        num_made = self.epochs * -(-len(shown) // self.settings.student_steps)
-        for step, index in enumerate(shown):
-            if made is None or step % self.settings.student_steps == 0:
+        num_made = -(-self.epochs * len(shown) // self.settings.student_steps)
+        for step, index in enumerate(shown, epoch * len(shown)):  # a batch may be shown for longer than an epoch
+            if self._last is None or step % self.settings.student_steps == 0:
                 cosine = self.settings.schedule == "cosine"
-                made = self._made(half_cosine(self.synthesiser.made / num_made) if cosine else 1.0)
-            yield self._shown(made, len(index), derive_seed(seed, "shown", epoch, step))
+                self._make(half_cosine(self.synthesiser.made / num_made) if cosine else 1.0)
+            assert self._last is not None
+            yield self._shown(self._last, len(index), derive_seed(seed, "shown", step))
 
     def sample(self, size: int, seed: int) -> Iterator[Batch]:
         """Of the pool, of the batch that was made last, or of other latents of a generator that is kept; for as long as somebody asks."""
@@ -122,12 +122,10 @@ class Synthesised(TransferSet):
         if "last.pixels" in state:
             self._last = Batch(state["last.pixels"], state.get("last.labels"))
 
-    def _made(self, rate: float) -> Batch:
-        made = self._batch(*self.synthesiser.make(self._student, rate))
+    def _make(self, rate: float) -> None:
+        self._last = self._batch(*self.synthesiser.make(self._student, rate))
         if self.settings.pool:
-            self._pool.add(made)
-        self._last = made
-        return made
+            self._pool.add(self._last)
 
     def _batch(self, pixels: Tensor, labels: Tensor) -> Batch:
         return Batch(pixels, labels if self.has_labels else None)

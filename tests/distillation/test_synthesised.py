@@ -71,6 +71,15 @@ def test_a_batch_is_shown_as_often_as_is_asked_for(steps):
     assert equal == [(index + 1) % steps != 0 for index in range(4)]
 
 
+def test_a_batch_may_be_shown_for_longer_than_an_epoch():
+    images = loop(student_steps=7)
+    batches = [batch for epoch in range(3) for batch in shown(images, epoch)]
+    assert images.synthesiser.made == 3
+    assert [torch.equal(one, other) for one, other in itertools.pairwise(batches)] == [
+        step not in (7, 14) for step in range(1, 15)
+    ]
+
+
 def test_fresh_batches_are_of_other_latents_of_the_same_generator():
     images = loop(student_steps=5, fresh=True)
     batches = shown(images)
@@ -163,7 +172,7 @@ def test_image_steps_are_counted_over_an_interruption():
     assert broken.image_steps == 3 * 8 * 3
     continued.load_state(broken.state())
     shown(continued, epoch=1)
-    assert continued.image_steps == 2 * broken.image_steps
+    assert continued.image_steps == 5 * 8 * 3  # ten batches are shown, each twice
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -250,8 +259,8 @@ def test_the_rate_falls_along_a_cosine_over_all_batches_that_are_made():
     every = 0.01 * (1 + torch.cos(torch.pi * torch.arange(10) / 10)) / 2
     torch.testing.assert_close(rates(schedule="cosine"), every)
     torch.testing.assert_close(rates(), torch.full((10,), 0.01))
-    # Three batches an epoch are made where each is shown twice.
-    made = 0.01 * (1 + torch.cos(torch.pi * torch.tensor([0, 0, 1, 1, 2, 3, 3, 4, 4, 5]) / 6)) / 2
+    # Five batches are made where each is shown twice.
+    made = 0.01 * (1 + torch.cos(torch.pi * torch.tensor([0, 0, 1, 1, 2, 2, 3, 3, 4, 4]) / 5)) / 2
     torch.testing.assert_close(rates(schedule="cosine", student_steps=2), made)
 
 
