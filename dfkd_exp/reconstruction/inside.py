@@ -17,29 +17,23 @@ from dfkd_exp.reconstruction.terms.term import AtBatchNorm, Term
 
 @dataclass(frozen=True)
 class Inside:
-    """The ``layers`` that are recorded for terms, of which the first is the last layer's input if there are ``features``; and whether that
-    layer's weights are looked at too."""
+    """The ``layers`` that are recorded for terms, of which the first is the last layer's input if there are ``features``; and that layer's
+    weights of each class, ``class_weights[K, F]``, in float32, if any term asks for them."""
 
     layers: tuple[Layer, ...] = ()
     features: bool = False
-    class_weights: bool = False
+    class_weights: Tensor | None = None
 
     @classmethod
     def of(cls, teacher: nn.Module, example: Tensor, terms: Sequence[Term], num_classes: int) -> Inside:
         """What these ``terms`` look at. DfkdError, with the term, if the teacher has no such thing."""
-        layers: list[Layer] = []
         looking = [term for term in terms if term.of_features]
-        if looking:
-            layers.append(last_layer(teacher, example, looking[0]))
-        weighing = [term for term in terms if term.of_class_weights]
-        if weighing:
-            weights = _weights(teacher, layers[0])
-            wanted, got = [num_classes, layers[0].num_units], [] if weights is None else [*weights.shape]
-            if got != wanted:
-                raise DfkdError(
-                    f"{weighing[0].flag}: the teacher's last layer, {layers[0].name}, has no weights of shape {wanted}, one per class "
-                    "and feature; leave this term out, or choose terms=[label]"
-                )
+        weighing = [term for term in terms if term.of_class_weights or term.draws]
+        layers, weights = [], None
+        if looking or weighing:
+            last = last_layer(teacher, example, [*looking, *weighing][0])
+            layers += [last] if looking else []
+            weights = _class_weights(teacher, last, num_classes, weighing[0]) if weighing else None
         norms = [term for term in terms if term.of_batch_norms]
         if norms:
             found = inputs_of_batch_norm(teacher, example)
@@ -49,26 +43,33 @@ class Inside:
                     "(~terms.batch_norm), or have statistics published that take their place: metadata=channels"
                 )
             layers += found
-        return cls(tuple(layers), bool(looking), bool(weighing))
+        return cls(tuple(layers), bool(looking), weights)
 
     def seen(self, teacher: nn.Module, recorded: Sequence[Tensor]) -> dict[str, Any]:
         """The fields of `Candidates` that hold what was ``recorded`` of the layers, in float32."""
         values = [value.float() for value in recorded]
         features = values.pop(0).flatten(1) if self.features else None
-        weights = _weights(teacher, self.layers[0]) if self.class_weights else None
         norms = [teacher.get_submodule(layer.name) for layer in self.layers[int(self.features) :]]
         found = []
         for value, norm in zip(values, norms, strict=True):
             assert isinstance(norm.running_mean, Tensor)
             assert isinstance(norm.running_var, Tensor)
             found.append(AtBatchNorm(value, norm.running_mean.float(), norm.running_var.float()))
-        return {"features": features, "class_weights": weights, "batch_norms": found}
+        return {"features": features, "class_weights": self.class_weights, "batch_norms": found}
 
 
-def _weights(teacher: nn.Module, layer: Layer) -> Tensor | None:
-    """A layer's weights, ``[outputs, inputs]``, in float32, as those of a convolution in one place are too. None if it has none such."""
+def _class_weights(teacher: nn.Module, layer: Layer, num_classes: int, term: Term) -> Tensor:
+    """A layer's weights, ``[K, F]``, in float32, as those of a convolution in one place are too. DfkdError, with the ``term``, if it has
+    none such."""
     weight = getattr(teacher.get_submodule(layer.name), "weight", None)
-    return weight.float().flatten(1) if isinstance(weight, Tensor) and weight.dim() >= 2 else None
+    weights = weight.detach().float().flatten(1) if isinstance(weight, Tensor) and weight.dim() >= 2 else None
+    wanted = (num_classes, layer.num_units)
+    if weights is None or weights.shape != wanted:
+        raise DfkdError(
+            f"{term.flag}: the teacher's last layer, {layer.name}, has no weights of shape {[*wanted]}, one per class and feature; leave "
+            "this term out, or choose terms=[label]"
+        )
+    return weights
 
 
 def suited(terms: Sequence[Term], teacher: nn.Module, published: bool) -> list[Term]:
@@ -76,23 +77,6 @@ def suited(terms: Sequence[Term], teacher: nn.Module, published: bool) -> list[T
     matched in their place."""
     stand_in = published and not any(map(carries_statistics, teacher.modules()))
     return [term for term in terms if not (stand_in and term.of_batch_norms)]
-
-
-def class_weights(teacher: nn.Module, example: Tensor, terms: Sequence[Term]) -> Tensor:
-    """The weights ``[K, F]`` of the layer whose output is the teacher's answer, on the CPU, in float32; empty if no term draws by them.
-    DfkdError, with the term, if there are none."""
-    drawing = [term for term in terms if term.draws]
-    if not drawing:
-        return torch.empty(0, 0)
-    weights = getattr(teacher.get_submodule(last_layer(teacher, example, drawing[0]).name), "weight", None)
-    with borrowed(teacher), torch.no_grad():
-        num_classes = teacher(example.clone()).shape[1]
-    if not isinstance(weights, Tensor) or weights.dim() != 2 or len(weights) != num_classes:
-        raise DfkdError(
-            f"{drawing[0].flag}: the teacher's last layer has no weights [{num_classes} classes, features] that would say how much classes "
-            "are alike; leave this term out"
-        )
-    return weights.detach().float().cpu()
 
 
 def last_layer(teacher: nn.Module, example: Tensor, term: Term) -> Layer:

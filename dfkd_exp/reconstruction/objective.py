@@ -23,7 +23,7 @@ from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.reconstruction.engine.replay import Replayed
 from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
-from dfkd_exp.reconstruction.inside import Inside, class_weights
+from dfkd_exp.reconstruction.inside import Inside
 from dfkd_exp.reconstruction.layout import Layout
 from dfkd_exp.reconstruction.learner import Learners
 from dfkd_exp.reconstruction.losses import covariance_loss, draw_loss, moment_loss
@@ -55,7 +55,8 @@ class Objective:
         self.space = problem.space
         self.terms = problem.all_terms
         self.inside = Inside.of(problem.teacher, example, self.terms, metadata.num_classes)
-        self._class_weights = class_weights(problem.teacher, example, self.terms)
+        weights = self.inside.class_weights
+        self._class_weights = torch.empty(0, 0) if weights is None else weights.cpu()
         self.settings.check_shape(metadata.inputs.shape)
         masked = self.settings.masks_dropout(metadata)
         self.masks = DropoutMasks(problem.teacher, example) if masked else None

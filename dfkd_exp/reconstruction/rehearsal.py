@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import borrowed, recording
-from dfkd_exp.reconstruction.inside import Inside, class_weights
+from dfkd_exp.reconstruction.inside import Inside
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.terms.term import Candidates, Term
 from dfkd_exp.training.rehearsal import tried
@@ -39,13 +39,12 @@ def rehearse_reconstruction(
         pixels, logits, labels, num_groups=GROUPS, **seen, student_logits=logits.flip(0),
         features_of=lambda shown: look(shown)["features"],
     )  # fmt: skip
-    similar = class_weights(teacher, inputs.example(), terms)
     num_features = 0 if seen["features"] is None else seen["features"].shape[1]
     for term in terms:
         name = f"{term.flag}: {type(term).__name__}"
         seen_by_it = candidates
         if term.draws:
-            drawn = tried(lambda term=term: term.draw(labels, similar, generator), f"{name} cannot draw")  # type: ignore[misc]
+            drawn = tried(lambda term=term: term.draw(labels, inside.class_weights, generator), f"{name} cannot draw")  # type: ignore[misc]
             seen_by_it = replace(candidates, drawn=drawn)
 
         def computed(term: Term = term, seen: Candidates = seen_by_it) -> Tensor:
