@@ -152,10 +152,10 @@ def test_a_training_that_is_killed_goes_on_with_the_pool_that_it_had(tmp_path, m
 
     whole, expected = trained("whole")
     with pytest.raises(KilledError):
-        trained("killed", killed_at=8)  # of twelve, three an epoch
+        trained("killed", killed_at=7)  # of ten, in the third epoch of four
     again, found = trained("killed")
     assert found == expected
-    assert again.synthesiser.made == whole.synthesiser.made == 12
+    assert again.synthesiser.made == whole.synthesiser.made == 10
     for one, other in zip(whole.left().values(), again.left().values(), strict=True):
         assert torch.equal(one, other)
 

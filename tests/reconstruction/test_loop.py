@@ -80,7 +80,7 @@ def test_class_impressions_are_what_the_teacher_is_as_unsure_of_as_was_drawn(tea
 
 def test_a_last_layer_without_weights_of_classes_is_refused(teacher):
     pooling = nn.Sequential(nn.Conv2d(1, CLASSES, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with pytest.raises(DfkdError, match=r"terms: the teacher's last layer has no weights \[3 classes, features\]"):
+    with pytest.raises(DfkdError, match=r"terms: the teacher's last layer, 0, has no weights of shape \[3, 36\]"):
         rehearse_reconstruction(Adam(), [ClassImpression()], pooling, INPUTS, CLASSES)
 
 
