@@ -91,7 +91,8 @@ def ours(loop: str, engine: Engine) -> tuple[Callable[[], object], str]:
     settings = Moments(images_per_class=BATCH, group_size=BATCH, schedule="constant")
     problem = Problem(teacher.to(DEVICE), metadata, settings, made_of, terms)
     resolved = engine_in_the_loop(engine, problem)
-    return Synthesiser(Objective(problem, resolved), Adam(lr=lr), 1, STEPS, seed=0).make, describe_computation(resolved)
+    synthesiser = Synthesiser(Objective(problem, resolved), Adam(lr=lr), 1, BATCH, STEPS, seed=0)
+    return synthesiser.make, describe_computation(resolved)
 
 
 def measured(loop: str, folder: Path | None) -> dict[str, Any]:

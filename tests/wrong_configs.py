@@ -291,7 +291,7 @@ ALONE = {
     "source=synthesis source.images=0": "source.images",
     "source=synthesis engine.compile=true": "engine.compile",
     "source=synthesis source.pool=10": "source.pool",
-    "source=synthesis source.batch_size=150": "source.batch_size",
+    "source=synthesis source.groups=7": "source.groups",
     "source=synthesis parametrisation=generator parametrisation.latents=0": "parametrisation.latents",
     "source=synthesis parametrisation=generator parametrisation.optimise_latents=true": "parametrisation.optimise_latents",
     "source=synthesis parametrisation=generator parametrisation.kept=epoch": "parametrisation.kept",

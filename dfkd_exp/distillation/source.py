@@ -71,9 +71,6 @@ class Source(Settings):
     words: ClassVar[str] = ""
     """What the student saw, in a few words for tables; empty: the class's name."""
 
-    def check_groups(self, group_size: int) -> None:
-        """Raise ConfigError if images cannot be made in groups of so many."""
-
     def transfer_set(self, resources: Resources) -> TransferSet:
         """What the student is taught on. Its title, identity and bytes are known without loading an image."""
         raise NotImplementedError

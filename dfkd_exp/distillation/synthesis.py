@@ -10,6 +10,8 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
 
 SCHEDULES = ("constant", "cosine")
+SMALLEST_GROUP = 8
+"""Images of a group whose size nobody has said: of fewer, moments say little."""
 VERSION = 3
 """Of how images are made in the loop, part of the student's key: raise it when a change alters them."""
 
@@ -29,7 +31,10 @@ class Synthesis(Source):
     images: int = 10_000
     """Images that the student is shown in an epoch."""
     batch_size: int = 200
-    """Images that are made at a time; a multiple of reconstruction.group_size, to which a group's moments and terms refer."""
+    """Images that are made at a time."""
+    groups: int | None = None
+    """Of which each has its own moments and terms, and one class where the metadata is of classes; empty: as many as there are classes, but
+    of at least 8 images, and one where classes are mixed."""
     steps: int = 1
     """Steps of the optimiser for each batch that is made."""
     clip: float | None = None
@@ -49,12 +54,17 @@ class Synthesis(Source):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         self.require("clip", self.clip is None or self.clip > 0, "positive, or empty")
         self.require_choice("schedule", SCHEDULES)
+        fits = self.groups is None or (self.groups >= 1 and self.batch_size % self.groups == 0)
+        self.require("groups", fits, f"empty, or a divisor of {self.named('batch_size')}={self.batch_size}")
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
 
-    def check_groups(self, group_size: int) -> None:
-        whole = self.batch_size % group_size == 0
-        self.require("batch_size", whole, f"a multiple of reconstruction.group_size={group_size}")
+    def num_groups(self, num_classes: int) -> int:
+        """The groups of a batch, for metadata of so many single classes, or 1 if it mixes them."""
+        if self.groups is not None:
+            return self.groups
+        most = max(1, min(num_classes, self.batch_size // SMALLEST_GROUP))
+        return next(count for count in range(most, 0, -1) if self.batch_size % count == 0)
 
     def transfer_set(self, resources: Resources) -> TransferSet:
         from dfkd_exp.distillation.synthesised import Synthesised

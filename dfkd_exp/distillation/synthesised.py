@@ -48,9 +48,11 @@ class Synthesised(TransferSet):
 
     @cached_property
     def synthesiser(self) -> Synthesiser:
-        objective = self._objective()
-        groups = self.settings.batch_size // objective.settings.group_size
-        return Synthesiser(objective, self._optimizer, groups, self.settings.steps, self.seed, self.settings.clip)
+        objective, settings = self._objective(), self.settings
+        metadata = objective.metadata
+        groups = settings.num_groups(1 if metadata.mixes_classes else metadata.num_classes)
+        size = settings.batch_size // groups
+        return Synthesiser(objective, self._optimizer, groups, size, settings.steps, self.seed, settings.clip)
 
     @cached_property
     def _pool(self) -> Pool:

@@ -94,7 +94,6 @@ class Rehearsal:
         from dfkd_exp.training.rehearsal import rehearse_training
 
         config = self.config
-        config.source.check_groups(config.reconstruction.group_size)
         config.reconstruction.check_shape(inputs.shape)
         if config.source.has_student:
             config.engine.check_in_the_loop()

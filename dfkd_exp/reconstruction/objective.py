@@ -245,8 +245,7 @@ class Objective:
 def draw_groups(
     objective: Objective, groups: Sequence[int], seed: int, group_size: int | None = None
 ) -> tuple[Tensor, GroupTarget]:
-    """What ``groups`` start from, ``[G * N, …]``, and what they are to match; ``group_size``: other than the problem's, to try
-    something."""
+    """What ``groups`` start from, ``[G * N, …]``, and what they are to match; ``group_size``: other than the problem's."""
     starts, targets = [], []
     for group in groups:
         generator = torch.Generator().manual_seed(derive_seed(seed, "group", group))

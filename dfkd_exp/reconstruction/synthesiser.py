@@ -17,9 +17,9 @@ from dfkd_exp.seeding import derive_seed
 
 
 class Synthesiser:
-    """Makes batches of ``groups`` groups in ``steps`` steps each, of gradients whose norm is at most ``clip``. What images have in common,
-    such as a generator's weights, goes on being optimised from one batch to the next, with the state of its optimiser, unless the space
-    renews it.
+    """Makes batches of ``groups`` groups of ``group_size`` images in ``steps`` steps each, of gradients whose norm is at most ``clip``. What
+    images have in common, such as a generator's weights, goes on being optimised from one batch to the next, with the state of its
+    optimiser, unless the space renews it.
 
     Where batches begin from what is learned (`ImageSpace.starts`), that is moved after each batch by an optimiser of its own, whose rate is
     that of a step times their number, along the sum of the gradients at all steps of the batch. Source: Fang et al. (2022), Fast, whose
@@ -27,10 +27,11 @@ class Synthesiser:
     """
 
     def __init__(
-        self, objective: Objective, optimizer: Optimizer, groups: int, steps: int, seed: int, clip: float | None = None
-    ):
-        self.objective, self.optimizer, self.groups, self.steps, self.seed = objective, optimizer, groups, steps, seed
-        self.clip = clip
+        self, objective: Objective, optimizer: Optimizer, groups: int, group_size: int, steps: int, seed: int,
+        clip: float | None = None,
+    ):  # fmt: skip
+        self.objective, self.optimizer, self.steps, self.seed, self.clip = objective, optimizer, steps, seed, clip
+        self.groups, self.group_size = groups, group_size
         objective.space.begin(derive_seed(seed, "space"))
         self.made = 0
         """Batches that were made."""
@@ -43,7 +44,7 @@ class Synthesiser:
         space, number = self.objective.space, self.made
         groups = range(number * self.groups, (number + 1) * self.groups)
         seed = derive_seed(self.seed, "batch")
-        values, target = draw_groups(self.objective, groups, seed)
+        values, target = draw_groups(self.objective, groups, seed, self.group_size)
         looked_at = self.objective.steps(target, groups, seed, self.steps)
         for renewed in space.begin_batch(derive_seed(self.seed, "space", number)):
             if self._kept is not None:

@@ -34,7 +34,7 @@ def synthesised(made_of=None, terms=(), moves=None, **settings):
     asked = Moments(images_per_class=4, group_size=4, schedule="constant", **(moves or {}))
     problem = Problem(teacher, metadata, asked, made_of or FromGenerator(latents=5, width=4), terms)
     epochs = settings.pop("epochs", 1)
-    settings = Synthesis(**{"images": 40, "batch_size": 8, **settings})
+    settings = Synthesis(**{"images": 40, "batch_size": 8, "groups": 2, **settings})
     return Synthesised(settings, lambda: Objective(problem, PLAIN), Adam(lr=0.01), {}, 0, seed=1, epochs=epochs)
 
 
@@ -294,3 +294,11 @@ def test_a_student_in_the_loop_is_trained():
 def test_what_cannot_be_is_refused(settings, flag):
     with pytest.raises(ConfigError, match=rf"source\.{flag} must be"):
         Synthesis(**settings)
+
+
+@pytest.mark.parametrize(
+    ("batch", "classes", "groups"), [(250, 10, 10), (250, 1, 1), (64, 10, 8), (64, 1000, 8), (6, 3, 1)]
+)
+def test_a_batch_has_a_group_for_each_class_as_far_as_they_are_not_too_small(batch, classes, groups):
+    assert Synthesis(batch_size=batch).num_groups(classes) == groups
+    assert Synthesis(batch_size=batch, groups=2).num_groups(classes) == 2
