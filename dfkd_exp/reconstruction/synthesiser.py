@@ -17,8 +17,8 @@ from dfkd_exp.seeding import derive_seed
 
 
 class Synthesiser:
-    """Makes batches of ``groups`` groups of ``group_size`` images in ``steps`` steps each, of gradients whose norm is at most ``clip``. What
-    images have in common, such as a generator's weights, goes on being optimised from one batch to the next, with the state of its
+    """Makes batches of ``groups`` groups of ``group_size`` images in ``steps`` steps each, of gradients whose norm is at most ``clip``.
+    What images have in common, such as a generator's weights, goes on being optimised from one batch to the next, with the state of its
     optimiser, unless the space renews it.
 
     Where batches begin from what is learned (`ImageSpace.starts`), that is moved after each batch by an optimiser of its own, whose rate is
