@@ -1,6 +1,7 @@
 """The methods of the field: each is a yaml that says where it is from, composes, runs, and has its paper's settings."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -80,10 +81,13 @@ def test_settings_are_those_that_the_paper_gives_for_the_data(data, expected):
 
 
 def test_students_are_taught_alike_or_as_the_paper_teaches_them():
-    equal, own = composed("method=dafl"), composed("method=dafl", "protocol=own")
+    equal, own = composed("method=fast"), composed("method=dafl", "protocol=own")
     assert equal.distillation == composed().distillation
     assert (own.distillation.temperature, own.distillation.batch_size, own.source.batch_size) == (1.0, 1024, 1024)
     assert type(own.distillation.optimizer).__name__ == "Sgd"
+    alike = composed("method=dafl").distillation
+    assert alike == replace(composed().distillation, augmentation=alike.augmentation)
+    assert not alike.augmentation.changes  # nor are images that are made against the student changed before it sees them
     assert composed("protocol=own").distillation == composed().distillation  # no method, and so none of its own
 
 
