@@ -97,7 +97,8 @@ def _curve(artifacts: dict[str, Artifact]) -> list[dict[str, Any]]:
     snapshots or a test set."""
     after = ("student", "evaluation", "privacy")
     before = sum(artifact.seconds for name, artifact in artifacts.items() if name not in ("teacher", *after))
-    measured = artifacts["evaluation"].info.get("snapshots")  # a store's older evaluation of the same weights has none
+    # None where a store has an older evaluation of the same weights.
+    measured = artifacts["evaluation"].info.get("snapshots") or []
     kept = artifacts["student"].info["snapshots"] if measured else []
     return [
         {**snapshot, "seconds": before + snapshot["seconds"], "accuracy": accuracy}
