@@ -87,9 +87,7 @@ def test_students_are_taught_alike_or_as_the_paper_teaches_them():
     assert type(own.distillation.optimizer).__name__ == "Sgd"
     alike = composed("method=dafl").distillation
     assert alike == replace(composed().distillation, augmentation=alike.augmentation)
-    assert (
-        not alike.augmentation.changes
-    )  # nor are images that are made against the student changed before it sees them
+    assert not alike.augmentation.changes  # what is made against the student, it sees as it is
     assert composed("protocol=own").distillation == composed().distillation  # no method, and so none of its own
 
 
