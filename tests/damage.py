@@ -37,6 +37,7 @@ KINDS: dict[str, tuple[str, Any]] = {
     "low rank": ("mlp", AllLayers(covariance="low_rank", rank=2, storage="fp16")),
     "spatial": ("cnn", Spatial(rank=2)),
     "channels": ("cnn", Channels(scope="all")),
+    "regions": ("cnn", Channels(grid=3)),
     "pairs": ("mlp", SpectralLayerPairs(records_per_class=5, graph="coactivation")),
     "chain": ("mlp", SpectralAllLayers(records_per_class=5, storage="int8")),
     "batch norm": ("cnn_bn", BatchNormStatistics()),

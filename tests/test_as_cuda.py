@@ -46,6 +46,7 @@ KINDS = {
     "after relu": (AllLayers(signal="after_relu"), toy_teacher),
     "logits": (TopLayer(), toy_teacher),
     "channels": (Channels(), toy_teacher),
+    "regions": (Channels(grid=2), toy_teacher),
     "of all": (Channels(scope="all"), normalised_teacher),
     "batch norm": (BatchNormStatistics(), normalised_teacher),
     "spatial": (Spatial(), toy_teacher),

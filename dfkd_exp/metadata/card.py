@@ -8,7 +8,12 @@ from dfkd_exp.harmless import as_code, brief, in_markdown
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.statistic import Statistic
 
-BASES = {"units": "", "channels": ", per channel", "graph": ", graph Fourier"}
+BASES = {
+    "units": "",
+    "channels": ", per channel",
+    "regions": ", per channel and region of a grid of {}",
+    "graph": ", graph Fourier",
+}
 FEW = 10
 """Images of a class that are warned of."""
 SCOPES = {"class": "Per class", "all": "Of all classes together"}
@@ -72,7 +77,7 @@ def _row(metadata: Metadata, statistic: Statistic) -> str:
     layers = [metadata.layers[index] for index in statistic.layers]
     names = ", ".join(f"{as_code(layer.name)}{' (input)' if layer.side == 'input' else ''}" for layer in layers)
     shapes = " + ".join("x".join(map(str, layer.shape)) for layer in layers)
-    kept = f"{statistic.summary.form.replace('_', '-')}{BASES[statistic.basis]}"
+    kept = f"{statistic.summary.form.replace('_', '-')}{BASES[statistic.basis].format(statistic.grid)}"
     kept += ", all classes" if statistic.scope == "all" else ""
     return f"| {names} | {shapes} | {kept} | {metadata.bytes_of(statistic):,} |"
 

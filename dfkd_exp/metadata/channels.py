@@ -31,12 +31,18 @@ class Channels(Gaussian):
     layers; full, low_rank: of channels, whatever their location; diagonal; auto: by the number of channels."""
     full_up_to: int = 128
     """The logits of at most so many classes keep a full covariance: of a thousand it would be larger than all the rest."""
+    grid: int = 1
+    """Into how many windows each axis of a feature map, or tokens, is divided; each channel of each has statistics of its own, which tell
+    where things are: 1: all locations together."""
     scope: str = "class"
     """Of what images the statistics of hidden layers are: those of each class by themselves, or all of them together."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_choice("scope", SCOPES)
+        self.require("grid", self.grid >= 1, "at least 1: all locations together")
+        alone = self.grid == 1 or self.covariance in ("top_only", "diagonal")
+        self.require("covariance", alone, "top_only or diagonal with metadata.grid above 1")
 
     def check_private(self) -> None:
         if self.scope != "class":
@@ -49,10 +55,11 @@ class Channels(Gaussian):
 
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         from dfkd_exp.metadata.gaussian_sums import Place
+        from dfkd_exp.models.regions import regions_of
 
         *hidden, top = enumerate(layers)
         found = [
-            Place((index,), (layer,), num_classes, self.scope, per_channel=layer.num_units > layer.num_channels)
+            Place((index,), (layer,), num_classes, self.scope, regions=regions_of(layer, self.grid))
             for index, layer in hidden
         ]
         return [*found, Place((top[0],), (top[1],), num_classes)]

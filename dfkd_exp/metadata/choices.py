@@ -1,7 +1,8 @@
 """The words that settings, statistics and the file share."""
 
-BASES = ("units", "channels", "graph")
-"""What a statistic is of: each unit of its layers by itself; each channel, all locations together; or graph Fourier coefficients."""
+BASES = ("units", "channels", "regions", "graph")
+"""What a statistic is of: each unit of its layers by itself; each channel, all locations together; each channel in each window of a grid,
+all locations of that together; or graph Fourier coefficients."""
 SCOPES = ("class", "all")
 """Of what images: those of each class by themselves, or all of them together."""
 SIGNALS = ("before_relu", "after_relu")

@@ -83,12 +83,13 @@ class Composed(Gaussian, Recorded):
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         """Of units or channels; coefficients in a graph's basis, which is not known yet, are as many as the units of its layers."""
         from dfkd_exp.metadata.gaussian_sums import Place
+        from dfkd_exp.models.regions import regions_of
 
         groups = chains(self.basis, layers) if self.basis in GRAPH_BASES else [(index,) for index in range(len(layers))]
         return [
             Place(
                 group, tuple(layers[index] for index in group), num_classes,
-                per_channel=self.basis == "channels" and layers[group[0]].num_units > layers[group[0]].num_channels,
+                regions=regions_of(layers[group[0]], 1) if self.basis == "channels" else None,
             )
             for group in groups
         ]  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.metadata.choices import BASES
 from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
 from dfkd_exp.metadata.in_basis import InBasis
 from dfkd_exp.metadata.matchable import Distribution
@@ -46,6 +47,7 @@ class Diagonal(GaussianSummary):
     """``mean[R, F]`` and ``variance[R, F]`` of F values that are taken as independent."""
 
     form: ClassVar[str] = "diagonal"
+    bases: ClassVar[tuple[str, ...]] = BASES
     variance: Tensor
 
     def std(self) -> Tensor:

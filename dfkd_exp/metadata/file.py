@@ -119,7 +119,8 @@ def _statistic(entry: dict[str, Any], prefix: str, stored: dict[str, Tensor], gr
             parts[name.removeprefix(prefix)] = decode(name, stored)
     summary = form(entry["summary"]).from_file(entry, parts)
     in_graph = graph if entry["basis"] == "graph" else None
-    statistic = Statistic(tuple(entry["layers"]), summary, entry["basis"], entry["scope"], in_graph)
+    grid = entry["grid"] if entry["basis"] == "regions" else None
+    statistic = Statistic(tuple(entry["layers"]), summary, entry["basis"], entry["scope"], in_graph, grid)
     if entry != statistic.header():
         raise ValueError(f"a statistic of layers {entry['layers']} with other fields than {sorted(statistic.header())}")
     return statistic
@@ -147,8 +148,8 @@ def _check_header(header: dict[str, Any], layers: Sequence[Layer], statistics: S
             raise ValueError(f"a statistic of layers {list(statistic.layers)}, which are not consecutive")
         if statistic.basis == "graph" and (statistic.graph is None or len(own) < 2):
             raise ValueError(f"a statistic of {len(own)} layers in basis 'graph', or without its graph")
-        if statistic.basis == "channels" and len(own) > 1:
-            raise ValueError(f"a statistic of the channels of {len(own)} layers")
+        if statistic.basis in ("channels", "regions") and len(own) > 1:
+            raise ValueError(f"a statistic of the {statistic.basis} of {len(own)} layers")
         _num_coefficients(statistic, layers)
         statistic.summary.check(own)
 
@@ -187,13 +188,13 @@ def _check_tensors(
 def _num_coefficients(statistic: Statistic, layers: Sequence[Layer]) -> int:
     """As many as the statistic must have."""
     found, title = statistic.summary.num_coefficients, statistic.title(layers)
-    own = [layers[index] for index in statistic.layers]
-    values = sum(layer.num_channels if statistic.basis == "channels" else layer.num_units for layer in own)
+    regions = statistic.regions(layers)
+    values = regions.num_regions if regions else sum(layers[index].num_units for index in statistic.layers)
     if statistic.graph and statistic.graph.rank is not None:
         if found > 2 * statistic.graph.rank:
             raise ValueError(f"{found} coefficients of {title} at a rank of {statistic.graph.rank}")
         return found
     if found != values:
-        noun = "channels" if statistic.basis == "channels" else "units"
+        noun = statistic.basis if regions else "units"
         raise ValueError(f"{found} coefficients of {title}, which have {values} {noun}")
     return values

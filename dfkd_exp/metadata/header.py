@@ -92,6 +92,6 @@ def _is_foreign(entry: Any) -> bool:
 
 
 def _as_ours(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: entry[name] for name in ("layers", "basis", "scope") if name in entry} | {
+    return {name: entry[name] for name in ("layers", "basis", "grid", "scope") if name in entry} | {
         "origin": "data", "summary": "diagonal",
     }  # fmt: skip

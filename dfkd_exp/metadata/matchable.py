@@ -14,6 +14,7 @@ from torch import Tensor
 
 from dfkd_exp.metadata.directions import whitening
 from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.regions import Regions
 
 
 class Distribution(ABC):
@@ -56,20 +57,20 @@ class Distribution(ABC):
 @dataclass(frozen=True)
 class Matchable:
     """A statistic of some ``layers``, by index, and what they are (``recorded``), ready to be matched: its ``distribution`` is of their
-    units or, ``per_channel``, of their channels at any location. It cannot be saved."""
+    units or, where there are some, of ``regions`` of a single one. It cannot be saved."""
 
     layers: tuple[int, ...]
     recorded: tuple[Layer, ...]
     distribution: Distribution
-    per_channel: bool = False
+    regions: Regions | None = None
     scope: str = "class"
 
     @property
     def _parts(self) -> list[slice]:
         """Where the distribution's values are those of each layer."""
-        ends = [0]
-        for layer in self.recorded:
-            ends.append(ends[-1] + (layer.num_channels if self.per_channel else layer.num_units))
+        if self.regions:
+            return [slice(self.regions.num_regions)]
+        ends = [0, *itertools.accumulate(layer.num_units for layer in self.recorded)]
         return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
     def _rows(self, labels: Tensor) -> Tensor:
@@ -99,8 +100,8 @@ class Matchable:
         return [float(variance[:, part].mean()) for part in self._parts]
 
     def sample(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """An independent draw for each of N images, of its class, as units of each layer, ``[N, U]``; per channel one for each location."""
-        per_image = self.recorded[0].num_units // self.recorded[0].num_channels if self.per_channel else 1
+        """An independent draw for each of N images, of its class, as units of each layer, ``[N, U]``; of regions one for each location."""
+        per_image = self.regions.num_locations if self.regions else 1
         rows, mean = self._rows(labels), self._moments[0]
         draws = mean.new_empty(len(labels), per_image, mean.shape[1])
         for row in rows.unique().tolist():
@@ -108,10 +109,9 @@ class Matchable:
             count = int(own.sum())
             drawn = self.distribution.sample(row, count * per_image, generator)
             draws[own] = drawn.view(count, per_image, -1)
-        if not self.per_channel:
-            return [draws[:, 0, part] for part in self._parts]
-        [layer] = self.recorded
-        return [layer.in_units(draws)]
+        if self.regions:
+            return [self.regions.spread(draws)]
+        return [draws[:, 0, part] for part in self._parts]
 
     def whitening(self, labels: Tensor, count: int) -> list[Tensor]:
         """Per layer ``W[D, F]``, D at most ``count``: along its rows, the leading eigenvectors of the class's covariance divided by the
@@ -137,7 +137,7 @@ class Matchable:
         float64."""
         row = label if self.scope == "class" else 0
         own = [activations[index] for index in self.layers]
-        if self.per_channel:
-            [layer], [values] = self.recorded, own
-            return self.distribution.misfits(layer.by_channel(values), row)
+        if self.regions:
+            [values] = own
+            return self.distribution.misfits(self.regions.gathered(values), row)
         return self.distribution.misfits(torch.cat([values.flatten(1) for values in own], 1)[:, None], row)

@@ -19,6 +19,7 @@ from dfkd_exp.metadata.bases import Graph
 from dfkd_exp.metadata.choices import BASES, SCOPES
 from dfkd_exp.metadata.matchable import Distribution, Matchable
 from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.regions import Regions
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Summary(ABC):
     """What is kept, in a sentence for the release's card."""
     reveals: ClassVar[str] = ""
     """What it may reveal beyond what any statistic does, for the same place; empty: nothing."""
-    bases: ClassVar[tuple[str, ...]] = BASES
+    bases: ClassVar[tuple[str, ...]] = tuple(basis for basis in BASES if basis != "regions")
     """In which bases it can be."""
     scopes: ClassVar[tuple[str, ...]] = SCOPES
     """Of which images it can be."""
@@ -146,7 +147,7 @@ class Summary(ABC):
 class Statistic:
     """What is kept of some ``layers``, by index: a ``summary`` in a ``basis`` (`dfkd_exp.metadata.choices`), of the images of a ``scope``.
 
-    ``graph``: that in whose basis it is.
+    ``grid``: into how many windows each axis of locations is divided, of regions; ``graph``: that in whose basis it is.
     """
 
     layers: tuple[int, ...]
@@ -154,6 +155,7 @@ class Statistic:
     basis: str = "units"
     scope: str = "class"
     graph: Graph | None = None
+    grid: int | None = None
 
     def __post_init__(self) -> None:
         if self.scope not in self.summary.scopes or self.basis not in self.summary.bases:
@@ -170,10 +172,16 @@ class Statistic:
 
     def header(self) -> dict[str, Any]:
         """Its entry in the file."""
+        grid = {} if self.grid is None else {"grid": self.grid}
         return {
-            "layers": list(self.layers), "basis": self.basis, "scope": self.scope, "origin": self.origin,
+            "layers": list(self.layers), "basis": self.basis, **grid, "scope": self.scope, "origin": self.origin,
             "summary": self.summary.form, **self.summary.header(),
         }  # fmt: skip
+
+    def regions(self, layers: Sequence[Layer]) -> Regions | None:
+        """Those that it is of, where locations of one layer are put together."""
+        grid = 1 if self.basis == "channels" else self.grid
+        return None if grid is None else Regions(layers[self.layers[0]], grid)
 
     def title(self, layers: Sequence[Layer]) -> str:
         """Its layers, for people."""
@@ -191,4 +199,4 @@ class Statistic:
         own = tuple(layers[index] for index in self.layers)
         found = self.summary.restored(kept) if kept is not None else None
         found = found or self.summary.distribution(TeacherSide(teacher, own, basis))
-        return Matchable(self.layers, own, found, self.basis == "channels", self.scope)
+        return Matchable(self.layers, own, found, self.regions(layers), self.scope)

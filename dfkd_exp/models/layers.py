@@ -70,17 +70,6 @@ class Layer:
         """For people."""
         return self.name if self.side == "output" else f"the input of {self.name}"
 
-    def by_channel(self, values: Tensor) -> Tensor:
-        """``[N, *shape]`` as ``[N, locations, channels]``; a view wherever strides allow one."""
-        locations = self.num_units // self.num_channels
-        return values.movedim(1 + self.channel_axis, -1).reshape(len(values), locations, self.num_channels)
-
-    def in_units(self, values: Tensor) -> Tensor:
-        """The inverse: ``[N, locations, channels]`` as ``[N, units]``, in the order of ``shape``."""
-        axis = self.channel_axis
-        locations = (*self.shape[:axis], *self.shape[axis + 1 :])
-        return values.reshape(len(values), *locations, self.num_channels).movedim(-1, 1 + axis).flatten(1)
-
 
 def axes_of(module: nn.Module | None, shape: tuple[int, ...]) -> tuple[str, ...]:
     """What the dimensions of a module's values for one image are: by its kind, by the number of its channels, or as is usual for so many

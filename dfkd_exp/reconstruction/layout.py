@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.reconstruction.losses import Dims
+from dfkd_exp.models.regions import Regions
+from dfkd_exp.reconstruction.losses import group_moments
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The index of each unit in the order of the metadata, as the units of one image lie in memory, ``[*U]``; and along which dimension
-    of these, if any, ``channels`` lie apart from locations: else they are the fastest to change."""
+    """The index of each unit of a ``layer`` in the order of the metadata, as the units of one image lie in memory, ``[*U]``; and along
+    which dimension of these, if any, channels lie apart from locations: else they are the fastest to change."""
 
     order: Tensor
-    channels: int
+    layer: Layer
     channel_dim: int | None
     channels_last: bool = False
 
@@ -42,25 +44,35 @@ class Layout:
         for dim, length in enumerate(order.shape):
             along = torch.arange(length, device=order.device).view(-1, *[1] * (order.dim() - dim - 1))
             if length == layer.num_channels and bool((channel_of == along).all()):
-                return cls(order, layer.num_channels, dim, channels_last)
-        return cls(order, layer.num_channels, None, channels_last)
+                return cls(order, layer, dim, channels_last)
+        return cls(order, layer, None, channels_last)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Values ``[N, …]`` as ``[N, *U]``, without moving anything."""
         return values.permute(0, 2, 3, 1) if self.channels_last else values
 
-    def for_moments(self, values: Tensor, per_channel: bool) -> tuple[Tensor, Dims]:
-        """Groups ``[G, N, *U]`` as they are summed, and over which dimensions: images, and per channel locations."""
-        if not per_channel:
-            return values, (1,)
-        if self.channel_dim is None:
-            return values.reshape(len(values), -1, self.channels), (1,)
-        return values, tuple(dim for dim in range(1, values.dim()) if dim != 2 + self.channel_dim)
+    @cached_property
+    def _place(self) -> Tensor:
+        """Where each unit is that is next in the order of the metadata, ``[U]``."""
+        return self.order.flatten().argsort()
 
-    def rows(self, values: Tensor, per_channel: bool) -> Tensor:
+    def moments(self, values: Tensor, regions: Regions | None) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the units of groups ``[G, N, *U]``, as they lie, or of regions, ``[G, F]``."""
+        if regions is None:
+            return group_moments(values)
+        if regions.grid > 1:
+            mean, variance = (
+                own.flatten(1)[:, self._place].unflatten(1, self.layer.shape) for own in group_moments(values)
+            )
+            return regions.pooled(mean, variance, values.shape[1])
+        if self.channel_dim is None:
+            return group_moments(self.rows(values, regions))
+        return group_moments(values, tuple(dim for dim in range(1, values.dim()) if dim != 2 + self.channel_dim))
+
+    def rows(self, values: Tensor, regions: Regions | None) -> Tensor:
         """Groups ``[G, N, *U]`` as ``[G, M, F]``: units of N images, or channels of M = N times so many locations."""
-        if not per_channel:
+        if regions is None:
             return values.flatten(2)
         if self.channel_dim is not None:
             values = values.movedim(2 + self.channel_dim, -1)
-        return values.reshape(len(values), -1, self.channels)
+        return values.reshape(len(values), -1, self.layer.num_channels)

@@ -46,14 +46,13 @@ def group_moments(values: Tensor, dims: Dims = (1,)) -> tuple[Tensor, Tensor]:
     return mean.squeeze(dims), variance.squeeze(dims)
 
 
-def moment_loss(values: Tensor, mean: Tensor, std: Tensor, scale: Tensor, dims: Dims = (1,)) -> Tensor:
+def moment_loss(own: tuple[Tensor, Tensor], mean: Tensor, std: Tensor, scale: Tensor) -> Tensor:
     """``mean_i[((mean_g a - mu)^2 + (std_g a - sd)^2) / scale_i]``: ``[G]``.
 
-    ``values``: ``[G, N, *F]``, each group N images; ``mean``, ``std`` and ``scale``: ``[G, *F]``. ``dims``: over which of the dimensions of
-    ``values`` the group's statistics are taken, more than 1 where locations are put together.
+    ``own``: mean and variance of each group's images; these and ``mean``, ``std`` and ``scale``: ``[G, *F]``.
     Source: METHOD, "Beyond the paper". Differs from DeepInversion (Yin et al. 2020, eq. 4): per class, and for any layer.
     """
-    own_mean, own_variance = group_moments(values, dims)
+    own_mean, own_variance = own
     # The root's slope is infinite at zero; where a unit never varies, nothing is asked of it by this much.
     own_std = (own_variance + 1e-8).sqrt()
     return _mean(((own_mean - mean).square() + (own_std - std).square()) / scale)

@@ -51,7 +51,7 @@ class Moments(Reconstruction):
             mean, std = statistic.moments(labels)[position]
             variance = std.square()
             scale = (variance + self.shrinkage * (variance.mean() - variance)).clamp_min(1e-8)
-            target = LayerTarget(index, mean, std, scale, per_channel=statistic.per_channel)
+            target = LayerTarget(index, mean, std, scale, regions=statistic.regions)
             if self.covariance_weight:
                 directions = statistic.whitening(labels, self.covariance_directions)[position]
                 if len(directions):

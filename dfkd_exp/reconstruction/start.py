@@ -20,16 +20,17 @@ RIDGE = 1e-3
 def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) -> Tensor:
     """Mean pixels of each class, ``[K, *shape]`` in [0, 1]. Raises DfkdError, with the reason, where the metadata does not give them.
 
-    A mean passes through an affine map ``a_1(x) = A x + b``, so the class's mean image m solves ``A m + b = mu_1``: least
-    squares weighted by the layer's variances, with a slight pull to ``prior``, by conjugate gradients on the normal
-    equations. A is applied, never formed: a forward and a backward pass. The teacher must be frozen.
+    A mean passes through an affine map ``a_1(x) = A x + b``, so the class's mean image m solves ``A m + b = mu_1``: least squares
+    weighted by the layer's variances, with a slight pull to ``prior``, by conjugate gradients on the normal equations. A is applied,
+    never formed: a forward and a backward pass; of regions it ends in their means. The teacher must be frozen.
     """
     shape = (metadata.num_classes, *metadata.inputs.shape)
     first, statistic = metadata.layers[0], metadata.first_of_layers()[0][0]
     what = f"the statistics of the teacher's layer {first.name!r}"
     if metadata.signal == "after_relu" and len(metadata.layers) > 1:
         raise DfkdError(f"{what} are of its values after a ReLU")
-    if statistic.per_channel:
+    regions = statistic.regions
+    if regions and regions.grid == 1:
         raise DfkdError(f"{what} are of channels at any location")
     if statistic.scope == "all":
         raise DfkdError(f"{what} are of all classes together")
@@ -39,7 +40,8 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
 
     def layer(pixels: Tensor) -> Tensor:
         with recording(teacher, [first]) as recorder:
-            return recorder(metadata.inputs.from_pixels(pixels))[0].flatten(1)
+            values = recorder(metadata.inputs.from_pixels(pixels))[0]
+        return regions.gathered(values).mean(1) if regions else values.flatten(1)
 
     with torch.no_grad():
         offset = layer(origin)

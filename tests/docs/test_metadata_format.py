@@ -33,6 +33,7 @@ from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.metadata.records import Records
 from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.regions import Regions
 from dfkd_exp.store import seal
 from tests.toy import INPUTS, normalised_teacher, toy_images
 
@@ -125,6 +126,7 @@ KINDS = {
     "top": lambda storage: TopLayer(storage=storage),
     "dropout": lambda storage: AllLayersDropout(covariance="top_only", signal="after_relu", storage=storage),
     "channels": lambda storage: Channels(storage=storage),
+    "regions": lambda storage: Channels(grid=3, storage=storage),
     "full channels of all": lambda storage: Channels(covariance="full", scope="all", storage=storage),
     "batch norm": lambda storage: BatchNormStatistics(storage=storage),
     "records": lambda storage: SpectralAllLayers(records_per_class=5, storage=storage),
@@ -193,18 +195,21 @@ def test_the_reader_reads_every_summary(path, reader):
 
 
 @pytest.mark.parametrize("scope", ["class", "all"])
-def test_statistics_of_channels_are_of_what_the_reader_takes_for_a_channel(reader, tmp_path, scope):
+@pytest.mark.parametrize("grid", [1, 2, 3])
+def test_statistics_of_channels_are_of_what_the_reader_takes_for_a_channel_or_region(reader, tmp_path, scope, grid):
     teacher, (images, labels) = normalised_teacher(), toy_images()
-    kind = Channels(covariance="full", scope=scope)
+    kind = Channels(covariance="full" if grid == 1 else "diagonal", grid=grid, scope=scope)
     kind.collect(teacher, [(images, labels)], INPUTS).save(tmp_path / "m.safetensors")
     header, tensors = reader["read_metadata"](tmp_path / "m.safetensors")
     with torch.no_grad():
         outputs = teacher[0](images if scope == "all" else images[labels == 1]).numpy()
-    assert header["statistics"][0]["basis"] == "channels"
-    values = reader["by_channel"](header["layers"][0], outputs).reshape(-1, 4)
+    entry = header["statistics"][0]
+    assert (entry["basis"], entry.get("grid", 1)) == ("channels" if grid == 1 else "regions", grid)
+    values = reader["by_region"](header["layers"][0], outputs, grid).reshape(-1, 4 * grid**2)
     mean, covariance = reader["gaussian"](header, tensors, {}, 0, 1)
-    np.testing.assert_allclose(mean, values.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(covariance, np.cov(values.T), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(mean, values.mean(0), rtol=1e-4, atol=1e-6)
+    expected = np.cov(values.T) if grid == 1 else np.diag(values.var(0, ddof=1))
+    np.testing.assert_allclose(covariance, expected, rtol=1e-4, atol=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -213,10 +218,9 @@ def test_statistics_of_channels_are_of_what_the_reader_takes_for_a_channel(reade
 )
 def test_the_reader_finds_the_axis_of_channels(reader, shape, axes):
     values = torch.rand(2, *shape)
-    layer = Layer("0", shape, axes)
-    found = torch.from_numpy(reader["by_channel"]({"axes": list(axes)}, values.numpy()))
-    assert found.shape == (2, layer.num_units // layer.num_channels, layer.num_channels)
-    assert torch.equal(layer.in_units(found), values.flatten(1))
+    for grid in (1, 2, 3, 4):
+        found = torch.from_numpy(reader["by_region"]({"axes": list(axes)}, values.numpy(), grid))
+        assert torch.equal(found, Regions(Layer("0", shape, axes), grid).gathered(values))
 
 
 def test_headers_follow_the_schema(path):
@@ -251,6 +255,11 @@ def test_headers_follow_the_schema(path):
         ("channels", lambda h, layer, entry: entry.update(summary="separable")),
         ("channels", lambda h, layer, entry: entry.update(summary="spherical")),
         ("channels", lambda h, layer, entry: entry.update(basis="graph")),
+        ("channels", lambda h, layer, entry: entry.update(grid=2)),
+        ("regions", lambda h, layer, entry: entry.pop("grid")),
+        ("regions", lambda h, layer, entry: entry.update(grid=1)),
+        ("regions", lambda h, layer, entry: entry.update(layers=[0, 1])),
+        ("regions", lambda h, layer, entry: entry.update(summary="full")),
         ("batch norm", lambda h, layer, entry: entry.update(origin="data")),
         ("batch norm", lambda h, layer, entry: entry.update(scope="class")),
         ("batch norm", lambda h, layer, entry: entry.update(basis="units")),

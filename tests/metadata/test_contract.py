@@ -11,7 +11,7 @@ from torch import nn
 from dfkd_exp.config import kinds
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, metadata_scores
-from dfkd_exp.metadata import BatchNormStatistics, Composed, SpectralLayerPairs
+from dfkd_exp.metadata import BatchNormStatistics, Channels, Composed, SpectralLayerPairs
 from dfkd_exp.metadata.card import what_it_holds, what_it_may_reveal
 from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import frozen, weights_digest
@@ -47,6 +47,8 @@ KINDS |= {
     "units-records": Composed(summary="records", fraction=0.5, records_per_class=7),
     "leading": SpectralLayerPairs(graph_rank=5, fraction=0.5),
     "channels-composed": Composed(basis="channels", covariance="full"),
+    "regions": Channels(grid=3),
+    "regions-all-int8": Channels(grid=2, scope="all", storage="int8"),
 }
 
 
@@ -167,7 +169,8 @@ def test_a_group_of_several_classes_has_the_moments_of_their_mixture(kind):
     for statistic in metadata.statistics:
         draws = statistic.sample(labels, torch.Generator().manual_seed(0))
         for layer, own, (mean, std) in zip(statistic.recorded, draws, statistic.moments(labels), strict=True):
-            values = layer.by_channel(own.view(-1, *layer.shape)).flatten(0, 1) if statistic.per_channel else own
+            regions, units = statistic.regions, own.view(-1, *layer.shape)
+            values = regions.gathered(units).flatten(0, 1) if regions else own
             scale = values.std(0).max().clamp_min(1e-6)  # of a layer whose coefficients were not kept it is zero
             torch.testing.assert_close(values.mean(0) / scale, mean / scale, atol=0.1, rtol=0.02)
             torch.testing.assert_close(values.std(0) / scale, std / scale, atol=0.15, rtol=0.08)

@@ -177,7 +177,12 @@ def test_the_same_metadata_is_the_same_bytes(file, tmp_path):
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
 
 
-CHANNELS = {"channels": Channels(), "all": Channels(scope="all"), "carried": BatchNormStatistics()}
+CHANNELS = {
+    "channels": Channels(),
+    "regions": Channels(grid=2),
+    "all": Channels(scope="all"),
+    "carried": BatchNormStatistics(),
+}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +197,12 @@ CHANNELS = {"channels": Channels(), "all": Channels(scope="all"), "carried": Bat
         ("channels", lambda h: h | {"num_classes": 0}, same, "num_classes: 0 is less than the minimum"),
         ("channels", lambda h: h | {"layers": [{**h["layers"][0], "axes": ["channel"]}, *h["layers"][1:]]}, same, "with the axes"),
         ("channels", lambda h: h["layers"][0].update(side="left") or h, same, r"layers\[0\].side: 'left' is not one of"),
+        ("regions", in_block(0, grid=3), same, "16 coefficients of layer 0, which have 36 regions"),
+        ("regions", in_block(0, grid=1), same, r"statistics\[0\].grid: 1 is less than the minimum"),
+        ("regions", in_block(0, grid=10**15), same, "16 coefficients of layer 0, which have 64 regions"),
+        ("regions", in_block(0, basis="channels"), same, "does not hold what"),
+        ("channels", in_block(0, basis="regions"), same, "does not hold what"),
+        ("channels", in_block(0, grid=2), same, "does not hold what"),
         ("all", in_block(0, scope="class"), same, r"is torch.float32 \[1, 4\], not torch.float32 \[3, 4\]"),
         ("carried", in_block(0, channels=5), same, "5 coefficients of .*, which have 4 channels"),
         ("carried", same, lambda t: {"statistics.0.mean": torch.zeros(1, 4)}, "does not hold what"),

@@ -18,7 +18,7 @@ from dfkd_exp.metadata import (
     SpectralLayerPairs,
     TopLayer,
 )
-from dfkd_exp.metadata.covariance import unpack_symmetric
+from dfkd_exp.metadata.covariance import Full, unpack_symmetric
 from dfkd_exp.metadata.gaussian_sums import Place
 from dfkd_exp.metadata.own_statistics import Carried
 from dfkd_exp.metadata.records import Records, Signals
@@ -311,6 +311,7 @@ def test_spatial_is_of_maps_whose_channels_come_first():
     [
         (Carried(4), "channels", "class"),
         (Carried(4), "units", "all"),
+        (Full(torch.zeros(3, 2), torch.zeros(3, 3)), "regions", "class"),
         (Records(torch.zeros(3, 2, 1), torch.zeros(3, 2, 1, dtype=torch.int32), 4), "channels", "class"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,

@@ -33,6 +33,18 @@ def test_an_affine_first_layer_gives_the_class_means_away():
     assert (found - true_means()).abs().mean() < 0.1 * (0.15 - true_means()).abs().mean()
 
 
+def test_means_of_regions_give_the_class_means_blurred_away():
+    """Closer than what is known without them, and farther than from every unit's mean; the whole map's brightness is right."""
+    convolution = frozen(toy_teacher())
+    distances = []
+    for kind in (AllLayers(), Channels(grid=3), Channels(grid=2)):
+        metadata = kind.collect(convolution, [toy_images()], INPUTS).resolved(convolution)
+        found = class_means(convolution, metadata, prior=0.15)
+        distances.append(float((found - true_means()).abs().mean()))
+    assert distances == sorted(distances)
+    assert distances[-1] < 0.8 * (0.15 - true_means()).abs().mean()
+
+
 def test_where_the_layer_does_not_see_there_is_the_prior():
     blind = nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES))
     with torch.no_grad():

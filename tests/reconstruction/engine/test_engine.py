@@ -11,7 +11,7 @@ from torch import nn
 
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata import AllLayers
+from dfkd_exp.metadata import AllLayers, Channels
 from dfkd_exp.models.networks import LeNet5
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample
@@ -92,14 +92,17 @@ def test_compiled_it_computes_the_same(teacher, metadata, precision, convolution
     torch.testing.assert_close(losses, plain_losses, rtol=1e-5 if precision == "fp32" else 0.02, atol=0)
 
 
-@pytest.fixture(scope="module")
-def lenet():
+KINDS = {"units": AllLayers(covariance="top_only"), "channels": Channels(), "regions": Channels(grid=3)}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def lenet(request):
     """LeNet-5, whose units within a run lie in the order of blocks, and its metadata."""
     torch.manual_seed(0)
     network = frozen(LeNet5((1, 20, 20)))
     images = torch.rand(60, 1, 20, 20)
     inputs = InputSpec((1, 20, 20), (0.0,), (1.0,))
-    return network, AllLayers(covariance="top_only").collect(network, [(images, torch.arange(60) % 10)], inputs)
+    return network, KINDS[request.param].collect(network, [(images, torch.arange(60) % 10)], inputs)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +116,13 @@ def test_units_on_blocks_are_compared_with_their_own_statistics(lenet, precision
     tolerance = 1e-4 if precision == "fp32" else measure.LARGEST_GRADIENT_ERROR  # without blocks it is as large
     assert (gradient - true_gradient).norm() / true_gradient.norm() < tolerance
     torch.testing.assert_close(losses, true_losses, rtol=tolerance, atol=0)
+
+
+def test_units_with_channels_last_are_compared_with_their_own_statistics(lenet):
+    losses, gradient = start(*lenet, ResolvedEngine("fp32", "channels_last", False, 8))
+    true_losses, true_gradient = start(*lenet, PLAIN)
+    torch.testing.assert_close(gradient, true_gradient, rtol=1e-3, atol=1e-4 * float(true_gradient.abs().max()))
+    torch.testing.assert_close(losses, true_losses, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -1,0 +1,88 @@
+"""The regions of a layer's maps: windows of one size, in each of which all locations of a channel are put together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dfkd_exp.models.layers import Layer
+
+
+def window(length: int, grid: int) -> tuple[int, int]:
+    """Size and stride of the smallest windows, ``grid`` of them, that cover ``length`` locations and nothing else: as those of a pooling.
+
+    They overlap where ``grid`` does not divide the length. Where there are no more locations than windows, each is one.
+    """
+    if length <= grid:
+        return 1, 1
+    if grid == 1:
+        return length, length
+    least = -(-length // grid)
+    size = least + (length - least) % (grid - 1)
+    return size, (length - size) // (grid - 1)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The regions of a ``layer``: each channel in each of ``grid`` windows along each axis of locations (`window`). With a grid of 1 every
+    channel is one region; with one as fine as the map every unit is."""
+
+    layer: Layer
+    grid: int
+
+    @cached_property
+    def _windows(self) -> list[tuple[int, int, int]]:
+        """Along each axis of the layer's the number of windows, their size and their stride; channels stay apart."""
+        return [
+            (length, 1, 1) if axis == self.layer.channel_axis else (min(length, self.grid), *window(length, self.grid))
+            for axis, length in enumerate(self.layer.shape)
+        ]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The layer's own, with the number of windows for each length."""
+        return tuple(number for number, _, _ in self._windows)
+
+    @property
+    def num_regions(self) -> int:
+        """F, of all channels."""
+        return math.prod(self.shape)
+
+    @property
+    def num_locations(self) -> int:
+        """M, in each region."""
+        return math.prod(size for _, size, _ in self._windows)
+
+    def gathered(self, values: Tensor) -> Tensor:
+        """Units ``[N, *shape]`` as the values of each region, ``[N, M, F]``; a view wherever strides allow one."""
+        for axis, (_, size, stride) in enumerate(self._windows):
+            values = values.unfold(1 + axis, size, stride)
+        return values.flatten(1 + len(self.shape)).flatten(1, -2).mT
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Values of each region, ``[N, M, F]``, as units ``[N, U]``, which undoes `gathered`: where regions overlap a unit has its value in
+        that whose middle is nearest."""
+        region, place = torch.zeros(2, *[1] * len(self.shape), dtype=torch.long)
+        for axis, (number, size, stride) in enumerate(self._windows):
+            where = torch.arange(self.layer.shape[axis]).view(-1, *[1] * (len(self.shape) - axis - 1))
+            nearest = ((where - (size - 1) / 2) / stride).round().long().clamp(0, number - 1)
+            region = region * number + nearest
+            place = place * size + where - nearest * stride
+        return values[:, place.expand(self.layer.shape).flatten(), region.flatten()]
+
+    def pooled(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased variance of each region, ``[N, F]``, from those that units ``[N, *shape]`` have over ``count`` images."""
+        means = self.gathered(mean)
+        pooled = means.mean(1)
+        squares = (count - 1) * self.gathered(variance).sum(1) + count * (means - pooled[:, None]).square().sum(1)
+        return pooled, squares / (count * self.num_locations - 1)
+
+
+def regions_of(layer: Layer, grid: int) -> Regions | None:
+    """Those of a layer, or None where each would be a single unit."""
+    regions = Regions(layer, grid)
+    return regions if regions.num_locations > 1 else None
