@@ -36,7 +36,7 @@ VERSIONS = {
     "metadata": 5,
     "release": 4,
     "signals": 1,
-    "reconstruction": 4,
+    "reconstruction": 5,
     "student": 5,
     "evaluation": 2,
     "privacy": 6,

@@ -27,7 +27,7 @@ class Moments(Reconstruction):
     shrinkage: float = 0.01
     """A unit's error is divided by its own variance in the class, shrunk this far towards its layer's mean: 1 is METHOD's formula."""
     covariance_weight: float = 0.0
-    """Weight of the covariances within each layer, where the metadata knows them."""
+    """Weight of the covariances within each layer, where the metadata knows them; not of the logits, if these fit draws."""
     covariance_directions: int = 32
     """Number of directions, those in which the class varies most, along which covariances are matched."""
 
@@ -42,7 +42,7 @@ class Moments(Reconstruction):
     def targets(self, metadata: ResolvedMetadata, labels: Tensor, generator: torch.Generator) -> list[LayerTarget]:
         """Of every layer the mean, the deviation and, divided into their errors, ``v_i = (1 - shrinkage) sd_i^2 + shrinkage mean_i
         sd^2``: below a shrinkage of 1 a unit that hardly varies in the data, such as a pixel of the background, is held the more
-        tightly. Of the logits a draw for each image, its error divided by their mean variance."""
+        tightly. Of the logits a draw for each image, its error divided by their mean variance: draws vary as the covariance says."""
         from dfkd_exp.reconstruction.targets import LayerTarget
 
         logits = metadata.logits.sample(labels, generator)[-1] if metadata.logits and self.logits_weight else None
@@ -52,7 +52,7 @@ class Moments(Reconstruction):
             variance = std.square()
             scale = (variance + self.shrinkage * (variance.mean() - variance)).clamp_min(1e-8)
             target = LayerTarget(index, mean, std, scale, regions=statistic.regions)
-            if self.covariance_weight:
+            if self.covariance_weight and not (logits is not None and index == len(metadata.layers) - 1):
                 directions = statistic.whitening(labels, self.covariance_directions)[position]
                 if len(directions):
                     target = replace(target, directions=directions, directions_weight=self.covariance_weight)

@@ -152,6 +152,16 @@ def test_a_group_with_the_classs_covariances_has_no_loss_from_them_and_shuffled_
     assert far > 3 * near
 
 
+@pytest.mark.parametrize("logits_weight", [0.0, 1.0])
+def test_covariances_of_the_logits_are_asked_for_once(logits_weight):
+    """By draws, which vary together as the class does, or else like those of other layers."""
+    metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images()], INPUTS).resolved(toy_teacher())
+    settings = Moments(images_per_class=8, group_size=8, covariance_weight=1, logits_weight=logits_weight)
+    *hidden, logits = settings.targets(metadata, torch.zeros(8, dtype=torch.long), torch.Generator().manual_seed(0))
+    assert all(layer.directions is not None for layer in hidden)
+    assert (logits.directions is None, logits.draw is None) == (logits_weight > 0, logits_weight == 0)
+
+
 def test_units_that_never_vary_leave_loss_and_gradient_finite():
     """Dead in the data and in the reconstructions: a deviation of zero, whose root has no slope."""
     values = torch.ones(1, 4, 3, requires_grad=True)
