@@ -76,6 +76,11 @@ class Release:
         return self._header.said["counts"]
 
     @property
+    def drawable(self) -> bool:
+        """Whether values of layers can be drawn from all of its metadata."""
+        return all(statistic["basis"] != "spectrum" for statistic in self._header.said["statistics"])
+
+    @property
     def metadata_bytes(self) -> int:
         """Bytes of its statistics, read without loading them."""
         return self._header.num_bytes

@@ -30,6 +30,10 @@ class TeacherAlone(Release):
         return None
 
     @property
+    def drawable(self) -> bool:
+        return True
+
+    @property
     def metadata_bytes(self) -> int:
         return 0
 

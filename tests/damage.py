@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[str, Any]] = {
     "spatial": ("cnn", Spatial(rank=2)),
     "channels": ("cnn", Channels(scope="all")),
     "regions": ("cnn", Channels(grid=3)),
+    "spectrum": ("cnn", Channels(pixels="spectrum")),
     "pairs": ("mlp", SpectralLayerPairs(records_per_class=5, graph="coactivation")),
     "chain": ("mlp", SpectralAllLayers(records_per_class=5, storage="int8")),
     "batch norm": ("cnn_bn", BatchNormStatistics()),

@@ -12,6 +12,7 @@ BASES = {
     "units": "",
     "channels": ", per channel",
     "regions": ", per channel and region of a grid of {}",
+    "spectrum": ", log-power of each frequency",
     "graph": ", graph Fourier",
 }
 FEW = 10
@@ -75,7 +76,10 @@ def what_it_holds(metadata: Metadata) -> str:
 
 def _row(metadata: Metadata, statistic: Statistic) -> str:
     layers = [metadata.layers[index] for index in statistic.layers]
-    names = ", ".join(f"{as_code(layer.name)}{' (input)' if layer.side == 'input' else ''}" for layer in layers)
+    names = ", ".join(
+        f"{as_code(layer.name)}{' (input)' if layer.side == 'input' else ''}" if layer.name else layer.title
+        for layer in layers
+    )
     shapes = " + ".join("x".join(map(str, layer.shape)) for layer in layers)
     kept = f"{statistic.summary.form.replace('_', '-')}{BASES[statistic.basis].format(statistic.grid)}"
     kept += ", all classes" if statistic.scope == "all" else ""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dfkd_exp.metadata.gaussian_sums import Place
     from dfkd_exp.models.layers import Layer
+    from dfkd_exp.models.view import View
 
 
 @dataclass
@@ -51,15 +52,12 @@ class Channels(Gaussian):
     def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]:
         from dfkd_exp.models.recording import find_layers
 
-        return find_layers(teacher, example, self.layers, batch_norm="input")
+        return self.with_images(find_layers(teacher, example, self.layers, batch_norm="input"), example)
 
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
-        from dfkd_exp.metadata.gaussian_sums import Place
+        return self.places_of(layers, num_classes, self.scope)
+
+    def view(self, layer: Layer) -> View | None:
         from dfkd_exp.models.regions import regions_of
 
-        *hidden, top = enumerate(layers)
-        found = [
-            Place((index,), (layer,), num_classes, self.scope, regions=regions_of(layer, self.grid))
-            for index, layer in hidden
-        ]
-        return [*found, Place((top[0],), (top[1],), num_classes)]
+        return super().view(layer) or regions_of(layer, self.grid)

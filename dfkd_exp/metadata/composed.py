@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dfkd_exp.metadata.gaussian_sums import Place
     from dfkd_exp.metadata.statistic import Accumulator
     from dfkd_exp.models.layers import Layer
+    from dfkd_exp.models.view import View
 
 BASES = ("units", "channels", "separable", "layer_pairs", "all_layers")
 GRAPH_BASES = ("layer_pairs", "all_layers")
@@ -43,6 +44,11 @@ class Composed(Gaussian, Recorded):
         records = self.summary == "records"
         maps = ("separable", "channels")
         self.require("basis", not (records and self.basis in maps), "another one with metadata.summary=records")
+        self.require(
+            "pixels",
+            self.pixels == "none" or (self.basis in ("units", "channels") and not records),
+            "none but for Gaussians of units or channels",
+        )
         two_passes = self.basis in GRAPH_BASES and not records and self.graph == "coactivation"
         self.require("graph", not two_passes, "weights with metadata.summary=gaussian: its means are needed beforehand")
         if self.dp.epsilon is not None and (records or self.basis not in ("units", "channels")):
@@ -83,16 +89,16 @@ class Composed(Gaussian, Recorded):
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         """Of units or channels; coefficients in a graph's basis, which is not known yet, are as many as the units of its layers."""
         from dfkd_exp.metadata.gaussian_sums import Place
+
+        if self.basis not in GRAPH_BASES:
+            return super().places(layers, num_classes)
+        groups = chains(self.basis, layers)
+        return [Place(group, tuple(layers[index] for index in group), num_classes) for group in groups]
+
+    def view(self, layer: Layer) -> View | None:
         from dfkd_exp.models.regions import regions_of
 
-        groups = chains(self.basis, layers) if self.basis in GRAPH_BASES else [(index,) for index in range(len(layers))]
-        return [
-            Place(
-                group, tuple(layers[index] for index in group), num_classes,
-                regions=regions_of(layers[group[0]], 1) if self.basis == "channels" else None,
-            )
-            for group in groups
-        ]  # fmt: skip
+        return super().view(layer) or (regions_of(layer, 1) if self.basis == "channels" else None)
 
     def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
         if self.summary == "gaussian":

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.console import note, warn
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.metadata.choices import PIXELS
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.processes import machine_memory
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.gaussian_sums import GaussianSums, Place
     from dfkd_exp.metadata.statistic import Accumulator
     from dfkd_exp.models.layers import Layer
+    from dfkd_exp.models.view import View
 
 MOST_NUMBERS = 24_000_000
 """Of the covariances of one layer, of all classes together, where their form is not named: 96 MB of fp32, and six times that while they are
@@ -77,12 +79,16 @@ class Gaussian(MetadataKind):
     low_rank_up_to: int = 16384
     """With covariance=auto, larger layers of at most so many units keep a low-rank covariance, within the same numbers, and the largest a
     diagonal one."""
+    pixels: str = "none"
+    """What is kept of the images themselves, as of a layer before all others: none, moments (what is kept of hidden layers), or spectrum:
+    mean and deviation of the logarithm of the power of each frequency in each channel, wherever things are."""
     dp: DifferentialPrivacy = field(default_factory=DifferentialPrivacy)
     """Differential privacy of the statistics."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_choice("covariance", COVARIANCES)
+        self.require_choice("pixels", PIXELS)
         self.require("rank", self.rank >= 1, "at least 1")
         for name in ("full_up_to", "low_rank_up_to"):
             self.require(name, getattr(self, name) >= 0, "at least 0")
@@ -92,10 +98,15 @@ class Gaussian(MetadataKind):
                 "covariance", few, "top_only or diagonal with metadata.dp.epsilon: noise would drown larger ones"
             )
             self.check_private()
+            self.require("pixels", self.pixels == "none", "none with metadata.dp.epsilon")
 
     @property
     def sized_beforehand(self) -> bool:
         return True
+
+    @property
+    def drawable(self) -> bool:
+        return self.pixels != "spectrum"
 
     def check_private(self) -> None:
         """Raise ConfigError if there is no differential privacy for such statistics."""
@@ -132,6 +143,28 @@ class Gaussian(MetadataKind):
         # At full rank a low-rank form is only a costlier full one.
         return "full" if form == "low_rank" and num_values <= self.rank else form
 
+    def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]:
+        return self.with_images(super().recorded(teacher, example), example)
+
+    def with_images(self, layers: list[Layer], example: Tensor) -> list[Layer]:
+        """The layers, and before them the images, if something is kept of these."""
+        from dfkd_exp.models.layers import images_of
+
+        if self.pixels == "none":
+            return layers
+        shape = tuple(example.shape[1:])
+        if self.pixels == "spectrum" and len(shape) < 2:
+            raise DfkdError(
+                "metadata.pixels=spectrum is for images, series and volumes, not rows of a table; leave it out"
+            )
+        return [images_of(shape), *layers]
+
+    def view(self, layer: Layer) -> View | None:
+        """What is summarised of a hidden layer, if that is not its units."""
+        from dfkd_exp.models.spectrum import Spectrum
+
+        return Spectrum(layer) if self.pixels == "spectrum" and not layer.name else None
+
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
@@ -139,12 +172,20 @@ class Gaussian(MetadataKind):
 
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         """Of what there are sums: of each layer by itself."""
+        return self.places_of(layers, num_classes, "class")
+
+    def places_of(self, layers: Sequence[Layer], num_classes: int, scope: str) -> list[Place]:
+        """Hidden layers in their `view`, of the images of a ``scope``, and the logits, of each class."""
         from dfkd_exp.metadata.gaussian_sums import Place
 
-        return [Place((index,), (layer,), num_classes) for index, layer in enumerate(layers)]
+        *hidden, top = enumerate(layers)
+        found = [Place((index,), (layer,), num_classes, scope, self.view(layer)) for index, layer in hidden]
+        return [*found, Place((top[0],), (top[1],), num_classes)]
 
     def form_of(self, place: Place, num_layers: int) -> str:
         """The form of the covariances of a place among ``num_layers`` recorded layers."""
+        if place.view and not place.view.pools:
+            return "diagonal"
         return self.form_for(place.num_values, place.layers == (num_layers - 1,), place.num_rows)
 
     def sums(self, place: Place, num_layers: int) -> GaussianSums:

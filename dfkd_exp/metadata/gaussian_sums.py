@@ -19,7 +19,7 @@ from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic
 from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.regions import Regions
+from dfkd_exp.models.view import View
 from dfkd_exp.seeding import derive_seed
 
 OVERSAMPLING = 16
@@ -30,14 +30,14 @@ SUMMARIES: dict[str, type[GaussianSummary]] = {c.form: c for c in (Diagonal, Ful
 
 @dataclass(frozen=True)
 class Place:
-    """Of what sums are: some ``layers``, by index, and what they are (``recorded``); of each unit, or of each of the ``regions`` of one
-    layer, or of coefficients in the ``basis`` of a ``graph``; of each class or, with ``scope="all"``, of all images."""
+    """Of what sums are: some ``layers``, by index, and what they are (``recorded``); of each unit, or of a ``view`` of one layer, or
+    of coefficients in the ``basis`` of a ``graph``; of each class or, with ``scope="all"``, of all images."""
 
     layers: tuple[int, ...]
     recorded: tuple[Layer, ...]
     num_classes: int
     scope: str = "class"
-    regions: Regions | None = None
+    view: View | None = None
     graph: Graph | None = None
     basis: GraphFourier | None = None
 
@@ -45,7 +45,7 @@ class Place:
     def num_values(self) -> int:
         if self.basis is not None:
             return self.basis.num_frequencies
-        return self.regions.num_regions if self.regions else sum(layer.num_units for layer in self.recorded)
+        return self.view.num_values if self.view else sum(layer.num_units for layer in self.recorded)
 
     @property
     def num_rows(self) -> int:
@@ -57,8 +57,8 @@ class Place:
 
     def values(self, signals: Sequence[Tensor]) -> Tensor:
         """``[N, M, F]`` of the signals of all recorded layers: M values of each image, more than one where locations are put together."""
-        if self.regions:
-            return self.regions.gathered(signals[self.layers[0]])
+        if self.view:
+            return self.view.gathered(signals[self.layers[0]])
         flat = [signals[index].flatten(1) for index in self.layers]
         values = torch.cat(flat, 1) if len(flat) > 1 else flat[0]
         return (values if self.basis is None else self.basis.transform(values))[:, None]
@@ -70,10 +70,9 @@ class Place:
         return [(label, self.values(signals)) for label, _, signals in batch.by_class]
 
     def statistic(self, summary: GaussianSummary) -> Statistic:
-        if self.regions and self.regions.grid > 1:
-            return Statistic(self.layers, summary, "regions", self.scope, grid=self.regions.grid)
-        basis = "graph" if self.graph else "channels" if self.regions else "units"
-        return Statistic(self.layers, summary, basis, self.scope, graph=self.graph)
+        basis = "graph" if self.graph else self.view.basis if self.view else "units"
+        grid = self.view.grid if self.view and self.view.basis == "regions" else None
+        return Statistic(self.layers, summary, basis, self.scope, self.graph, grid)
 
 
 def num_sums(place: Place, form: str, rank: int) -> int:

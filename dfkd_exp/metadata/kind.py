@@ -61,6 +61,11 @@ class MetadataKind(Settings):
         return False
 
     @property
+    def drawable(self) -> bool:
+        """Whether values of the layers can be drawn from all of it."""
+        return True
+
+    @property
     def dropout_masks(self) -> bool:
         """Whether images are to be made through a teacher that is masked by its own dropout."""
         return False

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dfkd_exp.metadata.directions import whitening
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.regions import Regions
+from dfkd_exp.models.view import View
 
 
 class Distribution(ABC):
@@ -57,19 +57,19 @@ class Distribution(ABC):
 @dataclass(frozen=True)
 class Matchable:
     """A statistic of some ``layers``, by index, and what they are (``recorded``), ready to be matched: its ``distribution`` is of their
-    units or, where there are some, of ``regions`` of a single one. It cannot be saved."""
+    units or, if there is one, of a ``view`` of a single one. It cannot be saved."""
 
     layers: tuple[int, ...]
     recorded: tuple[Layer, ...]
     distribution: Distribution
-    regions: Regions | None = None
+    view: View | None = None
     scope: str = "class"
 
     @property
     def _parts(self) -> list[slice]:
         """Where the distribution's values are those of each layer."""
-        if self.regions:
-            return [slice(self.regions.num_regions)]
+        if self.view:
+            return [slice(self.view.num_values)]
         ends = [0, *itertools.accumulate(layer.num_units for layer in self.recorded)]
         return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
@@ -93,6 +93,11 @@ class Matchable:
             std = ((shares * square).sum(0) - mean.square()).clamp_min(0).sqrt()
         return [(mean[part], std[part]) for part in self._parts]
 
+    @property
+    def drawable(self) -> bool:
+        """Whether it says what single units are."""
+        return self.view is None or self.view.pools
+
     @cached_property
     def mean_variances(self) -> list[float]:
         """The mean over rows and values of each layer's variances."""
@@ -100,8 +105,9 @@ class Matchable:
         return [float(variance[:, part].mean()) for part in self._parts]
 
     def sample(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """An independent draw for each of N images, of its class, as units of each layer, ``[N, U]``; of regions one for each location."""
-        per_image = self.regions.num_locations if self.regions else 1
+        """An independent draw for each of N images, of its class, as units of each layer, ``[N, U]``; of regions one for each location.
+        Only where it is `drawable`."""
+        per_image = self.view.per_image if self.view else 1
         rows, mean = self._rows(labels), self._moments[0]
         draws = mean.new_empty(len(labels), per_image, mean.shape[1])
         for row in rows.unique().tolist():
@@ -109,8 +115,8 @@ class Matchable:
             count = int(own.sum())
             drawn = self.distribution.sample(row, count * per_image, generator)
             draws[own] = drawn.view(count, per_image, -1)
-        if self.regions:
-            return [self.regions.spread(draws)]
+        if self.view:
+            return [self.view.spread(draws)]
         return [draws[:, 0, part] for part in self._parts]
 
     def whitening(self, labels: Tensor, count: int) -> list[Tensor]:
@@ -137,7 +143,7 @@ class Matchable:
         float64."""
         row = label if self.scope == "class" else 0
         own = [activations[index] for index in self.layers]
-        if self.regions:
+        if self.view:
             [values] = own
-            return self.distribution.misfits(self.regions.gathered(values), row)
+            return self.distribution.misfits(self.view.gathered(values), row)
         return self.distribution.misfits(torch.cat([values.flatten(1) for values in own], 1)[:, None], row)

@@ -17,7 +17,7 @@ from dfkd_exp.metadata.bases import Graph, graph_bases
 from dfkd_exp.metadata.matchable import Matchable
 from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import encode
-from dfkd_exp.models.layers import Layer, axes_of
+from dfkd_exp.models.layers import Layer, axes_of, images_of
 from dfkd_exp.models.recording import borrowed, device_of, recording, weights_digest
 
 
@@ -99,7 +99,8 @@ class Metadata:
         modules = dict(teacher.named_modules())
         for layer, value in zip(self.layers, values, strict=True):
             shape = tuple(value.shape[1:])
-            if (layer.shape, layer.axes) != (shape, axes_of(modules.get(layer.name), shape)):
+            axes = axes_of(modules.get(layer.name), shape) if layer.name else images_of(shape).axes
+            if (layer.shape, layer.axes) != (shape, axes):
                 raise DfkdError(
                     f"this metadata's layer {layer.name!r} has the shape {list(layer.shape)}, the teacher's has {list(shape)}; use the two "
                     "files of one release, or collect it again"
@@ -214,8 +215,10 @@ def are_logits(layer: Layer, num_classes: int) -> bool:
 def as_signals(
     recorded: Sequence[Tensor], layers: Sequence[Layer], num_classes: int, signal: str, temperature: float
 ) -> list[Tensor]:
-    """What is summarised of recorded values: hidden layers before or after their ReLU, the logits divided by the temperature."""
+    """What is summarised of recorded values: hidden layers before or after their ReLU, the logits divided by the temperature, and images
+    as they are."""
     with_logits = are_logits(layers[-1], num_classes)
     hidden = recorded[:-1] if with_logits else recorded
-    hidden = [values.relu() for values in hidden] if signal == "after_relu" else [*hidden]
-    return [*hidden, recorded[-1] / temperature] if with_logits else hidden
+    if signal == "after_relu":
+        hidden = [values.relu() if layer.name else values for values, layer in zip(hidden, layers, strict=False)]
+    return [*hidden, recorded[-1] / temperature] if with_logits else [*hidden]

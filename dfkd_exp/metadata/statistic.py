@@ -16,10 +16,12 @@ from typing import Any, ClassVar, Protocol, Self
 from torch import Tensor, nn
 
 from dfkd_exp.metadata.bases import Graph
-from dfkd_exp.metadata.choices import BASES, SCOPES
+from dfkd_exp.metadata.choices import SCOPES
 from dfkd_exp.metadata.matchable import Distribution, Matchable
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.regions import Regions
+from dfkd_exp.models.spectrum import Spectrum
+from dfkd_exp.models.view import View
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Summary(ABC):
     """What is kept, in a sentence for the release's card."""
     reveals: ClassVar[str] = ""
     """What it may reveal beyond what any statistic does, for the same place; empty: nothing."""
-    bases: ClassVar[tuple[str, ...]] = tuple(basis for basis in BASES if basis != "regions")
+    bases: ClassVar[tuple[str, ...]] = ("units", "channels", "graph")
     """In which bases it can be."""
     scopes: ClassVar[tuple[str, ...]] = SCOPES
     """Of which images it can be."""
@@ -178,10 +180,13 @@ class Statistic:
             "summary": self.summary.form, **self.summary.header(),
         }  # fmt: skip
 
-    def regions(self, layers: Sequence[Layer]) -> Regions | None:
-        """Those that it is of, where locations of one layer are put together."""
+    def view(self, layers: Sequence[Layer]) -> View | None:
+        """What it is of, where that is not the units of its layers."""
+        layer = layers[self.layers[0]]
+        if self.basis == "spectrum":
+            return Spectrum(layer)
         grid = 1 if self.basis == "channels" else self.grid
-        return None if grid is None else Regions(layers[self.layers[0]], grid)
+        return None if grid is None else Regions(layer, grid)
 
     def title(self, layers: Sequence[Layer]) -> str:
         """Its layers, for people."""
@@ -199,4 +204,4 @@ class Statistic:
         own = tuple(layers[index] for index in self.layers)
         found = self.summary.restored(kept) if kept is not None else None
         found = found or self.summary.distribution(TeacherSide(teacher, own, basis))
-        return Matchable(self.layers, own, found, self.regions(layers), self.scope)
+        return Matchable(self.layers, own, found, self.view(layers), self.scope)

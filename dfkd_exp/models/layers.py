@@ -68,7 +68,19 @@ class Layer:
     @property
     def title(self) -> str:
         """For people."""
-        return self.name if self.side == "output" else f"the input of {self.name}"
+        return (
+            self.name
+            if self.side == "output"
+            else f"the input of {self.name}"
+            if self.name
+            else "the images themselves"
+        )
+
+
+def images_of(shape: tuple[int, ...]) -> Layer:
+    """The network's own input, of one image of such a ``shape``: what the module without a name, which is all of it, takes in."""
+    axes = ("channel", *SPACE[len(shape) - 1]) if len(shape) > 1 else ("unit",)
+    return Layer("", shape, axes, "input")
 
 
 def axes_of(module: nn.Module | None, shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.view import View
 
 
 def window(length: int, grid: int) -> tuple[int, int]:
@@ -27,12 +29,17 @@ def window(length: int, grid: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Regions:
+class Regions(View):
     """The regions of a ``layer``: each channel in each of ``grid`` windows along each axis of locations (`window`). With a grid of 1 every
     channel is one region; with one as fine as the map every unit is."""
 
     layer: Layer
     grid: int
+    pools: ClassVar[bool] = True
+
+    @property
+    def basis(self) -> str:
+        return "channels" if self.grid == 1 else "regions"
 
     @cached_property
     def _windows(self) -> list[tuple[int, int, int]]:
@@ -48,13 +55,12 @@ class Regions:
         return tuple(number for number, _, _ in self._windows)
 
     @property
-    def num_regions(self) -> int:
-        """F, of all channels."""
+    def num_values(self) -> int:
         return math.prod(self.shape)
 
     @property
-    def num_locations(self) -> int:
-        """M, in each region."""
+    def per_image(self) -> int:
+        """M: the locations in each."""
         return math.prod(size for _, size, _ in self._windows)
 
     def gathered(self, values: Tensor) -> Tensor:
@@ -79,10 +85,10 @@ class Regions:
         means = self.gathered(mean)
         pooled = means.mean(1)
         squares = (count - 1) * self.gathered(variance).sum(1) + count * (means - pooled[:, None]).square().sum(1)
-        return pooled, squares / (count * self.num_locations - 1)
+        return pooled, squares / (count * self.per_image - 1)
 
 
 def regions_of(layer: Layer, grid: int) -> Regions | None:
     """Those of a layer, or None where each would be a single unit."""
     regions = Regions(layer, grid)
-    return regions if regions.num_locations > 1 else None
+    return regions if regions.per_image > 1 else None

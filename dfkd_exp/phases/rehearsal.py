@@ -53,13 +53,15 @@ class Rehearsal:
             check_test_set(self.release, self.data)
             teacher = self.release.teacher()
         if self.config.pipeline != "release":
-            self._check_shares()
+            self._check_known()
             self._receivers_side(teacher, inputs, num_classes)
 
-    def _check_shares(self) -> None:
+    def _check_known(self) -> None:
+        """What images are to match must be known."""
         known = self.config.metadata.needs_images if self.release is None else self.release.counts is not None
         name = type(self.config.metadata).__name__ if self.release is None else self.release.metadata_kind
         self.config.reconstruction.check_counts([] if known else None, f"metadata of kind {name}")
+        self.config.reconstruction.check_drawn((self.release or self.config.metadata).drawable)
 
     def _owners_side(self, inputs: InputSpec, num_classes: int) -> nn.Module:
         """The teacher, as it will be but for its weights."""

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.regions import Regions
+from dfkd_exp.models.view import View
 from dfkd_exp.reconstruction.losses import group_moments
 
 
 @dataclass(frozen=True)
 class Layout:
     """The index of each unit of a ``layer`` in the order of the metadata, as the units of one image lie in memory, ``[*U]``; and along
-    which dimension of these, if any, channels lie apart from locations: else they are the fastest to change."""
+    which dimension of these, if any, channels lie apart from locations: else they are the fastest to change. ``places[U]``: where each unit
+    is that is next in the order of the metadata, if that is another."""
 
     order: Tensor
     layer: Layer
+    places: Tensor | None
     channel_dim: int | None
     channels_last: bool = False
 
@@ -39,39 +40,42 @@ class Layout:
 
     @classmethod
     def _found(cls, order: Tensor, layer: Layer, channels_last: bool = False) -> Layout:
+        flat = order.flatten()
+        places = None if bool((flat.diff() == 1).all()) else flat.argsort()
         after = layer.num_units // torch.Size(layer.shape[: layer.channel_axis + 1]).numel()
         channel_of = order // after % layer.num_channels
         for dim, length in enumerate(order.shape):
             along = torch.arange(length, device=order.device).view(-1, *[1] * (order.dim() - dim - 1))
             if length == layer.num_channels and bool((channel_of == along).all()):
-                return cls(order, layer, dim, channels_last)
-        return cls(order, layer, None, channels_last)
+                return cls(order, layer, places, dim, channels_last)
+        return cls(order, layer, places, None, channels_last)
 
     def __call__(self, values: Tensor) -> Tensor:
         """Values ``[N, …]`` as ``[N, *U]``, without moving anything."""
         return values.permute(0, 2, 3, 1) if self.channels_last else values
 
-    @cached_property
-    def _place(self) -> Tensor:
-        """Where each unit is that is next in the order of the metadata, ``[U]``."""
-        return self.order.flatten().argsort()
-
-    def moments(self, values: Tensor, regions: Regions | None) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the units of groups ``[G, N, *U]``, as they lie, or of regions, ``[G, F]``."""
-        if regions is None:
+    def moments(self, values: Tensor, view: View | None) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the units of groups ``[G, N, *U]``, as they lie, or of a view's values, ``[G, F]``."""
+        if view is None:
             return group_moments(values)
-        if regions.grid > 1:
-            mean, variance = (
-                own.flatten(1)[:, self._place].unflatten(1, self.layer.shape) for own in group_moments(values)
-            )
-            return regions.pooled(mean, variance, values.shape[1])
+        if not view.pools:
+            found = view.gathered(self._in_order(values, 2).flatten(0, 1))
+            return group_moments(found.view(len(values), -1, view.num_values))
+        if view.basis != "channels":
+            mean, variance = (self._in_order(own, 1) for own in group_moments(values))
+            return view.pooled(mean, variance, values.shape[1])
         if self.channel_dim is None:
-            return group_moments(self.rows(values, regions))
+            return group_moments(self.rows(values, view))
         return group_moments(values, tuple(dim for dim in range(1, values.dim()) if dim != 2 + self.channel_dim))
 
-    def rows(self, values: Tensor, regions: Regions | None) -> Tensor:
+    def _in_order(self, values: Tensor, first: int) -> Tensor:
+        """Units ``[…, *U]``, from the dimension ``first`` on, in the order of the metadata: ``[…, *shape]``."""
+        flat = values.flatten(first)
+        return (flat if self.places is None else flat[..., self.places]).unflatten(first, self.layer.shape)
+
+    def rows(self, values: Tensor, view: View | None) -> Tensor:
         """Groups ``[G, N, *U]`` as ``[G, M, F]``: units of N images, or channels of M = N times so many locations."""
-        if regions is None:
+        if view is None:
             return values.flatten(2)
         if self.channel_dim is not None:
             values = values.movedim(2 + self.channel_dim, -1)

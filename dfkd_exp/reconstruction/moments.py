@@ -51,7 +51,7 @@ class Moments(Reconstruction):
             mean, std = statistic.moments(labels)[position]
             variance = std.square()
             scale = (variance + self.shrinkage * (variance.mean() - variance)).clamp_min(1e-8)
-            target = LayerTarget(index, mean, std, scale, regions=statistic.regions)
+            target = LayerTarget(index, mean, std, scale, view=statistic.view)
             if self.covariance_weight and not (logits is not None and index == len(metadata.layers) - 1):
                 directions = statistic.whitening(labels, self.covariance_directions)[position]
                 if len(directions):

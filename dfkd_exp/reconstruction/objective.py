@@ -212,13 +212,13 @@ class Objective:
         if wanted.mean is not None:
             assert wanted.std is not None
             assert wanted.scale is not None
-            own = layout.moments(values, wanted.regions)
+            own = layout.moments(values, wanted.view)
             losses = losses + moment_loss(own, wanted.mean, wanted.std, wanted.scale)
         if wanted.draw is not None:
             assert wanted.draw_weight is not None
             losses = losses + wanted.draw_weight * draw_loss(values, wanted.draw, wanted.rectified)
         if wanted.directions is not None:
-            rows = layout.rows(values, wanted.regions)
+            rows = layout.rows(values, wanted.view)
             losses = losses + wanted.directions_weight * covariance_loss(rows, wanted.directions.flatten(2))
         return losses
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.reconstruction.settings import Reconstruction
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ class Sample(Reconstruction):
     normalise: bool = False
     """Divide each layer's error by its mean variance (the paper does not)."""
 
+    def check_drawn(self, drawable: bool) -> None:
+        if not drawable:
+            raise DfkdError(
+                "reconstruction=sample draws the values of layers, and none follow from a spectrum (metadata.pixels=spectrum); choose "
+                "reconstruction=moments"
+            )
+
     def masks_dropout(self, metadata: ResolvedMetadata) -> bool:
         return metadata.dropout_masks
 
@@ -31,6 +39,7 @@ class Sample(Reconstruction):
         """A draw per statistic and layer. METHOD's table averages a layer's units, and of records sums them."""
         from dfkd_exp.reconstruction.targets import LayerTarget
 
+        self.check_drawn(all(statistic.drawable for statistic in metadata.statistics))
         found = []
         for statistic in metadata.statistics:
             draws = statistic.sample(labels, generator)

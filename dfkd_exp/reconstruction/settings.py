@@ -89,6 +89,9 @@ class Reconstruction(Settings):
                 f"{self.named('balance')}=shares needs the number of each class's training images, which {name} does not have; leave it out"
             )
 
+    def check_drawn(self, drawable: bool) -> None:
+        """Raise DfkdError if values of layers are to be drawn, and do not follow from all of the metadata."""
+
     def masks_dropout(self, metadata: ResolvedMetadata) -> bool:
         """Whether the teacher's units are dropped out by one frozen mask per image."""
         return False

@@ -25,12 +25,14 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
     never formed: a forward and a backward pass; of regions it ends in their means. The teacher must be frozen.
     """
     shape = (metadata.num_classes, *metadata.inputs.shape)
-    first, statistic = metadata.layers[0], metadata.first_of_layers()[0][0]
+    of_units = {i: found for i, (found, _) in metadata.first_of_layers().items() if found.drawable}
+    index, statistic = next(iter(of_units.items()))
+    first = metadata.layers[index]
     what = f"the statistics of the teacher's layer {first.name!r}"
-    if metadata.signal == "after_relu" and len(metadata.layers) > 1:
+    if metadata.signal == "after_relu" and len(metadata.layers) > 1 and first.name:
         raise DfkdError(f"{what} are of its values after a ReLU")
-    regions = statistic.regions
-    if regions and regions.grid == 1:
+    view = statistic.view
+    if view and view.basis == "channels":
         raise DfkdError(f"{what} are of channels at any location")
     if statistic.scope == "all":
         raise DfkdError(f"{what} are of all classes together")
@@ -41,7 +43,7 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
     def layer(pixels: Tensor) -> Tensor:
         with recording(teacher, [first]) as recorder:
             values = recorder(metadata.inputs.from_pixels(pixels))[0]
-        return regions.gathered(values).mean(1) if regions else values.flatten(1)
+        return view.gathered(values).mean(1) if view else values.flatten(1)
 
     with torch.no_grad():
         offset = layer(origin)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from dfkd_exp.models.regions import Regions
+from dfkd_exp.models.view import View
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class LayerTarget:
     a first dimension more, ``[G, …]``.
 
     ``mean[F]`` and ``std[F]``: of the group's images, squared errors divided by ``scale[F]``. ``directions[D, F]``: along them the group's
-    covariance is to be the identity, with weight ``directions_weight``. F are the layer's units or, where there are some, its ``regions``.
+    covariance is to be the identity, with weight ``directions_weight``. F are the layer's units or, if there is one, of a ``view`` of it.
     ``draw[N, U]``: the units of each image, mean squared error times ``draw_weight``, after a ReLU where it is ``rectified``.
     """
 
@@ -30,7 +30,7 @@ class LayerTarget:
     draw_weight: Tensor | None = None
     directions_weight: float = 0.0
     rectified: bool = False
-    regions: Regions | None = None
+    view: View | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Those that are not None, by name."""
@@ -83,6 +83,6 @@ class GroupTarget:
 
 
 def _arranged(target: LayerTarget, order: Tensor) -> LayerTarget:
-    of_units = ["draw"] if target.regions else ["mean", "std", "scale", "directions", "draw"]
+    of_units = ["draw"] if target.view else ["mean", "std", "scale", "directions", "draw"]
     held = {name: tensor for name, tensor in target.tensors().items() if name in of_units}
     return target.with_tensors({n: values[..., order.to(values.device)].contiguous() for n, values in held.items()})

@@ -127,6 +127,7 @@ KINDS = {
     "dropout": lambda storage: AllLayersDropout(covariance="top_only", signal="after_relu", storage=storage),
     "channels": lambda storage: Channels(storage=storage),
     "regions": lambda storage: Channels(grid=3, storage=storage),
+    "spectrum": lambda storage: Channels(pixels="spectrum", storage=storage),
     "full channels of all": lambda storage: Channels(covariance="full", scope="all", storage=storage),
     "batch norm": lambda storage: BatchNormStatistics(storage=storage),
     "records": lambda storage: SpectralAllLayers(records_per_class=5, storage=storage),
@@ -212,6 +213,20 @@ def test_statistics_of_channels_are_of_what_the_reader_takes_for_a_channel_or_re
     np.testing.assert_allclose(covariance, expected, rtol=1e-4, atol=1e-7)
 
 
+def test_a_spectrum_is_what_the_reader_takes_for_one(reader, tmp_path):
+    images, labels = toy_images()
+    Channels(pixels="spectrum").collect(normalised_teacher(), [(images, labels)], INPUTS).save(
+        tmp_path / "m.safetensors"
+    )
+    header, tensors = reader["read_metadata"](tmp_path / "m.safetensors")
+    assert (header["layers"][0]["name"], header["layers"][0]["side"]) == ("", "input")
+    assert header["statistics"][0]["basis"] == "spectrum"
+    values = reader["log_power"](header["layers"][0], images[labels == 1].numpy().astype(np.float64))
+    mean, covariance = reader["gaussian"](header, tensors, {}, 0, 1)
+    np.testing.assert_allclose(mean, values.mean(0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.diag(covariance), values.var(0, ddof=1), rtol=1e-2, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("shape", "axes"),
     [((5,), ("unit",)), ((3, 2, 4), ("channel", "height", "width")), ((6, 3), ("token", "feature"))],
@@ -257,6 +272,10 @@ def test_headers_follow_the_schema(path):
         ("channels", lambda h, layer, entry: entry.update(basis="graph")),
         ("channels", lambda h, layer, entry: entry.update(grid=2)),
         ("regions", lambda h, layer, entry: entry.pop("grid")),
+        ("spectrum", lambda h, layer, entry: entry.update(layers=[0, 1])),
+        ("spectrum", lambda h, layer, entry: entry.update(summary="full")),
+        ("spectrum", lambda h, layer, entry: entry.update(grid=2)),
+        ("spectrum", lambda h, layer, entry: layer.update(side="output")),
         ("regions", lambda h, layer, entry: entry.update(grid=1)),
         ("regions", lambda h, layer, entry: entry.update(layers=[0, 1])),
         ("regions", lambda h, layer, entry: entry.update(summary="full")),

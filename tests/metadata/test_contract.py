@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 from dfkd_exp.config import kinds
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, metadata_scores
-from dfkd_exp.metadata import BatchNormStatistics, Channels, Composed, SpectralLayerPairs
+from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Composed, SpectralLayerPairs, TopLayer
 from dfkd_exp.metadata.card import what_it_holds, what_it_may_reveal
 from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import frozen, weights_digest
@@ -48,8 +49,16 @@ KINDS |= {
     "leading": SpectralLayerPairs(graph_rank=5, fraction=0.5),
     "channels-composed": Composed(basis="channels", covariance="full"),
     "regions": Channels(grid=3),
+    "spectrum": Channels(pixels="spectrum"),
+    "spectrum-all": Channels(pixels="spectrum", scope="all", storage="int8"),
+    "spectrum-top": TopLayer(pixels="spectrum"),
+    "pixels": AllLayers(pixels="moments"),
+    "pixels-rectified": Channels(pixels="moments", grid=2, signal="after_relu"),
     "regions-all-int8": Channels(grid=2, scope="all", storage="int8"),
 }
+
+
+drawable = attrgetter("drawable")
 
 
 @pytest.fixture(params=KINDS, name="kind")
@@ -152,7 +161,7 @@ def test_draws_depend_on_class_and_generator_alone(kind):
     def draw(statistic, label, seed):
         return statistic.sample(torch.tensor([label] * 5), torch.Generator().manual_seed(seed))
 
-    for statistic in metadata.statistics:
+    for statistic in filter(drawable, metadata.statistics):
         assert [tuple(d.shape) for d in draw(statistic, 0, 1)] == [(5, layer.num_units) for layer in statistic.recorded]
         first, again, other_seed, other_class = (
             torch.cat(draw(statistic, *args), 1) for args in ((0, 1), (0, 1), (0, 2), (1, 1))
@@ -166,11 +175,11 @@ def test_a_group_of_several_classes_has_the_moments_of_their_mixture(kind):
     """Those of as many draws of each; of one class alone, the class's own."""
     metadata = collect(kind).resolved(teacher_for(kind))
     labels = torch.arange(6_000) % CLASSES
-    for statistic in metadata.statistics:
+    for statistic in filter(drawable, metadata.statistics):
         draws = statistic.sample(labels, torch.Generator().manual_seed(0))
         for layer, own, (mean, std) in zip(statistic.recorded, draws, statistic.moments(labels), strict=True):
-            regions, units = statistic.regions, own.view(-1, *layer.shape)
-            values = regions.gathered(units).flatten(0, 1) if regions else own
+            view, units = statistic.view, own.view(-1, *layer.shape)
+            values = view.gathered(units).flatten(0, 1) if view else own
             scale = values.std(0).max().clamp_min(1e-6)  # of a layer whose coefficients were not kept it is zero
             torch.testing.assert_close(values.mean(0) / scale, mean / scale, atol=0.1, rtol=0.02)
             torch.testing.assert_close(values.std(0) / scale, std / scale, atol=0.15, rtol=0.08)
@@ -181,6 +190,10 @@ def test_images_can_be_made_to_match_it(kind, match):
     teacher = teacher_for(kind, seed=4)
     if kind.dropout_masks and match == "sample":
         return  # the toy has no dropout: tests/reconstruction/test_masks.py
+    if match == "sample" and not kind.drawable:
+        with pytest.raises(DfkdError, match=r"none follow from a spectrum .*; choose reconstruction=moments"):
+            reconstruct(teacher, collect(kind, teacher=teacher), 8, match, steps=10, group_size=8)
+        return
     images = reconstruct(teacher, collect(kind, teacher=teacher), 8, match, steps=10, group_size=8)
     assert images.losses[-1].mean() < images.losses[0].mean()
     assert images.inputs.isfinite().all()
@@ -214,7 +227,7 @@ def test_its_card_says_what_it_holds(kind):
     if isinstance(kind, Nothing):
         assert table == "Nothing: no statistics are published beside the network."
         return
-    assert table.count("\n| `") == len(metadata.statistics)
+    assert table.count("\n| ") == 1 + len(metadata.statistics)
     assert f"{metadata.bytes_of(metadata.statistics[-1]):,}" in table
     assert "weights of the network" in what_it_may_reveal(metadata)
 

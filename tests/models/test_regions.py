@@ -43,7 +43,7 @@ def test_values_by_region_and_back(name, grid):
     layer, values = LAYERS[name], torch.randn(7, *LAYERS[name].shape)
     regions = Regions(layer, grid)
     gathered = regions.gathered(values)
-    assert gathered.shape == (7, regions.num_locations, regions.num_regions)
+    assert gathered.shape == (7, regions.per_image, regions.num_values)
     assert torch.equal(regions.spread(gathered), values.flatten(1))
 
 

@@ -33,6 +33,23 @@ def test_an_affine_first_layer_gives_the_class_means_away():
     assert (found - true_means()).abs().mean() < 0.1 * (0.15 - true_means()).abs().mean()
 
 
+@pytest.mark.parametrize("kind", [Channels(pixels="moments", grid=6), AllLayers(pixels="moments", signal="after_relu")])
+def test_means_of_pixels_are_the_class_means(kind):
+    found = class_means(
+        frozen(toy_teacher()), kind.collect(toy_teacher(), [toy_images()], INPUTS).resolved(toy_teacher()), prior=0.15
+    )
+    torch.testing.assert_close(found, true_means(), atol=0.01, rtol=0)
+
+
+def test_a_spectrum_of_pixels_says_nothing_of_their_means_and_leaves_the_first_layers_to_say_it():
+    teacher = frozen(toy_teacher())
+    plain, more = (
+        AllLayers(pixels=pixels).collect(teacher, [toy_images()], INPUTS).resolved(teacher)
+        for pixels in ("none", "spectrum")
+    )
+    assert torch.equal(class_means(teacher, more, prior=0.15), class_means(teacher, plain, prior=0.15))
+
+
 def test_means_of_regions_give_the_class_means_blurred_away():
     """Closer than what is known without them, and farther than from every unit's mean; the whole map's brightness is right."""
     convolution = frozen(toy_teacher())
