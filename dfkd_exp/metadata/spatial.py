@@ -30,7 +30,13 @@ class Spatial(Gaussian):
 
 
 def is_map(place: Place) -> bool:
-    """Whether it is one layer of feature maps, channels first, with more than one location."""
+    """Whether it is of the units of one layer of feature maps, channels first, with more than one location."""
     [*_, layer] = place.recorded
     several = layer.num_units > layer.num_channels
-    return len(place.recorded) == 1 and len(layer.shape) == 3 and layer.channel_axis == 0 and several
+    return (
+        place.view is None
+        and len(place.recorded) == 1
+        and len(layer.shape) == 3
+        and layer.channel_axis == 0
+        and several
+    )

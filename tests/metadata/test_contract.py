@@ -12,7 +12,7 @@ from torch import nn
 from dfkd_exp.config import kinds
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, metadata_scores
-from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Composed, SpectralLayerPairs, TopLayer
+from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Composed, Spatial, SpectralLayerPairs, TopLayer
 from dfkd_exp.metadata.card import what_it_holds, what_it_may_reveal
 from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import frozen, weights_digest
@@ -51,6 +51,8 @@ KINDS |= {
     "regions": Channels(grid=3),
     "spectrum": Channels(pixels="spectrum"),
     "spectrum-all": Channels(pixels="spectrum", scope="all", storage="int8"),
+    "spectrum-spatial": Spatial(rank=4, pixels="spectrum"),
+    "pixels-spatial": Spatial(rank=4, pixels="moments"),
     "spectrum-top": TopLayer(pixels="spectrum"),
     "pixels": AllLayers(pixels="moments"),
     "pixels-rectified": Channels(pixels="moments", grid=2, signal="after_relu"),
