@@ -86,6 +86,7 @@ LIBRARIES = {
         "sweeps/callback.py": "escapes messages",
     },
     "numpy": {
+        "data/compression.py": "pixels as PIL takes and gives them",
         "data/array_files.py": "reads and maps arrays",
         "data/array_roles.py": "arrays by role",
         "data/array_labels.py": "labels as words and numbers",
@@ -116,6 +117,7 @@ LIBRARIES = {
     "jsonschema": {"schema.py": "checks what comes from outside by the schemas that are shipped"},
     "matplotlib": {"report/": "figures"},
     "PIL": {
+        "data/compression.py": "compresses images",
         "data/files.py": "decodes images",
         "report/cells.py": "draws lines",
         "report/pictures.py": "writes them",

@@ -181,6 +181,10 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
         (["source=data", "distillation=labels"], 1438),
         (["source=noise", "source.images=100"], 95),
         (["source=same_bytes"], 23080 // 64),
+        (
+            ["source=same_bytes", "source.codec=webp", "source.quality=20"],
+            None,
+        ),  # as many as this machine's library makes of them
         (["reconstruction=sample", "metadata=top_layer"], 190),
         (["recipe=best", "metadata=top_layer"], 190),
         (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 190),
@@ -197,7 +201,7 @@ def test_baselines_and_variants_are_values_of_the_same_config(dfkd, flags, image
     small = [flag for flag in SMALL if not any(f.startswith(flag.partition("=")[0] + "=") for f in flags)]
     ran = dfkd(*small, *flags, small=False)
     assert ran.code == 0, ran.err
-    assert ran.result["images"] == images
+    assert ran.result["images"] == images or (images is None and 30 < ran.result["images"] < 1438)
     assert ("reconstruction" in ran.result["phases"]) == (ran.result["source"] == "FromReconstruction")
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from dfkd_exp.errors import DfkdError
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.settings import Settings
 from dfkd_exp.training.transfer_set import FixedImages, TransferSet
@@ -71,6 +70,9 @@ class Source(Settings):
     words: ClassVar[str] = ""
     """What the student saw, in a few words for tables; empty: the class's name."""
 
+    def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
+        """Raise DfkdError if so many bytes of metadata, where the owner's images take ``bytes_per_image`` each, are too few."""
+
     def transfer_set(self, resources: Resources) -> TransferSet:
         """What the student is taught on. Its title, identity and bytes are known without loading an image."""
         raise NotImplementedError
@@ -110,7 +112,7 @@ class FromData(Source):
     def transfer_set(self, resources: Resources) -> TransferSet:
         identity = {**self.identity(), "data": resources.data.fingerprint}
         return FixedImages(
-            lambda: _rows(resources.data.images.train), title="the training images", identity=identity, real=True
+            lambda: as_rows(resources.data.images.train), title="the training images", identity=identity, real=True
         )
 
 
@@ -148,32 +150,8 @@ class FromNoise(Source):
         )
 
 
-@dataclass
-class SameBytes(Source):
-    """As many whole training images, classes balanced, as fit into the metadata's bytes."""
-
-    needs_data: ClassVar[bool] = True
-    fills_bytes: ClassVar[bool] = True
-    words: ClassVar[str] = "real, in the metadata's bytes"
-
-    def transfer_set(self, resources: Resources) -> TransferSet:
-        data, num_classes = resources.data, len(resources.release.classes)
-        num_bytes, seed = resources.release.metadata_bytes, derive_seed(resources.seed, "same bytes")
-
-        def load() -> tuple[Rows, Tensor]:
-            images = data.images
-            return _rows(images_in_bytes(images.train, num_classes, num_bytes, images.bytes_per_image, seed))
-
-        return FixedImages(
-            load,
-            title=f"as many real images as fit into {num_bytes:,} bytes",
-            identity={**self.identity(), "data": data.fingerprint, "num_bytes": num_bytes, "seed": seed},
-            num_bytes=num_bytes,
-            real=True,
-        )
-
-
-def _rows(images: LabelledImages) -> tuple[Rows, Tensor]:
+def as_rows(images: LabelledImages) -> tuple[Rows, Tensor]:
+    """Images and labels as a transfer set takes them."""
     from dfkd_exp.data.rows import Rows
 
     return Rows([images.images]), images.labels
@@ -185,25 +163,3 @@ def noise_pixels(settings: FromNoise, shape: Shape, count: int, seed: int) -> Te
 
     noise = torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
     return noise.mul_(settings.std).add_(settings.mean).clamp_(0, 1)
-
-
-def require_one_each(count: int, num_classes: int, num_bytes: int, bytes_per_image: int) -> None:
-    """Raise DfkdError if ``count`` images are fewer than one per class."""
-    if count < num_classes:
-        raise DfkdError(
-            f"the metadata's {num_bytes:,} bytes hold only {count} images of {bytes_per_image:,} bytes, fewer than one per class; "
-            "source=same_bytes needs larger metadata"
-        )
-
-
-def images_in_bytes(
-    train: LabelledImages, num_classes: int, num_bytes: int, bytes_per_image: int, seed: int
-) -> LabelledImages:
-    """As many training images as fit into ``num_bytes``, classes balanced. Raises DfkdError if not one per class fits."""
-    import torch
-
-    from dfkd_exp.data.images import class_balanced
-
-    count = min(num_bytes // bytes_per_image, len(train))
-    require_one_each(count, num_classes, num_bytes, bytes_per_image)
-    return train.select(class_balanced(train.labels, count, num_classes, torch.Generator().manual_seed(seed)))

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
-from dfkd_exp.distillation.source import require_one_each
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.phases.context import LazyData
 from dfkd_exp.phases.owner import wanted_inputs
@@ -84,7 +83,7 @@ class Rehearsal:
             config.metadata.check_memory(layers, num_classes)
         if config.pipeline != "release" and config.source.fills_bytes and config.metadata.sized_beforehand:
             num_bytes, each = config.metadata.num_bytes(teacher, inputs, num_classes), self.data.outline.bytes_per_image
-            require_one_each(num_bytes // each, num_classes, num_bytes, each)
+            config.source.check_bytes(num_bytes, each, num_classes)
         if not config.teacher.trained:
             rehearse_training(teacher, config.training, inputs, num_classes, f"teacher {config.teacher.title}")
         return teacher

@@ -1,17 +1,22 @@
 """The contract of transfer sets, held by every source, by somebody else's, and by one that follows its student."""
 
+import io
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 from dfkd_exp.config import kinds
-from dfkd_exp.data.images import ImageData, LabelledImages
+from dfkd_exp.data.compression import Codec
+from dfkd_exp.data.images import ImageData, LabelledImages, class_balanced
 from dfkd_exp.distillation.distill import train_on_teacher
+from dfkd_exp.distillation.same_bytes import SameBytes, compressed_in_bytes, images_in_bytes
 from dfkd_exp.distillation.settings import Distillation
-from dfkd_exp.distillation.source import FromNoise, Resources, images_in_bytes, noise_pixels
+from dfkd_exp.distillation.source import FromNoise, Resources, noise_pixels
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.ranks import Ranks
@@ -82,7 +87,11 @@ def test_what_it_is_is_known_before_anything_is_loaded(source, tmp_path, monkeyp
 
     given = resources(tmp_path)
     for name in ("open_shards", "noise_pixels", "images_in_bytes"):
-        for place in ("dfkd_exp.reconstruction.shards", "dfkd_exp.distillation.source"):
+        for place in (
+            "dfkd_exp.reconstruction.shards",
+            "dfkd_exp.distillation.source",
+            "dfkd_exp.distillation.same_bytes",
+        ):
             monkeypatch.setattr(f"{place}.{name}", opened, raising=False)
     made = source.transfer_set(given)
     assert made.title
@@ -237,6 +246,61 @@ def test_the_same_bytes_buy_whole_images_of_every_class():
     assert len(images_in_bytes(train, 3, 10**9, 36, seed=0)) == 90
     with pytest.raises(DfkdError, match=r"72 bytes hold only 2 images of 36 bytes, fewer than one per class"):
         images_in_bytes(train, 3, 72, 36, seed=0)
+
+
+def waves(channels):
+    """Smooth pictures, as photographs are, of bytes."""
+    phase = torch.arange(60).view(60, 1, 1, 1)
+    place = torch.arange(16.0).view(1, 1, 16, 1) + 0.5 * torch.arange(16.0)
+    images = ((place + phase + torch.arange(channels).view(1, -1, 1, 1)) / 4).sin() * 90 + 128
+    return LabelledImages(images.byte(), torch.arange(60) % 3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+def test_the_same_bytes_buy_more_images_the_more_is_lost_of_them(codec, channels):
+    train, kept, lost = waves(channels), [], []
+    order = class_balanced(train.labels, 60, 3, torch.Generator().manual_seed(0))
+    for quality in (95, 5):
+        bought = compressed_in_bytes(train, 3, 4000, codec, quality, seed=0)
+        assert bought.images.shape[1:] == train.images.shape[1:]
+        assert torch.equal(bought.labels, train.labels[order[: len(bought)]])
+        kept.append(len(bought))
+        lost.append((bought.images.float() - train.images[order[: len(bought)]].float()).abs().mean().item())
+    assert 3 <= kept[0] < kept[1] <= 60
+    assert lost[0] < lost[1] < 40
+    with pytest.raises(DfkdError, match="fewer than one per class"):
+        compressed_in_bytes(train, 3, 300, codec, 95, seed=0)
+
+
+@pytest.mark.parametrize("codec", ["jpeg", "webp"])
+def test_bytes_that_images_have_in_common_are_counted_once(codec):
+    """Of JPEG the tables, which are most of a small file; without them the file is that much smaller."""
+    images = waves(3).images
+    found = Codec.of(codec, 50, images)
+    taken, again = found.compressed(images[0])
+    content = io.BytesIO()
+    options = {"method": 6} if codec == "webp" else {}
+    Image.fromarray(images[0].movedim(0, -1).numpy()).save(content, codec.upper(), quality=50, **options)
+    assert abs(taken + found.shared_bytes - len(content.getvalue())) <= 4 * (codec == "jpeg"), (
+        "but for JPEG's own two marks"
+    )
+    assert (found.shared_bytes > taken) == (codec == "jpeg")
+    assert torch.equal(again, torch.from_numpy(np.array(Image.open(content))).movedim(-1, 0))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(6, 4, 8, 8, dtype=torch.uint8), torch.zeros(6, 1, 8, 8), torch.zeros(6, 8, dtype=torch.uint8)],
+)
+def test_what_no_codec_is_for_is_refused(images):
+    with pytest.raises(DfkdError, match=r"source.codec=jpeg is for grey or coloured images of bytes, not"):
+        Codec.of("jpeg", 50, images)
+
+
+def test_raw_images_are_what_they_were_whatever_the_codecs_settings():
+    assert SameBytes().identity() == SameBytes(quality=9).identity() == {"kind": "SameBytes"}
+    assert SameBytes(codec="jpeg").identity() != SameBytes(codec="jpeg", quality=9).identity()
 
 
 class Followed(TransferSet):
