@@ -29,8 +29,8 @@ class Codec:
         """That for ``images[N, C, H, W]``. Raises DfkdError for others than grey and coloured ones of bytes."""
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in MODES:
             raise DfkdError(
-                f"source.codec={name} is for grey or coloured images of bytes, not {images.dtype} of shape {list(images.shape[1:])}; leave it "
-                "out"
+                f"source.codec={name} is for grey or coloured images of bytes, not {images.dtype} of shape {list(images.shape[1:])}; "
+                "leave it out"
             )
         tables = len(_file(images[0], name, quality, streamtype=1)) if name == "jpeg" else 0
         return cls(name, quality, tables)
