@@ -90,7 +90,6 @@ class Rehearsal:
 
     def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> None:
         from dfkd_exp.distillation.attention import Attention
-        from dfkd_exp.reconstruction.optimizers import Lbfgs
         from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
         from dfkd_exp.training.rehearsal import rehearse_training
 
@@ -98,10 +97,6 @@ class Rehearsal:
         config.reconstruction.check_shape(inputs.shape)
         if config.source.has_student:
             config.engine.check_in_the_loop()
-            if isinstance(config.optimizer, Lbfgs):
-                raise DfkdError(
-                    "optimizer=lbfgs takes a batch several times in a step, which source=synthesis does not; choose another"
-                )
         else:
             check_without_student(config.parametrisation, list(config.terms.values()))
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
@@ -109,7 +104,8 @@ class Rehearsal:
             Attention.between(student, teacher, inputs.example())
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
         warn_of_snapshots(student, config.distillation)
-        rehearse_reconstruction(config.optimizer, self._terms(teacher), teacher, inputs, num_classes)
+        terms, in_the_loop = self._terms(teacher), config.source.has_student
+        rehearse_reconstruction(config.optimizer, terms, teacher, inputs, num_classes, in_the_loop)
 
     def _terms(self, teacher: nn.Module) -> list[Term]:
         """Those of the objective, as far as they are suited to the teacher; which are not is said."""

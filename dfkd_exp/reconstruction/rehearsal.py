@@ -21,9 +21,15 @@ IMAGES, GROUPS = 6, 2
 
 
 def rehearse_reconstruction(
-    optimizer: Optimizer, terms: Sequence[Term], teacher: nn.Module, inputs: InputSpec, num_classes: int
+    optimizer: Optimizer,
+    terms: Sequence[Term],
+    teacher: nn.Module,
+    inputs: InputSpec,
+    num_classes: int,
+    in_the_loop: bool = False,
 ) -> None:
-    """Compute the ``terms`` of a few images, and make one step by the ``optimizer``. Raises DfkdError, with the flag, if either cannot be
+    """Compute the ``terms`` of a few images, and make one step by the ``optimizer``, by one gradient where a student is ``in_the_loop``.
+    Raises DfkdError, with the flag, if either cannot be
     done; torch's generator is left alone."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.rand(IMAGES, *inputs.shape, generator=generator)
@@ -64,3 +70,10 @@ def rehearse_reconstruction(
         return pixels.grad.square().sum()
 
     tried(lambda: stepper.step(closure), f"{name} cannot make a step")  # type: ignore[arg-type]
+    if in_the_loop:
+        try:
+            stepper.step()
+        except TypeError as error:
+            raise DfkdError(
+                f"{name} takes a batch several times in a step, which source=synthesis does not; choose another"
+            ) from error
