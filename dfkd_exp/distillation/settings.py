@@ -54,3 +54,7 @@ class Distillation(Training):
         self.require("temperature", self.temperature > 0, "positive")
         self.require("holdout", 0 <= self.holdout < 1, "at least 0 and below 1")
         self.require("snapshots", self.snapshots >= 0, "at least 0")
+
+    @property
+    def by_labels(self) -> bool:
+        return self.targets == "labels"

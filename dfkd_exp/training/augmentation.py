@@ -9,19 +9,24 @@ from dfkd_exp.errors import ConfigError
 from dfkd_exp.inputs import Shape, described
 from dfkd_exp.settings import Settings, under_flag
 
+MIXTURES = ("mixup", "cutmix", "either")
+
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass
 class Augmentation(Settings):
-    """A random change of an image, another each time it is shown; a pure function of the image and of random numbers."""
+    """A random change of an image, another each time it is shown; a pure function of the image and of random numbers, and, where it
+    `mixes`, of the image before it in the batch."""
 
     flag: ClassVar[str] = "training.augmentation"
     num_random: ClassVar[int] = 0
     """Random numbers that each image is given."""
     changes: ClassVar[bool] = True
     """Whether a network is shown anything but the images as they are."""
+    mixes: ClassVar[bool] = False
+    """Whether images are mixed with others of their batch, so that no label of theirs is right any more."""
 
     def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
         """What is shown of ``images[N, *shape]``, of the same shape: image n as the numbers ``uniform[n, num_random]``, in [0, 1), say.
@@ -115,3 +120,29 @@ class FlipAndCrop(OfImages):
             "padding", not self.reflect or self.padding < side, f"below {side}, the images' side, to be reflected"
         )
         return flip_and_crop(images, uniform, outside, self.padding, self.reflect, self.flip)
+
+
+@dataclass
+class Mixed(FlipAndCrop):
+    """As `FlipAndCrop`, and then some images mixed with the one before them in the batch, for students that a teacher answers. Source:
+    mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), both with alpha = 1; for distillation Beyer et al. (2022)."""
+
+    num_random: ClassVar[int] = FlipAndCrop.num_random + 5
+    mixes: ClassVar[bool] = True
+
+    mixture: str = "either"
+    """mixup: a weighted mean of the two; cutmix: a rectangle of the other in the image; either: the one or the other."""
+    share: float = 0.5
+    """Of the images that are mixed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_choice("mixture", MIXTURES)
+        self.require("share", 0 < self.share <= 1, "above 0 and at most 1")
+
+    def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
+        from dfkd_exp.training.transforms import mixed
+
+        cropped, numbers = uniform.tensor_split([super().num_random], dim=1)
+        cut_share = {"mixup": 0.0, "cutmix": 1.0, "either": 0.5}[self.mixture]
+        return mixed(super().__call__(images, cropped, outside), numbers, self.share, cut_share)

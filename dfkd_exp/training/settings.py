@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from dfkd_exp.errors import ConfigError
 from dfkd_exp.inputs import InputSpec, Shape
 from dfkd_exp.settings import UNSET, Settings, under_flag
 from dfkd_exp.training.augmentation import Augmentation, NoAugmentation
@@ -43,8 +44,18 @@ class Training(Settings):
         self.require("clip", self.clip is None or self.clip > 0, "positive, or empty")
         self.require("label_smoothing", 0 <= self.label_smoothing < 1, "at least 0 and below 1")
 
+    @property
+    def by_labels(self) -> bool:
+        """Whether the network learns the images' labels, and not what a teacher says."""
+        return True
+
     def suited_to(self, shape: Shape) -> Self:
-        """The same for inputs of ``shape``, for which an augmentation may do something else. Raises ConfigError if it can do nothing."""
+        """The same for inputs of ``shape``, for which an augmentation may do something else. Raises ConfigError if it can do nothing, or
+        leaves no label right where labels are learnt."""
+        if self.augmentation.mixes and self.by_labels:
+            raise ConfigError(
+                f"{self.augmentation.flag}: mixed images have no labels of their own to be learnt; choose another"
+            )
         with under_flag(self.flag):
             return replace(self, augmentation=self.augmentation.suited_to(shape))
 

@@ -52,6 +52,24 @@ def flip_and_crop(
     return torch.where(inside, taken, outside)
 
 
+def mixed(images: Tensor, uniform: Tensor, share: float, cut_share: float) -> Tensor:
+    """A ``share`` of ``images[N, C, H, W]`` mixed with the image before them, the first with the last, as the rows of ``uniform[N, 5]``,
+    random numbers from 0 to 1, say: whether at all, how, how much of the image is left, and where.
+
+    Of those, a ``cut_share`` gets a rectangle of the other, of the image's proportions and cut off at its edges, in the place of its own
+    pixels; the rest is the weighted mean of both.
+    """
+    height, width = images.shape[-2:]
+    whether, how, left, row, column = uniform[..., None, None].unbind(1)
+    half = (1 - left).sqrt() / 2
+    rows = (torch.arange(height, device=images.device)[:, None] + 0.5) / height - row
+    columns = (torch.arange(width, device=images.device) + 0.5) / width - column
+    cut = ((rows.abs() >= half) | (columns.abs() >= half)).to(images)
+    weight = torch.where(how < cut_share, cut, left)
+    weight = torch.where(whether < share, weight, 1.0)[:, None]
+    return torch.lerp(images.roll(1, 0), images, weight.to(images))
+
+
 def _centres(count: int, like: Tensor) -> Tensor:
     """The centres of ``count`` pixels along a side that runs from -1 to 1."""
     return (2 * torch.arange(count, device=like.device) + 1) / count - 1

@@ -6,12 +6,13 @@ import torch
 from torch.nn.functional import pad
 
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.training.augmentation import Affine, FlipAndCrop, NoAugmentation
-from dfkd_exp.training.transforms import affine, flip_and_crop
+from dfkd_exp.training.augmentation import Affine, FlipAndCrop, Mixed, NoAugmentation
+from dfkd_exp.training.transforms import affine, flip_and_crop, mixed
 
 SPEC = InputSpec((2, 9, 7), (-1.0, 0.0), (2.0, 5.0))
 POLICIES = [NoAugmentation(), Affine(20.0, 0.2, 0.2), FlipAndCrop(), FlipAndCrop(padding=2, reflect=True)]
 CHANGING = POLICIES[1:]
+MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")]
 
 
 def shown(count=5, spec=SPEC):
@@ -35,7 +36,7 @@ def moved(images, seed=0, degrees=20.0, shift=0.2, scale=0.2, spec=SPEC):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
+@pytest.mark.parametrize("policy", [*POLICIES, *MIXING], ids=str)
 def test_a_policy_keeps_shape_and_range_whatever_the_channels(policy, channels):
     spec = InputSpec((channels, 9, 7), (-1.0, 0.0, 2.0, -3.0)[:channels], (2.0, 5.0, 2.5, -1.0)[:channels])
     changed = by(policy, shown(spec=spec), spec=spec)
@@ -62,7 +63,7 @@ def test_every_image_is_changed_in_its_own_way(policy):
     assert len(by(policy, same).flatten(1).unique(dim=0)) > 5
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
+@pytest.mark.parametrize("policy", [*POLICIES, *MIXING], ids=str)
 def test_outside_the_image_is_black_not_zero(policy):
     black = SPEC.from_pixels(torch.zeros(5, 2, 9, 7))
     torch.testing.assert_close(by(policy, black), black)
@@ -165,3 +166,41 @@ def test_images_are_changed_where_they_lie(policy):
     changed = policy(images, numbers, outside)
     assert changed.device.type == "meta"
     assert changed.shape == images.shape
+
+
+def test_mixup_is_the_weighted_mean_of_an_image_and_the_one_before_it():
+    images, numbers = shown(), uniform(5, 5)
+    found = mixed(images, numbers, share=1.0, cut_share=0.0)
+    for index in range(5):
+        left = numbers[index, 2]
+        torch.testing.assert_close(found[index], left * images[index] + (1 - left) * images[index - 1])
+
+
+def test_cutmix_puts_a_rectangle_of_the_one_before_it_into_an_image():
+    """Of the share 1 - left of its pixels where it is whole, and in its place."""
+    images, numbers = shown(), torch.tensor([[0.0, 0.0, 0.75, 0.5, 0.5]] * 5)
+    found = mixed(images, numbers, share=1.0, cut_share=1.0)
+    own, other = (found == images).all(1), (found == images.roll(1, 0)).all(1)
+    assert (own ^ other).all()
+    expected = torch.zeros(9, 7, dtype=torch.bool)
+    expected[2:7, 2:5] = True  # within a quarter of the side of the middle: 4.5 of 9 rows, 3.5 of 7 columns
+    assert all(torch.equal(rectangle, expected) for rectangle in other)
+    corner = mixed(images, numbers * torch.tensor([1, 1, 1, 0, 0]), share=1.0, cut_share=1.0)
+    assert (corner != images).any(1).float().mean((1, 2)).max() < expected.float().mean()
+
+
+def test_a_share_of_the_images_is_mixed_and_a_share_of_these_cut():
+    spec = InputSpec((1, 8, 8), (0.0,), (1.0,))
+    images = shown(4000, spec)
+    changed = mixed(images, uniform(4000, 5), share=0.6, cut_share=0.25)
+    same = (changed == images).flatten(1)
+    cut = ((changed == images) | (changed == images.roll(1, 0))).flatten(1).all(1) & ~same.all(1)
+    assert same.all(1).float().mean().item() == pytest.approx(0.4, abs=0.03)
+    assert cut.float().mean().item() == pytest.approx(0.15, abs=0.02)
+
+
+def test_images_are_cropped_before_they_are_mixed():
+    policy, images, numbers = Mixed(padding=2), shown(), uniform(5, 8)
+    assert policy.num_random == 8
+    cropped = flip_and_crop(images, numbers[:, :3], low(), 2)
+    assert torch.equal(policy(images, numbers, low()), mixed(cropped, numbers[:, 3:], 0.5, 0.5))
