@@ -98,13 +98,19 @@ class InputSpec:
         )
         return InputSpec(self.shape, low, high)
 
+    @property
+    def centred(self) -> bool:
+        """Whether the network takes images less a mean, so that zeros are in the midst of every channel's range."""
+        return all(low < 0 < high for low, high in zip(self.low, self.high, strict=True))
+
     def usual_pixels(self) -> tuple[list[float], list[float]]:
         """Mean and deviation of the pixels of each channel, as far as they are known: of inputs that were normalised, whose mean is then 0
-        and deviation 1; else those of digits, light on dark, or of a range, for inputs that are no images."""
-        if all(low < 0 < high for low, high in zip(self.low, self.high, strict=True)):
+        and deviation 1; else those of digits, light on dark, of grey images, and of all others those of a range."""
+        if self.centred:
             ranges = [high - low for low, high in zip(self.low, self.high, strict=True)]
             return [-low / r for low, r in zip(self.low, ranges, strict=True)], [1 / r for r in ranges]
-        mean, deviation = (DARK, 0.3) if len(self.shape) == 3 else (MIDDLE, 0.25)
+        grey = len(self.shape) == 3 and self.shape[0] == 1
+        mean, deviation = (DARK, 0.3) if grey else (MIDDLE, 0.25)
         return [mean] * self.shape[0], [deviation] * self.shape[0]
 
     @property

@@ -112,9 +112,8 @@ def release_of(config: Config, context: RunContext, data: LazyData, overrides: l
 
 def transfer_set_of(config: Config, context: RunContext, release: Release, data: LazyData) -> TransferSet:
     """What the student is taught on; reconstructed if the source asks for that."""
-    parametrisation = config.parametrisation.suited_to(release.inputs.shape)
     asked = Asked(
-        config.reconstruction, parametrisation, list(config.terms.values()), config.optimizer, config.engine, config.seed
+        config.reconstruction, config.parametrisation, list(config.terms.values()), config.optimizer, config.engine, config.seed
     )  # fmt: skip
     reconstruct = partial(make_reconstruction, context, release, asked)
     num_images = config.reconstruction.images_per_class * len(release.classes)

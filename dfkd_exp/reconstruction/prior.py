@@ -37,23 +37,24 @@ PRODUCTS = 2.5
 
 @dataclass(frozen=True)
 class WeightsPrior:
-    """Images ``mean + latents @ basis``, a Gaussian process of pixels for standard normal latents: ``basis[D, pixels]``."""
+    """Images ``mean + latents @ basis``, a Gaussian process of pixels for standard normal latents: ``basis[D, pixels]``,
+    ``mean`` of each channel or of all, ``[C, 1, …]``."""
 
     basis: Tensor
-    mean: float
+    mean: Tensor
     shape: Shape
 
     def to(self, device: torch.device) -> WeightsPrior:
-        return replace(self, basis=self.basis.to(device))
+        return replace(self, basis=self.basis.to(device), mean=self.mean.to(device))
 
     def __call__(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels ``[N, *shape]`` in [0, 1] of ``latents[N, D]``, and for each image what it exceeded that range by, ``[N]``."""
-        free = self.mean + latents @ self.basis
+        free = self.mean + (latents @ self.basis).view(-1, *self.shape)
         pixels = free.clamp(0, 1)
-        return pixels.view(-1, *self.shape), (free - pixels).square().sum(1)
+        return pixels, (free - pixels).flatten(1).square().sum(1)
 
 
-def weights_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> WeightsPrior:
+def weights_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: tuple[float, ...]) -> WeightsPrior:
     """The prior that a teacher's weights give: they were trained on what the images have in common.
 
     Gradient descent changes the weights of a first layer by multiples of its inputs, so that the directions in which the
@@ -62,13 +63,16 @@ def weights_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean
     covariance ``V diag(s^2p) V^T``, scaled to `SPREAD`. ``p`` is what makes the effective number of directions, the exponential of
     the variances' entropy, the ``directions`` asked for.
 
-    Source: ours. Raises DfkdError if the teacher has no dense layer before its logits, or the map to it is not affine.
+    ``mean``: of the pixels of each channel, or of all. Source: ours. Raises DfkdError if the teacher has no dense layer before its
+    logits, or the map to it is not affine.
     """
     return _prior(weights_digest(teacher), teacher, inputs, directions, mean)
 
 
 @lru_cache(maxsize=1)
-def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> WeightsPrior:
+def _prior(
+    _digest: str, teacher: nn.Module, inputs: InputSpec, directions: float, mean: tuple[float, ...]
+) -> WeightsPrior:
     """Kept, since it takes seconds and the choice of the engine asks for it again and again."""
     network = frozen(copy.deepcopy(teacher)).cpu().double()
     dense, *others = find_layers(network, inputs.example().double(), "dense")
@@ -89,7 +93,7 @@ def _prior(_digest: str, teacher: nn.Module, inputs: InputSpec, directions: floa
     singular, vectors = _leading(block, scale, math.ceil(LANCZOS * directions))
     variances = _tempered(singular, directions)
     basis = variances.sqrt()[:, None] * vectors * math.sqrt(vectors.shape[1]) * SPREAD
-    return WeightsPrior(basis.float(), mean, inputs.shape)
+    return WeightsPrior(basis.float(), torch.tensor(mean).view(-1, *[1] * (len(inputs.shape) - 1)), inputs.shape)
 
 
 def sees_first_layer(teacher: nn.Module, metadata: ResolvedMetadata) -> bool:
@@ -99,7 +103,7 @@ def sees_first_layer(teacher: nn.Module, metadata: ResolvedMetadata) -> bool:
     return any((layer.name, layer.side) == (first.name, first.side) for layer in metadata.layers)
 
 
-def gives_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: float) -> bool:
+def gives_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: tuple[float, ...]) -> bool:
     """Whether there is a `weights_prior`."""
     try:
         weights_prior(teacher, inputs, directions, mean)

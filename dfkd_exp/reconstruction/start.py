@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +19,13 @@ RIDGE = 1e-3
 
 
 @exact()
-def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) -> Tensor:
+def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: Sequence[float]) -> Tensor:
     """Mean pixels of each class, ``[K, *shape]`` in [0, 1]. Raises DfkdError, with the reason, where the metadata does not give them.
 
     A mean passes through an affine map ``a_1(x) = A x + b``, so the class's mean image m solves ``A m + b = mu_1``: least squares
-    weighted by the layer's variances, with a slight pull to ``prior``, by conjugate gradients on the normal equations. A is applied,
-    never formed: a forward and a backward pass; of regions it ends in their means. The teacher must be frozen.
+    weighted by the layer's variances, with a slight pull to ``prior``, of each channel or of all, by conjugate gradients on the
+    normal equations. A is applied, never formed: a forward and a backward pass; of regions it ends in their means. The teacher must be
+    frozen.
     """
     shape = (metadata.num_classes, *metadata.inputs.shape)
     of_units = {i: found for i, (found, _) in metadata.first_of_layers().items() if found.drawable}
@@ -62,7 +65,7 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: float) ->
             return torch.autograd.grad(layer(pixels), pixels, weight * residual)[0]
 
     ridge = RIDGE * backward(forward(torch.ones_like(origin))).abs().mean()
-    means = torch.full_like(origin, prior)
+    means = origin + origin.new_tensor(prior).view(-1, *[1] * (len(metadata.inputs.shape) - 1))
     rest = backward(mean - offset - forward(means))
     direction, size = rest, _dot(rest, rest)
     for _ in range(ITERATIONS):

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from dfkd_exp.inputs import InputSpec
 from tests.each import each
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +43,13 @@ def test_the_defaults_it_states_are_the_codes():
     teacher = Training()
     assert (kind.temperature, kind.full_up_to, kind.low_rank_up_to, OVERSAMPLING) == (8, 2048, 16384, 16)
     assert (images.group_size, images.steps, images.schedule) == (100, 200, "cosine")
-    pixels = Pixels()
-    assert (pixels.start, pixels.mean((1, 28, 28)), pixels.init_std, pixels.clamp) == ("noise", 0.15, 0.1, True)
+    pixels, plain = Pixels(), InputSpec.normalised((1, 28, 28), [], [])
+    assert (pixels.start, pixels.means(plain), pixels.deviations(plain), pixels.clamp) == (
+        "noise",
+        (0.15,),
+        (0.1,),
+        True,
+    )
     assert (pixels.blur_sigma, Latents().directions) == (0, 24)
     assert (images.logits_weight, images.shrinkage) == (1, 0.01)
     assert (TotalVariation().weight, L2().weight, Label().weight) == (0.1, 0.1, 1)

@@ -41,6 +41,7 @@ def test_batch_norm_at_the_end_gives_pixels_the_usual_mean_and_deviation(end):
 def test_of_inputs_that_were_not_normalised_digits_mean_is_taken():
     assert inputs((1, 8, 8)).usual_pixels() == ([0.15], [0.3])
     assert inputs((2, 40)).usual_pixels() == ([0.5, 0.5], [0.25, 0.25])
+    assert inputs((3, 8, 8)).usual_pixels() == ([0.5] * 3, [0.25] * 3)
     assert inputs((1, 8, 8), (0.3,), (0.2,)).usual_pixels() == (pytest.approx([0.3]), pytest.approx([0.2]))
 
 

@@ -153,14 +153,25 @@ def test_pixels_start_as_gaussian_noise(teacher, metadata, mean, std):
     assert len(start.flatten(1).unique(dim=0)) == len(start)
 
 
-def test_the_start_is_one_of_pixels_whatever_the_network_is_fed(teacher):
-    wide = InputSpec(INPUTS.shape, (-1.0,), (3.0,))
-    metadata = AllLayers().collect(teacher, [(toy_images()[0] * 4 - 1, toy_images()[1])], wide)
+def test_images_start_as_what_a_teacher_of_normalised_inputs_takes_for_noise(teacher):
+    """Of mean 0 and deviation 1 as it takes them, whatever these are as pixels; unless it is said otherwise."""
+    inputs = InputSpec.normalised(INPUTS.shape, [0.4], [0.2])
+    metadata = AllLayers().collect(teacher, [((toy_images()[0] - 0.4) / 0.2, toy_images()[1])], inputs)
     start = reconstruct(teacher, metadata, 200, parametrisation=Pixels(clamp=False), **FIRST_STEP_ONLY).inputs
-    assert start.mean().item() == pytest.approx(-1 + 4 * 0.15, abs=0.01)
+    assert (start.mean().item(), start.std().item()) == pytest.approx((0, 1), abs=0.02)
+    said = Pixels(init_mean=0.5, init_std=0.1, clamp=False)
+    start = reconstruct(teacher, metadata, 200, parametrisation=said, **FIRST_STEP_ONLY).inputs
+    assert (start.mean().item(), start.std().item()) == pytest.approx((0.5, 0.5), abs=0.02)
+
+
+def test_the_start_is_one_of_pixels_whatever_the_network_is_fed(teacher):
+    wide = InputSpec(INPUTS.shape, (1.0,), (5.0,))
+    metadata = AllLayers().collect(teacher, [(toy_images()[0] * 4 + 1, toy_images()[1])], wide)
+    start = reconstruct(teacher, metadata, 200, parametrisation=Pixels(clamp=False), **FIRST_STEP_ONLY).inputs
+    assert start.mean().item() == pytest.approx(1 + 4 * 0.15, abs=0.01)
     assert start.std().item() == pytest.approx(4 * 0.1, abs=0.01)
     fitted = reconstruct(teacher, metadata, 4, steps=20, optimizer=Adam(lr=0.5)).inputs
-    assert (fitted.min().item(), fitted.max().item()) == pytest.approx((-1, 3))
+    assert (fitted.min().item(), fitted.max().item()) == pytest.approx((1, 5))
 
 
 def test_clamping_keeps_pixels_in_range(teacher, metadata):

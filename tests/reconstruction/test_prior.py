@@ -35,7 +35,7 @@ def covariance(prior):
 
 def test_the_covariance_is_a_power_of_that_of_the_weights():
     teacher = dense_teacher()
-    found = covariance(weights_prior(teacher, INPUTS, 5, 0.15))
+    found = covariance(weights_prior(teacher, INPUTS, 5, (0.15,)))
     values, vectors = np.linalg.eigh(teacher[1].weight.double().T.numpy() @ teacher[1].weight.double().numpy())
     own = np.einsum("ij,jk,ki->i", vectors.T, found.numpy(), vectors)
     np.testing.assert_allclose(vectors @ np.diag(own) @ vectors.T, found, atol=1e-6)  # the same eigenvectors
@@ -45,7 +45,7 @@ def test_the_covariance_is_a_power_of_that_of_the_weights():
 
 @pytest.mark.parametrize("directions", [2, 5, 20])
 def test_as_many_directions_as_asked_and_pixels_as_far_apart_as_those_of_digits(directions):
-    found = covariance(weights_prior(dense_teacher(), INPUTS, directions, 0.15))
+    found = covariance(weights_prior(dense_teacher(), INPUTS, directions, (0.15,)))
     values = torch.linalg.eigvalsh(found).clamp_min(0)
     assert effective_number(values / values.sum()) == pytest.approx(directions, rel=1e-3)
     assert found.diagonal().mean().sqrt() == pytest.approx(SPREAD, rel=1e-5)
@@ -55,7 +55,7 @@ def test_where_no_weight_sees_there_is_the_mean():
     teacher = dense_teacher()
     with torch.no_grad():
         teacher[1].weight[:, :6] = 0
-    pixels, _ = weights_prior(teacher, INPUTS, 5, 0.15)(torch.randn(7, 36))
+    pixels, _ = weights_prior(teacher, INPUTS, 5, (0.15,))(torch.randn(7, 36))
     torch.testing.assert_close(pixels[:, 0, 0], torch.full((7, 6), 0.15))
 
 
@@ -75,7 +75,7 @@ def test_through_convolutions_and_pooling_the_map_is_the_dense_one():
     with torch.no_grad():
         pixels = torch.eye(36, dtype=torch.float64).view(36, 1, 6, 6)
         expected = (linear(pixels) - linear(0 * pixels)).T
-        found = covariance(weights_prior(nn.Sequential(*layers).float(), INPUTS, 4, 0.15)).numpy()
+        found = covariance(weights_prior(nn.Sequential(*layers).float(), INPUTS, 4, (0.15,))).numpy()
     _, _, rows = np.linalg.svd(expected.numpy(), full_matrices=False)
     diagonal = rows @ found @ rows.T
     np.testing.assert_allclose(rows.T @ np.diag(np.diag(diagonal)) @ rows, found, atol=1e-5)
@@ -85,25 +85,25 @@ def test_pixels_are_meant_whatever_the_network_is_fed():
     teacher = dense_teacher()
     scaled = InputSpec(INPUTS.shape, (-1.0,), (3.0,))
     torch.testing.assert_close(
-        covariance(weights_prior(teacher, INPUTS, 5, 0.15)), covariance(weights_prior(teacher, scaled, 5, 0.15))
+        covariance(weights_prior(teacher, INPUTS, 5, (0.15,))), covariance(weights_prior(teacher, scaled, 5, (0.15,)))
     )
 
 
 def test_leading_directions_are_those_of_the_whole(monkeypatch):
-    whole = weights_prior(dense_teacher(), INPUTS, 3, 0.15)
+    whole = weights_prior(dense_teacher(), INPUTS, 3, (0.15,))
     monkeypatch.setattr(module, "LARGEST_MATRIX", 0)
     teacher = dense_teacher()
-    leading = weights_prior(teacher, INPUTS, 3, 0.15)
+    leading = weights_prior(teacher, INPUTS, 3, (0.15,))
     assert len(leading.basis) < len(whole.basis)
     torch.testing.assert_close(covariance(leading), covariance(whole), atol=2e-4, rtol=0)
 
 
 def test_a_changed_teacher_has_another_prior():
     teacher = dense_teacher()
-    before = covariance(weights_prior(teacher, INPUTS, 5, 0.15))
+    before = covariance(weights_prior(teacher, INPUTS, 5, (0.15,)))
     with torch.no_grad():
         teacher[1].weight[:, :18] = 0
-    assert (covariance(weights_prior(teacher, INPUTS, 5, 0.15)) - before).norm() > 0.1 * before.norm()
+    assert (covariance(weights_prior(teacher, INPUTS, 5, (0.15,))) - before).norm() > 0.1 * before.norm()
 
 
 def test_a_teacher_without_a_dense_layer_is_refused_and_auto_leaves_it_its_pixels():
@@ -140,7 +140,7 @@ def test_images_of_latents_fit_the_metadata_and_stay_in_range():
 
 
 def test_images_are_the_priors_of_their_latents_and_excess_is_what_the_bounds_cut_off():
-    prior = weights_prior(dense_teacher(), INPUTS, 5, 0.15)
+    prior = weights_prior(dense_teacher(), INPUTS, 5, (0.15,))
     latents = torch.randn(20, len(prior.basis), generator=torch.Generator().manual_seed(0))
     pixels, excess = prior(latents)
     free = (0.15 + torch.einsum("nd,dp->np", latents, prior.basis)).view(-1, *INPUTS.shape)

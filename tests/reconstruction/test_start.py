@@ -24,7 +24,7 @@ def true_means():
 def test_an_affine_first_layer_gives_the_class_means_away():
     torch.manual_seed(0)
     dense = frozen(nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES)))
-    found = class_means(dense, AllLayers().collect(dense, [toy_images()], INPUTS).resolved(dense), prior=0.15)
+    found = class_means(dense, AllLayers().collect(dense, [toy_images()], INPUTS).resolved(dense), prior=[0.15])
     torch.testing.assert_close(found, true_means(), atol=0.02, rtol=0)
     convolution = frozen(toy_teacher())
     found = class_means(
@@ -47,7 +47,7 @@ def test_a_spectrum_of_pixels_says_nothing_of_their_means_and_leaves_the_first_l
         AllLayers(pixels=pixels).collect(teacher, [toy_images()], INPUTS).resolved(teacher)
         for pixels in ("none", "spectrum")
     )
-    assert torch.equal(class_means(teacher, more, prior=0.15), class_means(teacher, plain, prior=0.15))
+    assert torch.equal(class_means(teacher, more, prior=[0.15]), class_means(teacher, plain, prior=[0.15]))
 
 
 def test_means_of_regions_give_the_class_means_blurred_away():
@@ -56,7 +56,7 @@ def test_means_of_regions_give_the_class_means_blurred_away():
     distances = []
     for kind in (AllLayers(), Channels(grid=3), Channels(grid=2)):
         metadata = kind.collect(convolution, [toy_images()], INPUTS).resolved(convolution)
-        found = class_means(convolution, metadata, prior=0.15)
+        found = class_means(convolution, metadata, prior=[0.15])
         distances.append(float((found - true_means()).abs().mean()))
     assert distances == sorted(distances)
     assert distances[-1] < 0.8 * (0.15 - true_means()).abs().mean()
@@ -66,7 +66,7 @@ def test_where_the_layer_does_not_see_there_is_the_prior():
     blind = nn.Sequential(nn.Flatten(), nn.Linear(36, 50), nn.ReLU(), nn.Linear(50, CLASSES))
     with torch.no_grad():
         blind[1].weight[:, :6] = 0
-    found = class_means(frozen(blind), AllLayers().collect(blind, [toy_images()], INPUTS).resolved(blind), prior=0.15)
+    found = class_means(frozen(blind), AllLayers().collect(blind, [toy_images()], INPUTS).resolved(blind), prior=[0.15])
     torch.testing.assert_close(found[:, 0, 0], torch.full((CLASSES, 6), 0.15))
 
 
@@ -96,7 +96,7 @@ def test_where_the_metadata_gives_no_class_means_images_start_from_noise_and_tha
     teacher = frozen(build())
     metadata = kind.collect(teacher, [toy_images()], INPUTS)
     with pytest.raises(DfkdError, match=reason):
-        class_means(teacher, metadata.resolved(teacher), prior=0.15)
+        class_means(teacher, metadata.resolved(teacher), prior=[0.15])
     images = reconstruct(teacher, metadata, 8, steps=1, parametrisation=Pixels(start="metadata"))
     assert images.inputs.isfinite().all()
     [said] = [line for line in capsys.readouterr().out.splitlines() if "images start from noise" in line]
@@ -115,11 +115,11 @@ def test_a_gpu_that_rounds_finds_the_same_means(network):
     """With TF32 the test of whether the layer is affine fails."""
     teacher = frozen(network())
     metadata = AllLayers().collect(teacher, [toy_images()], INPUTS).resolved(teacher)
-    expected = class_means(teacher, metadata, prior=0.15)
+    expected = class_means(teacher, metadata, prior=[0.15])
     with on_a_gpu_with_tf32():
-        assert torch.equal(class_means(teacher, metadata, prior=0.15), expected)
+        assert torch.equal(class_means(teacher, metadata, prior=[0.15]), expected)
         with pytest.raises(DfkdError, match="is not affine"):
-            class_means.__wrapped__(teacher, metadata, prior=0.15)
+            class_means.__wrapped__(teacher, metadata, prior=[0.15])
 
 
 def test_noise_around_a_mean_stays_in_range_and_leaves_certain_pixels_alone():

@@ -28,7 +28,7 @@ class Auto(Pixels, Latents):
         from dfkd_exp.reconstruction.prior import gives_prior, sees_first_layer
 
         latents = not sees_first_layer(teacher, metadata) and gives_prior(
-            teacher, metadata.inputs, self.directions, self.mean(metadata.inputs.shape)
+            teacher, metadata.inputs, self.directions, self.means(metadata.inputs)
         )
         if latents and self.start != "noise":
             console.note(

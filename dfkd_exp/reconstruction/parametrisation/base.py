@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-from dfkd_exp.inputs import DARK, MIDDLE
-from dfkd_exp.settings import Settings, under_flag
+from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from dfkd_exp.inputs import Shape
+    from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
 
@@ -68,10 +67,6 @@ class Parametrisation(Settings):
     shares: ClassVar[bool] = False
     """Whether images have something in common that is optimised, so that they cannot be made in groups that depend on nothing else."""
 
-    def suited_to(self, shape: Shape) -> Self:
-        """These settings for inputs of ``shape``: what they leave open is chosen."""
-        return self
-
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         """The space for a frozen teacher; on the device where it lies."""
         raise NotImplementedError
@@ -82,15 +77,9 @@ class FromMean(Parametrisation):
     """Images that deviate from a mean."""
 
     init_mean: float | None = None
-    """Mean of the pixels that images start from (paper: 0.15 for MNIST, 0.44 for CelebA); empty: 0.15 for images, and of tables, series and
-    volumes 0.5, the middle of their range."""
+    """Mean of the pixels that images start from (paper: 0.15 for MNIST, 0.44 for CelebA); empty: what the teacher takes for zero, where
+    its inputs are normalised; else 0.15 for grey images and 0.5, the middle of their range, for all other inputs."""
 
-    def suited_to(self, shape: Shape) -> Self:
-        with under_flag(self.flag):
-            return replace(self, init_mean=self.mean(shape))
-
-    def mean(self, shape: Shape) -> float:
-        """Of the pixels of inputs of ``shape``."""
-        if self.init_mean is not None:
-            return self.init_mean
-        return DARK if len(shape) == 3 else MIDDLE
+    def means(self, inputs: InputSpec) -> tuple[float, ...]:
+        """Of the pixels of each channel, or of all."""
+        return tuple(inputs.usual_pixels()[0]) if self.init_mean is None else (self.init_mean,)

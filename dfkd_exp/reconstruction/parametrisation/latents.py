@@ -29,7 +29,7 @@ class Latents(FromMean):
         from dfkd_exp.models.recording import device_of
         from dfkd_exp.reconstruction.prior import weights_prior
 
-        prior = weights_prior(teacher, metadata.inputs, self.directions, self.mean(metadata.inputs.shape))
+        prior = weights_prior(teacher, metadata.inputs, self.directions, self.means(metadata.inputs))
         return LatentSpace(prior.to(device_of(teacher)))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from dfkd_exp.inputs import Shape
+    from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
 STARTS = ("noise", "metadata")
@@ -26,8 +26,9 @@ class Pixels(FromMean):
     start: str = "noise"
     """What images start from: noise: Gaussian, the paper's; metadata: the class's mean image, as far as the first layer's statistics
     give it, and noise."""
-    init_std: float = 0.1
-    """Standard deviation of the Gaussian noise that images start from (paper: 0.1 for MNIST, 0.29 for CelebA)."""
+    init_std: float | None = None
+    """Standard deviation of the Gaussian noise that images start from (paper: 0.1 for MNIST, 0.29 for CelebA); empty: what the teacher
+    takes for 1, where its inputs are normalised; else 0.1."""
     clamp: bool = True
     """Keep pixels in the data's range, after each step."""
     blur_sigma: float = 0.0
@@ -37,7 +38,7 @@ class Pixels(FromMean):
 
     def __post_init__(self) -> None:
         self.require_choice("start", STARTS)
-        self.require("init_std", self.init_std >= 0, "at least 0")
+        self.require("init_std", self.init_std is None or self.init_std >= 0, "at least 0, or empty")
         self.require("blur_sigma", self.blur_sigma >= 0, "at least 0")
         self.require("blur_every", self.blur_every >= 1, "at least 1")
 
@@ -47,26 +48,34 @@ class Pixels(FromMean):
         means = None
         if self.start == "metadata":
             try:
-                means = class_means(teacher, metadata, self.mean(metadata.inputs.shape)).cpu()
+                means = class_means(teacher, metadata, self.means(metadata.inputs)).cpu()
             except DfkdError as error:
                 console.note(f"images start from noise, not from the metadata: {error}")
-        return PixelSpace(self, metadata.inputs.shape, means)
+        return PixelSpace(self, metadata.inputs, means)
+
+    def deviations(self, inputs: InputSpec) -> tuple[float, ...]:
+        """Of the noise in each channel, or in all."""
+        if self.init_std is None and inputs.centred:
+            return tuple(inputs.usual_pixels()[1])
+        return (0.1 if self.init_std is None else self.init_std,)
 
 
 class PixelSpace(ImageSpace):
     """Pixels ``[M, *shape]``; ``means[K, *shape]``: of each class, to start from, if they are known, on the CPU."""
 
-    def __init__(self, settings: Pixels, shape: Shape, means: Tensor | None):
-        self.settings, self.shape, self.means = settings, shape, means
+    def __init__(self, settings: Pixels, inputs: InputSpec, means: Tensor | None):
+        self.settings, self.inputs, self.means = settings, inputs, means
 
     def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 
         from dfkd_exp.reconstruction.start import around
 
-        noise = torch.randn(len(labels), *self.shape, generator=generator)
+        noise = torch.randn(len(labels), *self.inputs.shape, generator=generator)
         if self.means is None:
-            return self.settings.mean(self.shape) + self.settings.init_std * noise
+            channels = (-1, *[1] * (noise.dim() - 2))
+            mean, deviation = self.settings.means(self.inputs), self.settings.deviations(self.inputs)
+            return torch.tensor(mean).view(channels) + torch.tensor(deviation).view(channels) * noise
         return around(self.means[labels], noise)
 
     def pixels(self, values: Tensor) -> tuple[Tensor, None]:
