@@ -2,8 +2,7 @@
 
 BASES = ("units", "channels", "regions", "spectrum", "graph")
 """What a statistic is of: each unit of its layers by itself; each channel, all locations together; each channel in each window of a grid,
-all locations of that together; the logarithm of the power of each
-frequency of each channel; or graph Fourier coefficients."""
+all locations of that together; the logarithm of the power of each frequency of each channel; or graph Fourier coefficients."""
 SCOPES = ("class", "all")
 """Of what images: those of each class by themselves, or all of them together."""
 PIXELS = ("none", "moments", "spectrum")
