@@ -15,6 +15,7 @@ from dfkd_exp.distillation.losses import logit_distance, soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import agreement, predict_logits
 from dfkd_exp.inputs import InputSpec, unit_pixels
+from dfkd_exp.models.channels_last import channels_last
 from dfkd_exp.models.plain import as_classifier, num_logits
 from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
@@ -58,12 +59,13 @@ def train_on_teacher(
         missed = of_logits(logits, wanted)
         return missed if attention is None else missed + settings.attention * attention_distance(own, maps)
 
-    with borrowed(teacher, device):
+    example = inputs.example().to(device)
+    with borrowed(teacher, device), channels_last(teacher, example), channels_last(network, example):
         if not settings.augmentation.changes and attention is None:
             images = images.with_logits(lambda pixels: predict_logits(teacher, pixels, inputs))
         units = math.prod(inputs.shape)
         if images.logits is None:
-            units += sum(layer.num_units for layer in find_layers(teacher, inputs.example().to(device)))
+            units += sum(layer.num_units for layer in find_layers(teacher, example))
         size = batches_per_chunk(settings, units, device)
         return fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
 

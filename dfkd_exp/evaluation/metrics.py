@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dfkd_exp.data.labelled import class_numbers
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.channels_last import channels_last
 from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.output import find_output, tensors_of
 from dfkd_exp.models.plain import as_classifier
@@ -27,7 +28,8 @@ def predict_logits(network: nn.Module, pixels: Tensor, inputs: InputSpec, batch_
     parts = pixels.split(batch_size or inputs.images_at_once)
     with as_classifier(network, inputs.example(), name="the network") as network, borrowed(network):
         like = next(network.parameters(), torch.empty(0, device=pixels.device))
-        logits = [network(inputs.from_pixels(part.to(like.device)).to(like.dtype)).float().cpu() for part in parts]
+        with channels_last(network, inputs.example().to(like)):
+            logits = [network(inputs.from_pixels(part.to(like.device)).to(like.dtype)).float().cpu() for part in parts]
     return torch.cat(logits)
 
 

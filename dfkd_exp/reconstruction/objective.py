@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.inputs import described
+from dfkd_exp.models.channels_last import takes_channels_last
 from dfkd_exp.models.float32 import multiplied_as
 from dfkd_exp.models.layers import Site
 from dfkd_exp.models.plain import require_gradient
@@ -64,9 +64,10 @@ class Objective:
             raise DfkdError(
                 f"engine.cuda_graphs=true needs a GPU of NVIDIA's, and this is a {problem.device.type}; leave it out"
             )
-        if engine.convolutions == "channels_last" and len(metadata.inputs.shape) != 3:
+        if engine.convolutions == "channels_last" and not takes_channels_last(problem.teacher, example):
             raise DfkdError(
-                f"engine.convolutions=channels_last is for images, not {described(metadata.inputs.shape)}; leave it out"
+                "engine.convolutions=channels_last is for images, and networks that convolve them and take no view of what comes out; "
+                "leave it out"
             )
         teacher = problem.teacher
         orders: dict[str, Tensor] = {}
@@ -186,7 +187,7 @@ class Objective:
             losses = losses + excess.view(target.labels.shape).mean(1)
         if self.terms:
             with self._in_precision():
-                answered = None if self.student is None else self.student(inputs.float()).float()
+                answered = None if self.student is None else self.student(inputs.float().contiguous()).float()
             candidates = Candidates(
                 pixels, recorder.output.float(), target.labels.flatten(), len(losses), student_logits=answered,
                 features_of=lambda shown: self._seen(recorder(self._inputs(shown)))["features"], **self._seen(recorded),

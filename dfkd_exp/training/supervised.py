@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.channels_last import channels_last
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.fit import batches_per_chunk, fit
 from dfkd_exp.training.settings import Training
@@ -30,4 +31,5 @@ def train_on_labels(
 
     device = (options.get("trainer") or TrainerSettings()).device()
     size = batches_per_chunk(settings, math.prod(inputs.shape), device)
-    return fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
+    with channels_last(network, inputs.example()):
+        return fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)

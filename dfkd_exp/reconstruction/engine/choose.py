@@ -20,6 +20,7 @@ from dfkd_exp.damage import move_aside
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.files import canonical_json, read_json, write_atomically
 from dfkd_exp.locks import lock
+from dfkd_exp.models.channels_last import takes_channels_last
 from dfkd_exp.reconstruction.engine.measure import Budget, Timed, fastest, images_that_fit, measured, precisions
 from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
@@ -83,10 +84,10 @@ def engine_in_the_loop(engine: Engine, problem: Problem, cache: Path | None = No
     bf16, or else a GPU's TF32, where the device multiplies so by itself and the teacher's gradient is near enough: of what of the objective
     does not look at a student and does not learn, for images of pixels. It is kept, as in `resolve_engine`.
     """
-    images = len(problem.metadata.inputs.shape) == 3
+    example = problem.metadata.inputs.example().to(problem.device)
     usual = {
         "precision": "fp32",
-        "convolutions": "channels_last" if images else "direct",
+        "convolutions": "channels_last" if takes_channels_last(problem.teacher, example) else "direct",
         "compile": False,
         "cuda_graphs": False,
     }

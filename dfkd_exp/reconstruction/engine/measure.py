@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.models.channels_last import takes_channels_last
 from dfkd_exp.reconstruction.engine.rewrite import runs
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
@@ -197,8 +198,7 @@ def _candidates(
     example = torch.zeros(2, *problem.metadata.inputs.shape, device=problem.device)
     if problem.device.type == "cpu" and runs(problem.teacher, example):
         forms.append("blocks")
-    convolves = any(isinstance(module, nn.Conv2d) for module in problem.teacher.modules())
-    if problem.device.type == "cuda" and convolves and example.dim() == 4:
+    if takes_channels_last(problem.teacher, example):
         forms.append("channels_last")
     forms = forms if engine.convolutions == "auto" else [engine.convolutions]
     for convolutions, precision in itertools.product(

@@ -295,7 +295,11 @@ def test_the_two_best_are_compiled_and_the_best_of_all_is_taken(teacher, metadat
     def rate(engine):
         form = (engine.precision, engine.convolutions)
         compiled.extend([form] if engine.compile else [])
-        return rates[form] * (10 if engine.compile and form == ("bf16", "blocks") else 1) / engine.images_per_batch
+        return (
+            rates.get(form, 0.5)
+            * (10 if engine.compile and form == ("bf16", "blocks") else 1)
+            / engine.images_per_batch
+        )
 
     at_rates(monkeypatch, rate)
     chosen = resolve_engine(Engine(), problem(teacher, metadata, SETTINGS))
