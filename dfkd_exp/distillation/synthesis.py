@@ -12,7 +12,7 @@ from dfkd_exp.training.transfer_set import TransferSet
 SCHEDULES = ("constant", "cosine")
 SMALLEST_GROUP = 8
 """Images of a group whose size nobody has said: of fewer, moments say little."""
-VERSION = 3
+VERSION = 4
 """Of how images are made in the loop, part of the student's key: raise it when a change alters them."""
 
 
@@ -33,8 +33,8 @@ class Synthesis(Source):
     batch_size: int = 200
     """Images that are made at a time."""
     groups: int | None = None
-    """Of which each has its own moments and terms, and one class where the metadata is of classes; empty: as many as there are classes, but
-    of at least 8 images, and one where classes are mixed."""
+    """Of which each has its own moments, and one class where the metadata is of classes; empty: as many as there are classes, but of at
+    least 8 images, and one where classes are mixed."""
     steps: int = 1
     """Steps of the optimiser for each batch that is made."""
     clip: float | None = None

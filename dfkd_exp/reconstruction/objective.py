@@ -91,6 +91,8 @@ class Objective:
         self._copied: set[Site] = set()
         """The teacher's values that something overwrites later on, as far as a recorder has met with it."""
         self.student: nn.Module | None = None
+        self.together = False
+        """Whether the groups of a batch are made together, as they are for a student in the loop."""
         self._at_work: list[Callable[[Candidates], Tensor]] = list(self.terms)
         self._steps: dict[tuple[int, ...], Step] = {}
 
@@ -192,9 +194,14 @@ class Objective:
                 pixels, recorder.output.float(), target.labels.flatten(), len(losses), student_logits=answered,
                 features_of=lambda shown: self._seen(recorder(self._inputs(shown)))["features"], **self._seen(recorded),
             )  # fmt: skip
+            # What holds of all classes together is not to be asked of one class's images, if there are others beside them.
+            of_all = (
+                replace(candidates, num_groups=1) if self.together and not self.metadata.mixes_classes else candidates
+            )
             drawn = iter(target.drawn)
             for term, at_work in zip(self.terms, self._at_work, strict=True):
-                missed = at_work(replace(candidates, drawn=next(drawn).flatten(0, 1)) if term.draws else candidates)
+                shown = of_all if term.of_groups else candidates
+                missed = at_work(replace(shown, drawn=next(drawn).flatten(0, 1)) if term.draws else shown)
                 losses = losses + term.weight * (missed if term.of_groups else candidates.by_group(missed).mean(1))
         return losses
 

@@ -32,6 +32,7 @@ class Synthesiser:
     ):  # fmt: skip
         self.objective, self.optimizer, self.steps, self.seed, self.clip = objective, optimizer, steps, seed, clip
         self.groups, self.group_size = groups, group_size
+        objective.together = True
         objective.space.begin(derive_seed(seed, "space"))
         self.made = 0
         """Batches that were made."""

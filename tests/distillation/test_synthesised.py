@@ -20,9 +20,11 @@ from dfkd_exp.reconstruction.optimizers import Adam
 from dfkd_exp.reconstruction.parametrisation.generator import FromGenerator
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.problem import Problem
+from dfkd_exp.reconstruction.terms.class_entropy import ClassEntropy
 from dfkd_exp.reconstruction.terms.contrast import Contrast
 from dfkd_exp.reconstruction.terms.disagreement import Disagreement
 from dfkd_exp.reconstruction.terms.label import Label
+from dfkd_exp.reconstruction.terms.term import Candidates
 from dfkd_exp.seeding import derive_seed
 from tests.toy import INPUTS, toy_images, toy_teacher
 
@@ -302,3 +304,18 @@ def test_what_cannot_be_is_refused(settings, flag):
 def test_a_batch_has_a_group_for_each_class_as_far_as_they_are_not_too_small(batch, classes, groups):
     assert Synthesis(batch_size=batch).num_groups(classes) == groups
     assert Synthesis(batch_size=batch, groups=2).num_groups(classes) == 2
+
+
+def test_what_holds_of_all_classes_is_asked_of_the_batch_and_not_of_each_class():
+    def lost(terms):
+        objective = synthesised(Pixels(), terms).synthesiser.objective
+        drawn = draw_groups(objective, range(2), seed=0, group_size=4)
+        return objective, drawn, objective(*drawn)[0]
+
+    term = ClassEntropy(weight=2.0)
+    objective, (values, _), with_term = lost((term,))
+    *_, without = lost(())
+    pixels = objective.images(values)
+    logits = objective.teacher(objective._inputs(pixels))
+    expected = 2.0 * term(Candidates(pixels, logits, torch.zeros(8).long(), num_groups=1))
+    torch.testing.assert_close(with_term - without, expected.expand(2), rtol=1e-4, atol=1e-5)

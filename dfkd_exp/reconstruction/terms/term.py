@@ -69,7 +69,8 @@ class Term(Settings):
     instead_of_labels: ClassVar[bool] = False
     """Whether it says enough of what images are to be, so that they need not be made for classes."""
     of_groups: ClassVar[bool] = False
-    """Whether it is of the images of a group together, and not of each."""
+    """Whether it is of the images of a group together, and not of each: of all classes, so that where groups are of single ones and a batch
+    of them is made together, for a student in the loop, all the batch is one group to it."""
     of_features: ClassVar[bool] = False
     """Whether it looks at the features."""
     of_class_weights: ClassVar[bool] = False
