@@ -23,7 +23,7 @@ from dfkd_exp.config import CONF, CONFIG_ERRORS, Config, experiment_of, explain,
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.harmless import printable
 from dfkd_exp.help import asks_for_help, help_page
-from dfkd_exp.processes import stop_without_parent
+from dfkd_exp.processes import keep_freed_memory, stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
 from dfkd_exp.rows import ROW, chosen, naming_row, with_row
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
@@ -69,6 +69,7 @@ def main() -> None:
     callback.failures.clear()
     callback.begun.clear()
     stop_without_parent()
+    keep_freed_memory()
     if not ranks_of_process().first:
         console.be_quiet()
     whole = False

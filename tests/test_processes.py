@@ -1,6 +1,9 @@
-"""Threads are those that this process may keep busy, not the machine's."""
+"""Threads are those that this process may keep busy, not the machine's; and memory that was freed is at hand."""
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -32,3 +35,27 @@ def test_a_slurm_task_has_no_more_than_it_asked_for(task, threads, tmp_path, mon
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(6), raising=False)
     monkeypatch.setattr(processes, "QUOTA", tmp_path / "none")
     assert processes.num_threads() == threads
+
+
+FAULTS = """
+import resource, sys
+from dfkd_exp.processes import keep_freed_memory
+if sys.argv[1] == "kept": keep_freed_memory()
+bytearray(2**26)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10): bytearray(2**26)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's allocator that is told")
+@pytest.mark.parametrize("told", [{}, {"MALLOC_TOP_PAD_": "0"}], ids=["untold", "told by the user"])
+def test_freed_memory_is_used_again_without_the_system_clearing_it(told):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | told
+    faults = [
+        int(
+            subprocess.run([sys.executable, "-c", FAULTS, how], env=environment, capture_output=True, check=True).stdout
+        )
+        for how in ("kept", "as it is")
+    ]
+    assert (faults[0] < faults[1] / 10) is (not told)

@@ -173,6 +173,7 @@ ALONE = {
     "optimizer=custom optimizer._target_=torch.optim.SparseAdam": "optimizer",
     "reconstruction.group_size=1 reconstruction.images_per_class=1": "reconstruction.group_size",
     "reconstruction.images_per_class=15": "reconstruction.images_per_class",
+    "reconstruction.match_weight=-1": "reconstruction.match_weight",
     "reconstruction.images_per_class=0": "reconstruction.images_per_class",
     "reconstruction.steps=0": "reconstruction.steps",
     "reconstruction.schedule=linear": "reconstruction.schedule",

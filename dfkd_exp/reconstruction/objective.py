@@ -184,7 +184,7 @@ class Objective:
         grouped = [values.reshape(shape) for values, shape in zip(activations, shapes, strict=True)]
         losses = pixels.new_zeros(len(target.labels))
         for wanted in target.layers:
-            losses = losses + self._missed(grouped[wanted.layer], wanted)
+            losses = losses + self.settings.match_weight * self._missed(grouped[wanted.layer], wanted)
         if excess is not None:
             losses = losses + excess.view(target.labels.shape).mean(1)
         if self.terms:

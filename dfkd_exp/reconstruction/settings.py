@@ -36,6 +36,8 @@ class Reconstruction(Settings):
     """Images per group: the atom of reconstruction, whose result depends on nothing but the seed and its index."""
     steps: int = 200
     """Optimiser steps per group, at most."""
+    match_weight: float = 1.0
+    """Weight of what the metadata asks, beside the terms."""
     tolerance: float = 0.0
     """A group is done when its loss has fallen by no more than this share within patience steps; 0: after all steps. It is for
     schedule=constant: a rate that falls is converging by itself."""
@@ -57,6 +59,7 @@ class Reconstruction(Settings):
             self.images_per_class % self.group_size == 0,
             f"a multiple of reconstruction.group_size={self.group_size}",
         )
+        self.require("match_weight", self.match_weight >= 0, "at least 0")
         self.require("shift", self.shift >= 0, "at least 0")
         self.require("tolerance", 0 <= self.tolerance < 1, "at least 0 and below 1")
         self.require_choice("schedule", SCHEDULES)

@@ -206,6 +206,13 @@ def test_priors_enter_the_loss_with_their_weights(teacher, metadata):
     torch.testing.assert_close(weighted.losses[0] - plain.losses[0], expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_match_enters_the_loss_with_its_weight(teacher, metadata):
+    still = {"steps": 1, "made_of": Pixels(clamp=False), "optimizer": Adam(lr=1e-9), "terms": [L2(weight=3.0)]}
+    once, thrice = (make(teacher, metadata, [0, 1], **still, match_weight=weight) for weight in (1.0, 3.0))
+    of_term = 3 * once.inputs.square().flatten(1).mean(1).view(2, 4).mean(1)
+    torch.testing.assert_close(thrice.losses[0] - of_term, 3 * (once.losses[0] - of_term), atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_the_learning_rate_follows_its_schedule(teacher, metadata, schedule):
     seen = []
