@@ -59,6 +59,14 @@ def test_images_start_from_the_usual_mean_and_deviation_and_are_smooth():
     assert rough < 0.3 * noise
 
 
+def test_images_start_around_the_means_of_their_classes_where_they_are_known():
+    means = torch.rand(3, 3, 16, 12, generator=torch.Generator().manual_seed(1)) * 0.02 + 0.4
+    made = FrequencySpace(Frequencies(), COLOUR, torch.device("cpu"), means)
+    labels = torch.arange(3).repeat_interleave(500)
+    pixels, _ = made.pixels(made.start(labels, torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(pixels.view(3, 500, 3, 16, 12).mean(1), means, atol=5e-3, rtol=0)
+
+
 def test_what_is_out_of_range_is_cut_off_and_counted():
     wide = InputSpec.normalised((1, 4, 4), [0.5], [0.3])
     made = space(wide)

@@ -107,7 +107,7 @@ def test_latents_in_the_place_of_pixels_do_not_start_from_the_metadata_and_that_
     teacher = frozen(toy_teacher())
     metadata = TopLayer().collect(teacher, [toy_images()], INPUTS).resolved(teacher)
     assert type(Auto(start="metadata", directions=2).build(teacher, metadata)) is LatentSpace
-    assert "says nothing of the teacher's first layer" in capsys.readouterr().out
+    assert "images start from noise, not from the metadata" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("network", [toy_teacher, normalised_teacher])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfkd_exp import console
 from dfkd_exp.reconstruction.parametrisation.base import ImageSpace
 from dfkd_exp.reconstruction.parametrisation.latents import Latents
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
@@ -30,8 +29,4 @@ class Auto(Pixels, Latents):
         latents = not sees_first_layer(teacher, metadata) and gives_prior(
             teacher, metadata.inputs, self.directions, self.means(metadata.inputs)
         )
-        if latents and self.start != "noise":
-            console.note(
-                "images start from noise, not from the metadata, which says nothing of the teacher's first layer"
-            )
         return (Latents if latents else Pixels).build(self, teacher, metadata)

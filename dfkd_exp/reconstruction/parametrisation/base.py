@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from dfkd_exp import console
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.metadata import ResolvedMetadata
+
+STARTS = ("noise", "metadata")
 
 
 class ImageSpace(ABC):
@@ -76,10 +80,28 @@ class Parametrisation(Settings):
 class FromMean(Parametrisation):
     """Images that deviate from a mean."""
 
+    start: str = "noise"
+    """What images start from: noise: Gaussian, the paper's; metadata: the class's mean image, as far as the first layer's statistics
+    give it, and noise."""
     init_mean: float | None = None
     """Mean of the pixels that images start from (paper: 0.15 for MNIST, 0.44 for CelebA); empty: what the teacher takes for zero, where
     its inputs are normalised; else 0.15 for grey images and 0.5, the middle of their range, for all other inputs."""
 
+    def __post_init__(self) -> None:
+        self.require_choice("start", STARTS)
+
     def means(self, inputs: InputSpec) -> tuple[float, ...]:
         """Of the pixels of each channel, or of all."""
         return tuple(inputs.usual_pixels()[0]) if self.init_mean is None else (self.init_mean,)
+
+    def means_of_classes(self, teacher: nn.Module, metadata: ResolvedMetadata) -> Tensor | None:
+        """The mean pixels of each class, ``[K, *shape]`` on the CPU, where images are to start from them and the metadata gives them."""
+        from dfkd_exp.reconstruction.start import class_means
+
+        if self.start == "noise":
+            return None
+        try:
+            return class_means(teacher, metadata, self.means(metadata.inputs)).cpu()
+        except DfkdError as error:
+            console.note(f"images start from noise, not from the metadata: {error}")
+            return None

@@ -35,6 +35,7 @@ class Frequencies(FromMean):
     """Amplitude of the differences of colours beside that of the brightness (photographs: about 0.3)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require("falloff", self.falloff >= 0, "at least 0")
         self.require("colour", self.colour > 0, "positive")
 
@@ -46,13 +47,14 @@ class Frequencies(FromMean):
             raise DfkdError(
                 "parametrisation=frequencies is for what has space, and the data are tables; set parametrisation=pixels"
             )
-        return FrequencySpace(self, inputs, device_of(teacher))
+        return FrequencySpace(self, inputs, device_of(teacher), self.means_of_classes(teacher, metadata))
 
 
 class FrequencySpace(ImageSpace):
-    """Amplitudes ``[M, *shape]`` of deviation 1 at the start."""
+    """Amplitudes ``[M, *shape]`` of deviation 1 at the start, around those of the class's mean among ``means[K, *shape]``, pixels on the
+    CPU, if they are known."""
 
-    def __init__(self, settings: Frequencies, inputs: InputSpec, device: torch.device):
+    def __init__(self, settings: Frequencies, inputs: InputSpec, device: torch.device, means: Tensor | None = None):
         import torch
 
         self.shape = inputs.shape
@@ -63,25 +65,35 @@ class FrequencySpace(ImageSpace):
         )
         colours = _opponents() if channels == 3 else torch.eye(channels)
         self._waves = [matrix.to(device) for matrix in (colours, *map(cosines, space))]
-        sizes = _amplitudes(space, settings.falloff).expand(inputs.shape).clone()
+        sizes = _falling(space, settings.falloff).expand(inputs.shape).clone()
         if channels == 3:
             sizes[1:] *= settings.colour
         self._sizes = (sizes / sizes.square().mean().sqrt()).to(device)
+        self._starts = None if means is None else self._amplitudes(means.to(device)).cpu()
 
     def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 
-        return torch.randn(len(labels), *self.shape, generator=generator)
+        noise = torch.randn(len(labels), *self.shape, generator=generator)
+        return noise if self._starts is None else self._starts[labels] + noise
 
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor]:
         from dfkd_exp.reconstruction.prior import OUT_OF_RANGE
 
-        sums = values * self._sizes
-        for axis, waves in enumerate(self._waves, start=1):
-            sums = (sums.movedim(axis, -1) @ waves).movedim(-1, axis)
-        free = self._mean + self._deviation * sums
+        free = self._mean + self._deviation * _along_axes(values * self._sizes, self._waves)
         pixels = free.clamp(0, 1)
         return pixels, OUT_OF_RANGE * (free - pixels).flatten(1).square().sum(1)
+
+    def _amplitudes(self, pixels: Tensor) -> Tensor:
+        """What stands for ``pixels[M, *shape]``: the waves are orthonormal."""
+        return _along_axes((pixels - self._mean) / self._deviation, [waves.mT for waves in self._waves]) / self._sizes
+
+
+def _along_axes(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """``values[M, *shape]``, each axis of the shape multiplied by its matrix from the right."""
+    for axis, matrix in enumerate(matrices, start=1):
+        values = (values.movedim(axis, -1) @ matrix).movedim(-1, axis)
+    return values
 
 
 def cosines(length: int) -> Tensor:
@@ -102,7 +114,7 @@ def _opponents() -> Tensor:
     return rows / rows.norm(dim=1, keepdim=True)
 
 
-def _amplitudes(space: Sequence[int], falloff: float) -> Tensor:
+def _falling(space: Sequence[int], falloff: float) -> Tensor:
     """``f^-falloff`` of each wave of ``space``, in cycles per pixel; the constant one has that of the longest."""
     import torch
 

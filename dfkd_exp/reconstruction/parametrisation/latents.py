@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfkd_exp import console
 from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ class Latents(FromMean):
     """How many directions images vary in, effectively."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.require("directions", self.directions > 1, "above 1")
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         from dfkd_exp.models.recording import device_of
         from dfkd_exp.reconstruction.prior import weights_prior
 
+        if self.start != "noise":
+            console.note("images start from noise, not from the metadata: they are latents, whose means are not known")
         prior = weights_prior(teacher, metadata.inputs, self.directions, self.means(metadata.inputs))
         return LatentSpace(prior.to(device_of(teacher)))
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfkd_exp import console
-from dfkd_exp.errors import DfkdError
 from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
 
 if TYPE_CHECKING:
@@ -16,16 +14,11 @@ if TYPE_CHECKING:
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
-STARTS = ("noise", "metadata")
-
 
 @dataclass
 class Pixels(FromMean):
     """Each pixel by itself, the paper's."""
 
-    start: str = "noise"
-    """What images start from: noise: Gaussian, the paper's; metadata: the class's mean image, as far as the first layer's statistics
-    give it, and noise."""
     init_std: float | None = None
     """Standard deviation of the Gaussian noise that images start from (paper: 0.1 for MNIST, 0.29 for CelebA); empty: what the teacher
     takes for 1, where its inputs are normalised; else 0.1."""
@@ -37,21 +30,13 @@ class Pixels(FromMean):
     """Number of steps from one blurring to the next."""
 
     def __post_init__(self) -> None:
-        self.require_choice("start", STARTS)
+        super().__post_init__()
         self.require("init_std", self.init_std is None or self.init_std >= 0, "at least 0, or empty")
         self.require("blur_sigma", self.blur_sigma >= 0, "at least 0")
         self.require("blur_every", self.blur_every >= 1, "at least 1")
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
-        from dfkd_exp.reconstruction.start import class_means
-
-        means = None
-        if self.start == "metadata":
-            try:
-                means = class_means(teacher, metadata, self.means(metadata.inputs)).cpu()
-            except DfkdError as error:
-                console.note(f"images start from noise, not from the metadata: {error}")
-        return PixelSpace(self, metadata.inputs, means)
+        return PixelSpace(self, metadata.inputs, self.means_of_classes(teacher, metadata))
 
     def deviations(self, inputs: InputSpec) -> tuple[float, ...]:
         """Of the noise in each channel, or in all."""
