@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """What making it took, when it was made; of the last attempt only if ``manifest["resumed"]``."""
+        """What making it took, when it was made; of attempts that were interrupted, until what they last wrote."""
         return self.manifest["seconds"]
 
     @property
@@ -115,17 +115,19 @@ class Store:
                 return Artifact(place, key, _manifest(place), reused=True)
             prepare()
             resumed = together.agreed(lambda: _prepared(partial))
+            before = _attempted(partial) if together.first else 0.0
             started = time.perf_counter()
             info = make(partial) or {}
             together.barrier()
             if together.first:
+                seconds = before + time.perf_counter() - started
                 shutil.rmtree(partial / WORK, ignore_errors=True)
                 facts = {
                     "phase": phase,
                     "key": key,
                     "version": version,
                     "identity": identity,
-                    "seconds": time.perf_counter() - started,
+                    "seconds": seconds,
                     "resumed": resumed,
                     "info": info,
                 }
@@ -135,6 +137,10 @@ class Store:
                 verify(place)
             together.barrier()
             return Artifact(place, key, _manifest(place), reused=False)
+
+
+ATTEMPT = "attempt.txt"
+"""Seconds of all attempts before the one that began when this was written."""
 
 
 def _key(phase: Any, version: Any, identity: Any) -> str:
@@ -165,6 +171,21 @@ def _prepared(partial: Path) -> bool:
     partial.mkdir(exist_ok=True)
     remove_leftovers(partial)
     return resumed
+
+
+def _attempted(partial: Path) -> float:
+    """Seconds that earlier attempts at what is in the folder took, each until it last wrote something that is still there; and note that
+    another begins. The clock of the files is asked, whichever that is."""
+    note = partial / WORK / ATTEMPT
+    seconds = 0.0
+    if note.is_file():
+        with suppress(OSError, ValueError):  # killed as it was written
+            seconds = float(note.read_text("utf-8"))
+            began = note.stat().st_mtime
+            seconds += max(0.0, max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file()) - began)
+    note.parent.mkdir(exist_ok=True)
+    write_atomically(note, repr(seconds).encode())
+    return seconds
 
 
 def _has_odd_files(folder: Path) -> bool:

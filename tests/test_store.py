@@ -80,9 +80,31 @@ def test_a_failure_is_not_cached(tmp_path):
     assert artifact.manifest["resumed"]
 
 
+def test_the_seconds_are_those_of_all_attempts_as_far_as_they_left_anything(tmp_path):
+    def attempt(worked: float, then: float, ends: bool):
+        def make(folder: Path) -> dict:
+            if worked:
+                time.sleep(worked)
+                write_atomically(folder / f"{worked}.txt", b"kept")
+            time.sleep(then)  # what it does from here on is lost
+            if not ends:
+                raise ValueError
+            return {}
+
+        return make
+
+    store = Store(tmp_path)
+    for make in (attempt(0.3, 0.4, ends=False), attempt(0.0, 0.4, ends=False), attempt(0.2, 0.4, ends=False)):
+        with pytest.raises(ValueError):  # noqa: PT011
+            store.get_or_make("phase", {}, 1, make)
+    made = store.get_or_make("phase", {}, 1, attempt(0.1, 0.0, ends=True))
+    assert 0.6 <= made.seconds < 0.9
+    assert sorted(path.name for path in made.path.iterdir()) == ["0.1.txt", "0.2.txt", "0.3.txt", MANIFEST]
+
+
 def test_what_only_the_building_needs_is_removed(tmp_path):
     def make(folder: Path) -> dict:
-        (folder / WORK).mkdir()
+        (folder / WORK).mkdir(exist_ok=True)
         (folder / WORK / "scratch").write_text("x")
         return write()(folder)
 
