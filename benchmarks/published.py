@@ -25,7 +25,19 @@ from torch import Tensor, nn
 
 from benchmarks.measure import DEVICE
 
-MISSING = ("torchvision", "kornia", "apex", "PIL", "scipy", "matplotlib", "termcolor", "tqdm")
+MISSING = (
+    "torchvision",
+    "kornia",
+    "apex",
+    "PIL",
+    "scipy",
+    "matplotlib",
+    "termcolor",
+    "tqdm",
+    "visdom",
+    "cv2",
+    "skimage",
+)
 """What their files import beside torch and NumPy."""
 NOISE = 256
 """Numbers that Fast's generator makes an image of, as its scripts ask for."""
