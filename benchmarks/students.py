@@ -1,5 +1,5 @@
 """How good students become in the loops that DAFL's and DFAD's authors have published, with any LeNet-5 for MNIST: what a small budget
-of what they report, whoever's code it is.
+leaves of what they report, whoever's code it is.
 
 ``python -m benchmarks.students DAFL --published FOLDER --teacher FILE``: in the folder are clones of what `FOLDERS` names; the file holds
 the weights of a LeNet-5 for 32x32 pixels in [0, 1]. Their losses, optimisers and generator are theirs; the generator's width, the images of
