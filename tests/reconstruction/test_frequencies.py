@@ -52,6 +52,8 @@ def test_images_start_from_the_usual_mean_and_deviation_and_are_smooth():
     pixels, _ = made.pixels(values)
     torch.testing.assert_close(pixels.mean((0, 2, 3)), torch.tensor(MEAN), atol=2e-3, rtol=0)
     assert pixels.var(0).mean().sqrt() == pytest.approx(float(torch.tensor(DEVIATION).square().mean().sqrt()), rel=0.1)
+    quiet = started(400, init_std=0.004)
+    assert quiet[0].pixels(quiet[1])[0].var(0).mean().sqrt() == pytest.approx(0.004, rel=0.1)
     rough = (pixels.diff(dim=3).square().mean() / (2 * pixels.var(0).mean())).item()
     noise = (
         started(400, falloff=0.0)[0].pixels(values)[0].diff(dim=3).square().mean() / (2 * pixels.var(0).mean())
@@ -104,7 +106,7 @@ def test_tables_have_no_space():
     assert Pixels().build(dense, metadata)
 
 
-@pytest.mark.parametrize("settings", [{"falloff": -1.0}, {"colour": 0.0}])
+@pytest.mark.parametrize("settings", [{"falloff": -1.0}, {"colour": 0.0}, {"init_std": -0.1}])
 def test_what_cannot_be_is_refused(settings):
     with pytest.raises(ConfigError, match=f"parametrisation.{next(iter(settings))} must be"):
         Frequencies(**settings)

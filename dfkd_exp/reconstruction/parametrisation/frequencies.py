@@ -33,11 +33,14 @@ class Frequencies(FromMean):
     """Amplitudes fall with this power of the frequency (photographs: about 1); 0: all frequencies alike."""
     colour: float = 0.3
     """Amplitude of the differences of colours beside that of the brightness (photographs: about 0.3)."""
+    init_std: float | None = None
+    """Deviation of the pixels of the noise that images start from; empty: the usual one, as far as it is known."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("falloff", self.falloff >= 0, "at least 0")
         self.require("colour", self.colour > 0, "positive")
+        self.require("init_std", self.init_std is None or self.init_std >= 0, "at least 0, or empty")
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         from dfkd_exp.models.recording import device_of
@@ -51,7 +54,7 @@ class Frequencies(FromMean):
 
 
 class FrequencySpace(ImageSpace):
-    """Amplitudes ``[M, *shape]`` of deviation 1 at the start, around those of the class's mean among ``means[K, *shape]``, pixels on the
+    """Amplitudes ``[M, *shape]``, of deviation 1 where pixels have their usual one; they start around those of the class's mean among ``means[K, *shape]``, pixels on the
     CPU, if they are known."""
 
     def __init__(self, settings: Frequencies, inputs: InputSpec, device: torch.device, means: Tensor | None = None):
@@ -69,12 +72,14 @@ class FrequencySpace(ImageSpace):
         if channels == 3:
             sizes[1:] *= settings.colour
         self._sizes = (sizes / sizes.square().mean().sqrt()).to(device)
+        size = 1.0 if settings.init_std is None else settings.init_std / torch.tensor(deviation).square().mean().sqrt()
+        self._noise = float(size)
         self._starts = None if means is None else self._amplitudes(means.to(device)).cpu()
 
     def start(self, labels: Tensor, generator: torch.Generator) -> Tensor:
         import torch
 
-        noise = torch.randn(len(labels), *self.shape, generator=generator)
+        noise = self._noise * torch.randn(len(labels), *self.shape, generator=generator)
         return noise if self._starts is None else self._starts[labels] + noise
 
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor]:
