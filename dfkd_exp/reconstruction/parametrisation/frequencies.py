@@ -54,8 +54,8 @@ class Frequencies(FromMean):
 
 
 class FrequencySpace(ImageSpace):
-    """Amplitudes ``[M, *shape]``, of deviation 1 where pixels have their usual one. ``means[K, *shape]``: pixels of each class's mean, on the
-    CPU, to start around, if they are known."""
+    """Amplitudes ``[M, *shape]``, of deviation 1 where pixels have their usual one. ``means[K, *shape]``: pixels of each class's mean, on
+    the CPU, to start around, if they are known."""
 
     def __init__(self, settings: Frequencies, inputs: InputSpec, device: torch.device, means: Tensor | None = None):
         import torch
