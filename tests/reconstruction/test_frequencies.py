@@ -12,8 +12,9 @@ from dfkd_exp.metadata import AllLayers
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.optimizers import Adam
+from dfkd_exp.reconstruction.parametrisation.auto import Auto
 from dfkd_exp.reconstruction.parametrisation.frequencies import Frequencies, FrequencySpace
-from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
+from dfkd_exp.reconstruction.parametrisation.pixels import Pixels, PixelSpace
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 MEAN, DEVIATION = [0.5, 0.4, 0.3], [0.02, 0.02, 0.01]
@@ -95,6 +96,17 @@ def test_they_are_optimised_to_fit_the_metadata():
     metadata = AllLayers().collect(teacher, [toy_images()], INPUTS)
     made = reconstruct(teacher, metadata, 8, steps=60, parametrisation=Frequencies(), optimizer=Adam(lr=0.1))
     assert made.losses[-1].mean() < 0.5 * made.losses[0].mean()
+
+
+@pytest.mark.parametrize(
+    ("shape", "chosen"),
+    [((1, 16, 16), FrequencySpace), ((3, 15, 40), PixelSpace), ((40,), PixelSpace), ((3, 40), PixelSpace)],
+)
+def test_large_images_are_made_so_unless_something_else_is_asked_for(shape, chosen):
+    teacher = frozen(nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 4), nn.ReLU(), nn.Linear(4, 3)))
+    inputs = InputSpec(shape, (0.0,), (1.0,))
+    metadata = AllLayers().collect(teacher, [(torch.rand(30, *shape), torch.arange(30) % 3)], inputs).resolved(teacher)
+    assert type(Auto().build(teacher, metadata)) is chosen
 
 
 def test_tables_have_no_space():

@@ -1,32 +1,49 @@
-"""Pixels or latents, by what the metadata says of how images look."""
+"""What images are made of, by what the metadata says of how they look, and by their size."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dfkd_exp.reconstruction.parametrisation.base import ImageSpace
+from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+from dfkd_exp.reconstruction.parametrisation.frequencies import Frequencies
 from dfkd_exp.reconstruction.parametrisation.latents import Latents
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from dfkd_exp.inputs import Shape
     from dfkd_exp.metadata.metadata import ResolvedMetadata
+
+SMOOTH_FROM = 16
+"""Pixels along each side, from which on images are taken to be smooth, as photographs are; in 8x8 digits strokes are a pixel wide."""
 
 
 @dataclass
-class Auto(Pixels, Latents):
-    """Latents where the metadata says nothing of the teacher's first layer and the weights give any, and pixels otherwise."""
+class Auto(Pixels, Latents, Frequencies):
+    """Latents where the metadata says nothing of the teacher's first layer and the weights give any; else waves for images of at least
+    16 pixels along each side, and pixels for everything else."""
 
     def __post_init__(self) -> None:
-        Pixels.__post_init__(self)
-        Latents.__post_init__(self)
+        for kind in (Pixels, Latents, Frequencies):
+            kind.__post_init__(self)
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
+        return self.chosen(teacher, metadata).build(self, teacher, metadata)
+
+    def chosen(self, teacher: nn.Module, metadata: ResolvedMetadata) -> type[Parametrisation]:
+        """Which of the three."""
         from dfkd_exp.reconstruction.prior import gives_prior, sees_first_layer
 
-        latents = not sees_first_layer(teacher, metadata) and gives_prior(
-            teacher, metadata.inputs, self.directions, self.means(metadata.inputs)
-        )
-        return (Latents if latents else Pixels).build(self, teacher, metadata)
+        inputs = metadata.inputs
+        if not sees_first_layer(teacher, metadata) and gives_prior(
+            teacher, inputs, self.directions, self.means(inputs)
+        ):
+            return Latents
+        return Frequencies if are_smooth(inputs.shape) else Pixels
+
+
+def are_smooth(shape: Shape) -> bool:
+    """Whether inputs of ``shape`` are images large enough for neighbouring pixels to be alike."""
+    return len(shape) == 3 and min(shape[1:]) >= SMOOTH_FROM
