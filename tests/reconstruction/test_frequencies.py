@@ -8,7 +8,7 @@ from torch import nn
 
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata import AllLayers
+from dfkd_exp.metadata import AllLayers, Channels
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.optimizers import Adam
@@ -99,13 +99,20 @@ def test_they_are_optimised_to_fit_the_metadata():
 
 
 @pytest.mark.parametrize(
-    ("shape", "chosen"),
-    [((1, 16, 16), FrequencySpace), ((3, 15, 40), PixelSpace), ((40,), PixelSpace), ((3, 40), PixelSpace)],
-)
-def test_large_images_are_made_so_unless_something_else_is_asked_for(shape, chosen):
-    teacher = frozen(nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 4), nn.ReLU(), nn.Linear(4, 3)))
-    inputs = InputSpec(shape, (0.0,), (1.0,))
-    metadata = AllLayers().collect(teacher, [(torch.rand(30, *shape), torch.arange(30) % 3)], inputs).resolved(teacher)
+    ("shape", "kind", "chosen"),
+    [
+        ((1, 16, 16), Channels(), FrequencySpace), ((3, 15, 40), Channels(), PixelSpace), ((3, 40), Channels(), PixelSpace),
+        ((3, 16, 20), Channels(grid=2), FrequencySpace), ((3, 16, 20), AllLayers(covariance="diagonal"), PixelSpace),
+        ((3, 16, 20), AllLayers(covariance="diagonal", pixels="spectrum"), FrequencySpace),
+        ((3, 16, 20), Channels(pixels="moments"), FrequencySpace),
+    ],
+)  # fmt: skip
+def test_large_images_are_made_so_unless_the_metadata_says_what_is_where(shape, kind, chosen):
+    convolution = (nn.Conv1d if len(shape) == 2 else nn.Conv2d)(shape[0], 2, 3)
+    network = nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    network(torch.rand(2, *shape))
+    teacher, inputs = frozen(network), InputSpec(shape, (0.0,), (1.0,))
+    metadata = kind.collect(teacher, [(torch.rand(30, *shape), torch.arange(30) % 3)], inputs).resolved(teacher)
     assert type(Auto().build(teacher, metadata)) is chosen
 
 

@@ -23,7 +23,7 @@ SMOOTH_FROM = 16
 @dataclass
 class Auto(Pixels, Latents, Frequencies):
     """Latents where the metadata says nothing of the teacher's first layer and the weights give any; else waves for images of at least
-    16 pixels along each side, and pixels for everything else."""
+    16 pixels along each side, unless it describes the first layer's units one by one, and pixels for everything else."""
 
     def __post_init__(self) -> None:
         for kind in (Pixels, Latents, Frequencies):
@@ -41,7 +41,13 @@ class Auto(Pixels, Latents, Frequencies):
             teacher, inputs, self.directions, self.means(inputs)
         ):
             return Latents
-        return Frequencies if are_smooth(inputs.shape) else Pixels
+        return Frequencies if are_smooth(inputs.shape) and not says_where(metadata) else Pixels
+
+
+def says_where(metadata: ResolvedMetadata) -> bool:
+    """Whether statistics are of the first layer's units one by one, and so of each place in the images."""
+    first, _ = metadata.first_of_layers()[0]
+    return first.view is None
 
 
 def are_smooth(shape: Shape) -> bool:
