@@ -31,6 +31,7 @@ from dfkd_exp.reconstruction.loop import reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.optimizers import Adam, AdamW, Sgd
 from dfkd_exp.reconstruction.parametrisation.auto import Auto
+from dfkd_exp.reconstruction.parametrisation.frequencies import Frequencies
 from dfkd_exp.reconstruction.parametrisation.latents import Latents
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.terms.l2 import L2
@@ -80,6 +81,7 @@ MATCHES = {
 }
 MADE_OF = {
     "pixels": Pixels(blur_sigma=1.0, blur_every=1), "start": Pixels(start="metadata"), "latents": Latents(directions=2), "auto": Auto(),
+    "frequencies": Frequencies(start="metadata"),
 }  # fmt: skip
 TERMS = (TotalVariation(), L2(), Label())
 WITHOUT_DRAWS = {("spectrum", "sample")}
