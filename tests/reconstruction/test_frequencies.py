@@ -102,7 +102,7 @@ def test_they_are_optimised_to_fit_the_metadata():
     ("shape", "kind", "chosen"),
     [
         ((1, 16, 16), Channels(), FrequencySpace), ((3, 15, 40), Channels(), PixelSpace), ((3, 40), Channels(), PixelSpace),
-        ((3, 16, 20), Channels(grid=2), FrequencySpace), ((3, 16, 20), AllLayers(covariance="diagonal"), PixelSpace),
+        ((3, 16, 20), Channels(grid=2), PixelSpace), ((3, 16, 20), AllLayers(covariance="diagonal"), PixelSpace),
         ((3, 16, 20), AllLayers(covariance="diagonal", pixels="spectrum"), FrequencySpace),
         ((3, 16, 20), Channels(pixels="moments"), FrequencySpace),
     ],

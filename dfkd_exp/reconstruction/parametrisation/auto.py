@@ -23,7 +23,7 @@ SMOOTH_FROM = 16
 @dataclass
 class Auto(Pixels, Latents, Frequencies):
     """Latents where the metadata says nothing of the teacher's first layer and the weights give any; else waves for images of at least
-    16 pixels along each side, unless it describes the first layer's units one by one, and pixels for everything else."""
+    16 pixels along each side, unless it says what is where in them, and pixels for everything else."""
 
     def __post_init__(self) -> None:
         for kind in (Pixels, Latents, Frequencies):
@@ -45,9 +45,9 @@ class Auto(Pixels, Latents, Frequencies):
 
 
 def says_where(metadata: ResolvedMetadata) -> bool:
-    """Whether statistics are of the first layer's units one by one, and so of each place in the images."""
+    """Whether statistics are of the first layer's units one by one, or of windows, so that images can start from their class's mean."""
     first, _ = metadata.first_of_layers()[0]
-    return first.view is None
+    return first.view is None or first.view.basis == "regions"
 
 
 def are_smooth(shape: Shape) -> bool:
