@@ -120,6 +120,9 @@ def main(arguments: list[str]) -> None:
     for name, default in (("batch", 250), ("width", 16), ("steps", 1000), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args(arguments)
+    place = FOLDERS[asked.method]
+    if not (asked.published / place.partition("/")[2]).is_dir():
+        parser.error(f"--published {asked.published}: clone https://github.com/{place} into it")
     torch.manual_seed(asked.seed)
     network = builder("lenet5")((1, 32, 32), 10)
     network.load_state_dict(load_file(asked.teacher))

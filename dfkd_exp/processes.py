@@ -29,6 +29,7 @@ MOST_THREADS = 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt (malloc.h): how much freed memory is kept, and from how many bytes on something is none of what is kept."""
 KEPT_BYTES = 2**30
+"""What both are set to."""
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux tells those in a container how much of the processor they may use: microseconds in each so many, or ``max``."""
@@ -64,8 +65,8 @@ def machine_memory() -> int | None:
 
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed for what is asked for next, where it is glibc and nobody has told it otherwise (MALLOC_…). It
-    would give the memory of large tensors back each time, and the system would clear every page of it anew: a step of images through
-    ResNet-20 takes a tenth to a quarter less time so."""
+    would give the memory of large tensors back each time, and the system would clear every page of it anew, which takes a part
+    of each step of a convolutional net."""
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
     with suppress(OSError, AttributeError):

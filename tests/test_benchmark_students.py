@@ -93,3 +93,9 @@ def test_a_step_changes_the_student_and_not_the_teacher(tmp_path):
     step()
     assert not student[1].weight.equal(before[0])
     assert network.classifier[1].weight.equal(before[1])
+
+
+def test_what_is_to_be_cloned_is_said(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        students.main(["DFAD", "--published", str(tmp_path), "--teacher", "teacher.safetensors"])
+    assert "clone https://github.com/VainF/Data-Free-Adversarial-Distillation into it" in capsys.readouterr().err
