@@ -28,6 +28,9 @@ class Augmentation(Settings):
     mixes: ClassVar[bool] = False
     """Whether images are mixed with others of their batch, so that no label of theirs is right any more."""
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError for settings that cannot be."""
+
     def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
         """What is shown of ``images[N, *shape]``, of the same shape: image n as the numbers ``uniform[n, num_random]``, in [0, 1), say.
 
@@ -123,11 +126,36 @@ class FlipAndCrop(OfImages):
 
 
 @dataclass
-class Mixed(FlipAndCrop):
-    """As `FlipAndCrop`, and then some images mixed with the one before them in the batch, for students that a teacher answers. Source:
-    mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), both with alpha = 1; for distillation Beyer et al. (2022)."""
+class ResizedCrop(OfImages):
+    """A part of the image, of random size and proportions, enlarged to the image's size, and mirrored with probability 1/2: the field's
+    augmentation for ImageNet. Source: Szegedy et al. (2015), "Going deeper with convolutions"."""
 
-    num_random: ClassVar[int] = FlipAndCrop.num_random + 5
+    num_random: ClassVar[int] = 5
+
+    area: float = 0.3
+    """Smallest share of the image's area that is shown (for ImageNet 0.08)."""
+    proportions: float = 4 / 3
+    """Largest ratio of the part's height to its width, beside the image's, and of its width to its height."""
+    flip: bool = True
+    """Whether half of the images are mirrored, left to right."""
+
+    def __post_init__(self) -> None:
+        self.require("area", 0 < self.area <= 1, "above 0 and at most 1")
+        self.require("proportions", self.proportions >= 1, "at least 1")
+
+    def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
+        from dfkd_exp.training.transforms import resized_crop
+
+        return resized_crop(images, uniform, self.area, self.proportions, self.flip)
+
+
+@dataclass
+class Mixtures(OfImages):
+    """What the class beside it does to images, and then some of them mixed with the one before them in the batch, for students that a
+    teacher answers. Source: mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), both with alpha = 1; for distillation Beyer et al.
+    (2022)."""
+
+    num_random: ClassVar[int] = 5
     mixes: ClassVar[bool] = True
 
     mixture: str = "either"
@@ -143,6 +171,22 @@ class Mixed(FlipAndCrop):
     def __call__(self, images: Tensor, uniform: Tensor, outside: Tensor) -> Tensor:
         from dfkd_exp.training.transforms import mixed
 
-        cropped, numbers = uniform.tensor_split([super().num_random], dim=1)
+        one_by_one, numbers = uniform.tensor_split([uniform.shape[1] - Mixtures.num_random], dim=1)
         cut_share = {"mixup": 0.0, "cutmix": 1.0, "either": 0.5}[self.mixture]
-        return mixed(super().__call__(images, cropped, outside), numbers, self.share, cut_share)
+        return mixed(super().__call__(images, one_by_one, outside), numbers, self.share, cut_share)
+
+
+@dataclass
+class Mixed(Mixtures, FlipAndCrop):
+    """As `FlipAndCrop`, and then some images mixed with the one before them in the batch, for students that a teacher answers. Source:
+    mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), both with alpha = 1; for distillation Beyer et al. (2022)."""
+
+    num_random: ClassVar[int] = FlipAndCrop.num_random + Mixtures.num_random
+
+
+@dataclass
+class MixedParts(Mixtures, ResizedCrop):
+    """As `ResizedCrop`, and then some images mixed as `Mixed` does, for students that a teacher answers: what teaches most with few images.
+    Source: Asano and Saeed (2023), "Extrapolating from a single image to a thousand classes using distillation", where it is one image."""
+
+    num_random: ClassVar[int] = ResizedCrop.num_random + Mixtures.num_random

@@ -29,6 +29,25 @@ def affine(images: Tensor, uniform: Tensor, outside: Tensor, degrees: float, shi
     return F.grid_sample(images - outside, grid.permute(0, 2, 3, 1), align_corners=False).add_(outside)
 
 
+def resized_crop(images: Tensor, uniform: Tensor, area: float, proportions: float, flip: bool = True) -> Tensor:
+    """A part of each of ``images[N, C, H, W]``, enlarged to the image's size, bilinear, and half of them mirrored left to right, as the
+    rows of ``uniform[N, 5]``, random numbers from 0 to 1, say: its area, from ``area`` of the image's to all of it; its height beside its
+    width, up to ``proportions`` times the image's or as many times less, evenly in the logarithm; its place, within the image."""
+    height, width = images.shape[-2:]
+    share = (area + (1 - area) * uniform[:, 0]).sqrt()
+    taller = (math.log(proportions) * (uniform[:, 1] - 0.5)).exp()
+    sizes = torch.stack([share * taller, share / taller], 1).clamp_max(1)
+    middles = (1 - sizes) * (2 * uniform[:, 2:4] - 1)
+    if flip:
+        sizes = torch.stack([sizes[:, 0], torch.where(uniform[:, 4] < 0.5, -sizes[:, 1], sizes[:, 1])], 1)
+    down, across = (
+        sizes[:, axis, None] * _centres(count, images) + middles[:, axis, None]
+        for axis, count in enumerate((height, width))
+    )
+    grid = torch.stack([across[:, None, :].expand(-1, height, -1), down[:, :, None].expand(-1, -1, width)], 3)
+    return F.grid_sample(images, grid.to(images), padding_mode="border", align_corners=False)
+
+
 def flip_and_crop(
     images: Tensor, uniform: Tensor, outside: Tensor, padding: int, reflect: bool = False, flip: bool = True
 ) -> Tensor:

@@ -6,13 +6,19 @@ import torch
 from torch.nn.functional import pad
 
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.training.augmentation import Affine, FlipAndCrop, Mixed, NoAugmentation
-from dfkd_exp.training.transforms import affine, flip_and_crop, mixed
+from dfkd_exp.training.augmentation import Affine, FlipAndCrop, Mixed, MixedParts, NoAugmentation, ResizedCrop
+from dfkd_exp.training.transforms import affine, flip_and_crop, mixed, resized_crop
 
 SPEC = InputSpec((2, 9, 7), (-1.0, 0.0), (2.0, 5.0))
-POLICIES = [NoAugmentation(), Affine(20.0, 0.2, 0.2), FlipAndCrop(), FlipAndCrop(padding=2, reflect=True)]
+POLICIES = [
+    NoAugmentation(),
+    Affine(20.0, 0.2, 0.2),
+    FlipAndCrop(),
+    FlipAndCrop(padding=2, reflect=True),
+    ResizedCrop(),
+]
 CHANGING = POLICIES[1:]
-MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")]
+MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")] + [MixedParts()]
 
 
 def shown(count=5, spec=SPEC):
@@ -157,6 +163,38 @@ def test_crops_reach_every_place_and_half_are_mirrored():
     assert torch.equal(kept, images)
 
 
+def test_a_part_is_enlarged_as_an_independent_crop_and_resize_do():
+    """A part whose edges lie between pixels is the same as that part of the image twice as fine, cropped and averaged."""
+    images = torch.arange(8.0)[:, None] * 10 + torch.arange(8.0)  # a ramp, which bilinear interpolation keeps
+    images = images.expand(6, 1, 8, 8)
+    numbers = uniform(6, 5, seed=2)
+    numbers[:, 0], numbers[:, 1] = 0, 0.5  # half the area, of the image's proportions
+    found = resized_crop(images, numbers, area=0.25, proportions=2.0)
+    for part, (_, _, down, across, mirrored) in zip(found[:, 0], numbers.tolist(), strict=True):
+        top, left = 4 * down, 4 * across  # of a part of 4 x 4 pixels, which is to have 8 x 8
+        rows, columns = (first + (torch.arange(8.0) + 0.5) / 2 - 0.5 for first in (top, left))
+        expected = rows.clamp(0, 7)[:, None] * 10 + columns.clamp(0, 7)
+        torch.testing.assert_close(part, expected.flip(1) if mirrored < 0.5 else expected, atol=1e-3, rtol=0)
+
+
+def test_parts_have_the_areas_and_proportions_that_were_asked_for_and_lie_within_the_image():
+    """Read off where a ramp along each side begins and ends."""
+    spec = InputSpec((2, 32, 32), (0.0, 0.0), (1.0, 1.0))
+    ramp = (torch.arange(32.0) + 0.5) / 32
+    images = torch.stack([ramp[:, None].expand(32, 32), ramp.expand(32, 32)]).expand(2000, 2, 32, 32)
+    parts = by(ResizedCrop(area=0.25, proportions=1.5, flip=False), images, spec=spec)
+    step = parts[:, :, 16, 16] - parts[:, :, 15, 15]  # of a side, in the middle, where nothing is cut off
+    high, wide = (32 * step).unbind(1)
+    assert (high * wide).min() > 0.2
+    assert (high * wide).max() <= 1.001
+    assert (high * wide).mean().item() == pytest.approx(0.625, abs=0.02)
+    assert (high / wide).max() == pytest.approx(1.5, abs=0.05)
+    assert (wide / high).max() == pytest.approx(1.5, abs=0.05)
+    first, last = parts[:, :, 0, 0], parts[:, :, -1, -1]
+    assert first.min() < 0.03
+    assert last.max() > 0.97
+
+
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 def test_images_are_changed_where_they_lie(policy):
     """On a device without values: a mixture of devices raises, and so does what would wait for a GPU."""
@@ -199,8 +237,11 @@ def test_a_share_of_the_images_is_mixed_and_a_share_of_these_cut():
     assert cut.float().mean().item() == pytest.approx(0.15, abs=0.02)
 
 
-def test_images_are_cropped_before_they_are_mixed():
-    policy, images, numbers = Mixed(padding=2), shown(), uniform(5, 8)
-    assert policy.num_random == 8
-    cropped = flip_and_crop(images, numbers[:, :3], low(), 2)
-    assert torch.equal(policy(images, numbers, low()), mixed(cropped, numbers[:, 3:], 0.5, 0.5))
+@pytest.mark.parametrize(
+    ("policy", "alone"), [(Mixed(padding=2), FlipAndCrop(padding=2)), (MixedParts(), ResizedCrop())]
+)
+def test_images_are_cropped_before_they_are_mixed(policy, alone):
+    images, numbers = shown(), uniform(5, policy.num_random)
+    assert policy.num_random == alone.num_random + 5
+    cropped = alone(images, numbers[:, : alone.num_random], low())
+    assert torch.equal(policy(images, numbers, low()), mixed(cropped, numbers[:, alone.num_random :], 0.5, 0.5))
