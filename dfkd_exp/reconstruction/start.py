@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.metadata.matchable import Matchable
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.recording import device_of, recording
@@ -28,8 +29,10 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: Sequence[
     frozen.
     """
     shape = (metadata.num_classes, *metadata.inputs.shape)
-    of_units = {i: found for i, (found, _) in metadata.first_of_layers().items() if found.drawable}
-    index, statistic = next(iter(of_units.items()))
+    found = first_drawable(metadata)
+    if found is None:
+        raise DfkdError("the metadata has no statistics of values at their places")
+    index, statistic = found
     first = metadata.layers[index]
     what = f"the statistics of the teacher's layer {first.name!r}"
     if metadata.signal == "after_relu" and len(metadata.layers) > 1 and first.name:
@@ -77,6 +80,14 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: Sequence[
     if not means.isfinite().all():
         raise DfkdError(f"no images were found that {what} fit")
     return means.clamp(0, 1)
+
+
+def first_drawable(metadata: ResolvedMetadata) -> tuple[int, Matchable] | None:
+    """The first layer, by index, of which there are statistics that its values could be drawn from, and these; None if there is none."""
+    for index, (statistic, _) in metadata.first_of_layers().items():
+        if statistic.drawable:
+            return index, statistic
+    return None
 
 
 def around(mean: Tensor, noise: Tensor) -> Tensor:

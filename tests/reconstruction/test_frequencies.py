@@ -8,7 +8,8 @@ from torch import nn
 
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.metadata import AllLayers, Channels
+from dfkd_exp.metadata import AllLayers, Channels, TopLayer
+from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.optimizers import Adam
@@ -103,7 +104,8 @@ def test_they_are_optimised_to_fit_the_metadata():
     [
         ((1, 16, 16), Channels(), FrequencySpace), ((3, 15, 40), Channels(), PixelSpace), ((3, 40), Channels(), PixelSpace),
         ((3, 16, 20), Channels(grid=2), PixelSpace), ((3, 16, 20), AllLayers(covariance="diagonal"), PixelSpace),
-        ((3, 16, 20), AllLayers(covariance="diagonal", pixels="spectrum"), FrequencySpace),
+        ((3, 16, 20), AllLayers(covariance="diagonal", pixels="spectrum"), PixelSpace),
+        ((3, 16, 20), TopLayer(), FrequencySpace), ((3, 16, 20), Nothing(), FrequencySpace), ((3, 15, 20), Nothing(), PixelSpace),
         ((3, 16, 20), Channels(pixels="moments"), FrequencySpace),
     ],
 )  # fmt: skip

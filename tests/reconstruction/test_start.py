@@ -6,6 +6,7 @@ from torch import nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayers, Channels, TopLayer
+from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.parametrisation.auto import Auto
@@ -82,6 +83,7 @@ class Bent(nn.Linear):
 
 
 GIVES_NOTHING = {
+    "no statistics of values at their places": (toy_teacher, Nothing()),
     "is not affine in the pixels": (toy_teacher, TopLayer()),
     "'1' is not affine in the pixels": (lambda: dense(Bent), AllLayers()),
     "are of channels at any location": (toy_teacher, Channels()),

@@ -25,10 +25,6 @@ class Auto(Pixels, Latents, Frequencies):
     """Latents where the metadata says nothing of the teacher's first layer and the weights give any; else waves for images of at least
     16 pixels along each side, unless it says what is where in them, and pixels for everything else."""
 
-    def __post_init__(self) -> None:
-        for kind in (Pixels, Latents, Frequencies):
-            kind.__post_init__(self)
-
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         return self.chosen(teacher, metadata).build(self, teacher, metadata)
 
@@ -37,17 +33,19 @@ class Auto(Pixels, Latents, Frequencies):
         from dfkd_exp.reconstruction.prior import gives_prior, sees_first_layer
 
         inputs = metadata.inputs
-        if not sees_first_layer(teacher, metadata) and gives_prior(
-            teacher, inputs, self.directions, self.means(inputs)
-        ):
+        seen = sees_first_layer(teacher, metadata)
+        if not seen and gives_prior(teacher, inputs, self.directions, self.means(inputs)):
             return Latents
-        return Frequencies if are_smooth(inputs.shape) and not says_where(metadata) else Pixels
+        return Frequencies if are_smooth(inputs.shape) and not (seen and says_where(metadata)) else Pixels
 
 
 def says_where(metadata: ResolvedMetadata) -> bool:
-    """Whether statistics are of the first layer's units one by one, or of windows, so that images can start from their class's mean."""
-    first, _ = metadata.first_of_layers()[0]
-    return first.view is None or first.view.basis == "regions"
+    """Whether the first statistics of values at their places are of units one by one, or of windows, and not of channels."""
+    from dfkd_exp.reconstruction.start import first_drawable
+
+    found = first_drawable(metadata)
+    view = None if found is None else found[1].view
+    return found is not None and (view is None or view.basis == "regions")
 
 
 def are_smooth(shape: Shape) -> bool:
