@@ -43,12 +43,12 @@ def train_on_teacher(
     device = (options.get("trainer") or TrainerSettings()).device()
     attention = Attention.between(network, teacher, inputs.example()) if settings.attention else None
 
-    def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
-        shown = settings.shown(batch.pixels, inputs, uniform)
+    def prepare(batch: Batch, uniform: Tensor, rows: Tensor | None) -> tuple[Tensor, ...]:
+        shown = settings.shown(batch.pixels, inputs, uniform, rows)
         if attention is not None:
             return shown, *logits_and_maps(teacher, attention.teacher, shown)
-        kept = batch.logits is not None and not settings.augmentation.changes
-        return shown, batch.logits if kept else teacher(shown.clone())  # type: ignore[return-value]
+        kept = None if settings.augmentation.changes else batch.take(rows).logits
+        return shown, teacher(shown.clone()) if kept is None else kept
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted, *maps = batch

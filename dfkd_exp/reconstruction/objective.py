@@ -136,10 +136,11 @@ class Objective:
         step = self._steps.get(tuple(values.shape))
         if step is None:
             step = self._steps[tuple(values.shape)] = self._built(values, target)
-        with torch.no_grad(), self._multiplied():
+        with torch.no_grad(), self.multiplied():
             return step(values.detach(), *flat)
 
-    def _multiplied(self) -> AbstractContextManager[None]:
+    def multiplied(self) -> AbstractContextManager[None]:
+        """Within the context, a GPU multiplies as the engine's precision says."""
         if self.problem.device.type == "cpu":
             return nullcontext()
         return multiplied_as(tf32=self.engine.precision == "tf32")

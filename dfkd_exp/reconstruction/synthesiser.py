@@ -56,7 +56,7 @@ class Synthesiser:
         for group in (group for one in steppers for group in one.param_groups):
             group["lr"] = rate * group.setdefault("initial_lr", group["lr"])
         self.objective.student = student
-        with nullcontext() if student is None else borrowed(student):
+        with nullcontext() if student is None else borrowed(student), self.objective.multiplied():
             pixels = self._optimise(values, looked_at, stepper)
         self.objective.student = None
         self._learners.after_batch()
@@ -67,7 +67,7 @@ class Synthesiser:
         return pixels, target.labels.flatten()
 
     def _pixels(self, values: Tensor) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), self.objective.multiplied():
             return self.objective.images(values).float()
 
     def others(self, count: int, seed: int) -> tuple[Tensor, Tensor]:

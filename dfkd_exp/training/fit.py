@@ -39,12 +39,13 @@ def fit(
 ) -> nn.Module:
     """Train ``network`` in place on the batches of ``images`` and return it, on the CPU, after the last epoch.
 
-    ``prepare`` makes of them what the network is shown, ``batches_per_chunk`` at a time, unless the images follow the network.
+    ``prepare`` makes of them what the network is shown, ``batches_per_chunk`` at a time, unless the images follow the network or those
+    of a batch are mixed.
     ``resume``: a file to continue from if it exists, and to save to from time to time. The result is the same, bit for bit, whether
     it was interrupted or not. ``look(part)`` is called now and then, when ``network`` may be tried (`Watch`);
     ``snapshots`` keep it as it is over the training.
     """
-    at_once = 1 if images.follows_student else batches_per_chunk
+    at_once = 1 if images.follows_student or settings.augmentation.mixes else batches_per_chunk
     network.train()  # it may have been evaluated before
     with Progress(label, settings.num_steps(len(images))) as progress:
         module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once)

@@ -25,15 +25,16 @@ from dfkd_exp.training.transfer_set import Batch, TransferSet
 Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
 """The loss of a network on what it is shown and asked for: a scalar."""
 
-Prepare = Callable[[Batch, Tensor], tuple[Tensor, ...]]
-"""What the network is shown and asked for, from images and uniform random numbers ``[N, num_random]``, as many as the augmentation
-wants: made for many batches at once, without gradients."""
+Prepare = Callable[[Batch, Tensor, Tensor | None], tuple[Tensor, ...]]
+"""What the network is shown and asked for in some ``rows`` of a batch, or in all, from its images and uniform random numbers
+``[N, num_random]``, as many as the augmentation wants: made for many batches at once, without gradients."""
 
 
-def as_they_are(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
+def as_they_are(batch: Batch, uniform: Tensor, rows: Tensor | None) -> tuple[Tensor, ...]:
     """Pixels and labels: what a network is shown and asked for where nothing is done to them."""
-    assert batch.labels is not None
-    return batch.pixels, batch.labels
+    own = batch.take(rows)
+    assert own.labels is not None
+    return own.pixels, own.labels
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,7 @@ class TrainingModule(pl.LightningModule):
         uniform = torch.rand(len(chunk), self.settings.augmentation.num_random, generator=self._generator)
         share = Share.of(len(uniform), self.settings.batch_size, self.ranks)
         with torch.no_grad():
-            if self.ranks.world > 1:
-                chunk, uniform = chunk.take(share.rows), uniform[share.rows]
-            prepared = self.prepare(chunk, uniform)
+            prepared = self.prepare(chunk, uniform, share.rows if self.ranks.world > 1 else None)
         parts = list(zip(*(tensor.split(share.sizes) for tensor in prepared), strict=True))
         for batch, weight in zip(parts, share.weights, strict=True):
             optimizer.zero_grad()

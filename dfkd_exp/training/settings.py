@@ -59,11 +59,15 @@ class Training(Settings):
         with under_flag(self.flag):
             return replace(self, augmentation=self.augmentation.suited_to(shape))
 
-    def shown(self, pixels: Tensor, inputs: InputSpec, uniform: Tensor) -> Tensor:
-        """What a network in training is shown of images ``pixels[N, *shape]``, as it takes them, as ``uniform[N, num_random]`` says."""
+    def shown(self, pixels: Tensor, inputs: InputSpec, uniform: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What a network in training is shown of images ``pixels[N, *shape]``, as it takes them, as ``uniform[N, num_random]`` says: in
+        all ``rows`` of them, or in some."""
+        if rows is not None and not self.augmentation.mixes:  # where it does, other rows are seen in those
+            pixels, uniform, rows = pixels[rows], uniform[rows], None
         shown = inputs.from_pixels(pixels)
         outside, _ = inputs.bounds(shown)
-        return self.augmentation(shown, uniform.to(shown.device), outside)
+        shown = self.augmentation(shown, uniform.to(shown.device), outside)
+        return shown if rows is None else shown[rows]
 
     def num_steps(self, num_images: int) -> int:
         """Of the whole training; an epoch's last batch may be smaller than the others, or larger by one (`batches`)."""

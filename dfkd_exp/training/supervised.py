@@ -21,9 +21,10 @@ def train_on_labels(
     """Cross-entropy with the labels of ``images``."""
     settings = settings.suited_to(inputs.shape)
 
-    def prepare(batch: Batch, uniform: Tensor) -> tuple[Tensor, ...]:
-        assert batch.labels is not None
-        return settings.shown(batch.pixels, inputs, uniform), batch.labels
+    def prepare(batch: Batch, uniform: Tensor, rows: Tensor | None) -> tuple[Tensor, ...]:
+        labels = batch.take(rows).labels
+        assert labels is not None
+        return settings.shown(batch.pixels, inputs, uniform, rows), labels
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted = batch

@@ -44,8 +44,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def take(self, index: Tensor) -> Batch:
-        """Those of ``index``, in that order."""
+    def take(self, index: Tensor | None) -> Batch:
+        """Those of ``index``, in that order, or all of them."""
+        if index is None:
+            return self
         return Batch(
             _take(self.pixels, index), *(t if t is None else _take(t, index) for t in (self.labels, self.logits))
         )

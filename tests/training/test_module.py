@@ -12,7 +12,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.phases.context import weights_bytes
 from dfkd_exp.trainer import TrainerSettings
-from dfkd_exp.training.augmentation import Affine
+from dfkd_exp.training.augmentation import Affine, Mixed, MixedParts, NoAugmentation
 from dfkd_exp.training.checkpoint import AtomicCheckpointIO
 from dfkd_exp.training.fit import fit
 from dfkd_exp.training.module import ResumePoint, Snapshots, TrainingModule
@@ -20,7 +20,7 @@ from dfkd_exp.training.optimizers import Adam, Sgd
 from dfkd_exp.training.schedules import Constant, Cosine, OneCycle
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import FixedImages
-from tests.toy import CLASSES, toy_images
+from tests.toy import CLASSES, INPUTS, toy_images
 
 CPU = TrainerSettings(accelerator="cpu")
 
@@ -35,7 +35,7 @@ def cross_entropy(net, batch):
     return nn.functional.cross_entropy(net(batch[0]), batch[1])
 
 
-def noisy(batch, uniform):
+def noisy(batch, uniform, rows):
     """Shown with noise that is drawn for the whole chunk."""
     return batch.pixels + 0.1 * uniform[:, :1, None, None], batch.labels
 
@@ -52,6 +52,26 @@ def test_batches_by_the_chunk_are_the_same_batches():
         for size in (1, 4, 100)
     )
     assert one == four == many
+
+
+def test_images_are_mixed_within_their_batch_and_shared_among_processes_as_they_were_mixed():
+    settings, shown = Training(epochs=2, batch_size=4, augmentation=Mixed(share=1.0)), images(8)
+
+    def mixed(batch, uniform, rows):
+        return settings.shown(batch.pixels, INPUTS, uniform, rows), batch.labels
+
+    one, many = (
+        weights_digest(fit(network(), shown, cross_entropy, settings, 0, "toy", CPU, False, None, mixed, size))
+        for size in (1, 100)
+    )
+    assert one == many
+    pixels, uniform = torch.rand(6, 1, 6, 6), torch.rand(6, MixedParts.num_random)
+    for policy in (Mixed(share=1.0), MixedParts(share=1.0), Affine(), NoAugmentation()):
+        settings = Training(augmentation=policy)
+        whole = settings.shown(pixels, INPUTS, uniform[:, : policy.num_random])
+        for rank in range(2):
+            rows = torch.arange(6)[rank::2]
+            assert torch.equal(settings.shown(pixels, INPUTS, uniform[:, : policy.num_random], rows), whole[rows])
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -355,7 +355,7 @@ def test_a_transfer_set_may_follow_the_student_step_by_step(augmentation):
 
 
 def test_its_state_survives_a_kill(tmp_path, monkeypatch):
-    def prepare(batch, uniform):
+    def prepare(batch, uniform, rows):
         return (batch.pixels, torch.zeros(len(batch), dtype=torch.long))
 
     class KilledError(Exception):
