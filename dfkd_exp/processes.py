@@ -30,6 +30,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Options of glibc's mallopt (malloc.h): how much freed memory is kept, and from how many bytes on something is none of what is kept."""
 KEPT_BYTES = 2**30
 """What both are set to."""
+MOST_OF_OLDER = 2**25
+"""Bytes that an older glibc takes for the second of them: half of a heap's."""
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux tells those in a container how much of the processor they may use: microseconds in each so many, or ``max``."""
@@ -64,15 +66,16 @@ def machine_memory() -> int | None:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed for what is asked for next, where it is glibc and nobody has told it otherwise (MALLOC_…). It
-    would give the memory of large tensors back each time, and the system would clear every page of it anew, which takes a part
-    of each step of a convolutional net."""
-    if any(name.startswith("MALLOC_") for name in os.environ):
+    """Let the C library keep what is freed for what is asked for next, where it is glibc and nobody has told it otherwise (MALLOC_…,
+    GLIBC_TUNABLES). It would give the memory of large tensors back each time, and the system would clear every page of it anew, which
+    takes a part of each step of a convolutional net."""
+    if any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return
     with suppress(OSError, AttributeError):
         set_option = ctypes.CDLL("libc.so.6").mallopt
-        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            set_option(option, KEPT_BYTES)
+        # An older one refuses what is too much, and would then be left with less than what it finds by itself.
+        if set_option(M_MMAP_THRESHOLD, KEPT_BYTES) or set_option(M_MMAP_THRESHOLD, MOST_OF_OLDER):
+            set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.settings import Settings
 from dfkd_exp.training.transfer_set import FixedImages, TransferSet
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dfkd_exp.inputs import Shape
     from dfkd_exp.reconstruction.objective import Objective
     from dfkd_exp.reconstruction.optimizers import Optimizer
+    from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
     from dfkd_exp.release import Release
     from dfkd_exp.store import Artifact
 
@@ -72,6 +74,14 @@ class Source(Settings):
 
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         """Raise DfkdError if so many bytes of metadata, where the owner's images take ``bytes_per_image`` each, are too few."""
+
+    def check_parametrisation(self, parametrisation: Parametrisation) -> None:
+        """Raise DfkdError if images cannot be made so for this source."""
+        if parametrisation.shares and not self.has_student:
+            raise DfkdError(
+                f"{parametrisation.flag}: a generator is trained beside the student, and with this source images are made before there is "
+                "one; choose source=synthesis"
+            )
 
     def transfer_set(self, resources: Resources) -> TransferSet:
         """What the student is taught on. Its title, identity and bytes are known without loading an image."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.distillation.source import Resources, Source
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
+
+if TYPE_CHECKING:
+    from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 
 SCHEDULES = ("constant", "cosine")
 SMALLEST_GROUP = 8
@@ -55,9 +59,18 @@ class Synthesis(Source):
         self.require("clip", self.clip is None or self.clip > 0, "positive, or empty")
         self.require_choice("schedule", SCHEDULES)
         fits = self.groups is None or (self.groups >= 1 and self.batch_size % self.groups == 0)
-        self.require("groups", fits, f"empty, or a divisor of {self.named('batch_size')}={self.batch_size}")
+        fits = fits and (self.groups in (None, 1) or self.groups < self.batch_size)  # one image has no variance
+        of = f"{self.named('batch_size')}={self.batch_size}"
+        self.require("groups", fits, f"empty, or a divisor of {of} that leaves at least two images to each")
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
+
+    def check_parametrisation(self, parametrisation: Parametrisation) -> None:
+        if self.fresh and not parametrisation.shares:
+            raise DfkdError(
+                f"{self.named('fresh')}=true shows what a generator makes of other latents, and there is none; choose "
+                "parametrisation=generator, or leave it out"
+            )
 
     def num_groups(self, num_classes: int) -> int:
         """The groups of a batch, for metadata of so many single classes, or 1 if it mixes them."""

@@ -7,7 +7,6 @@ reused from the store has been computed, and is not rehearsed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from dfkd_exp.config import Config
     from dfkd_exp.distillation.settings import Distillation
     from dfkd_exp.inputs import InputSpec
-    from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
     from dfkd_exp.reconstruction.terms.term import Term
 
 
@@ -91,6 +89,7 @@ class Rehearsal:
     def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> None:
         from dfkd_exp.distillation.attention import Attention
         from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
+        from dfkd_exp.reconstruction.terms.term import check_independent
         from dfkd_exp.training.rehearsal import rehearse_training
 
         config = self.config
@@ -98,7 +97,9 @@ class Rehearsal:
         if config.source.has_student:
             config.engine.check_in_the_loop()
         else:
-            check_without_student(config.parametrisation, list(config.terms.values()))
+            check_independent(list(config.terms.values()))
+        config.source.check_parametrisation(config.parametrisation)
+        config.parametrisation.check(teacher, inputs)
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         if config.distillation.attention:
             Attention.between(student, teacher, inputs.example())
@@ -130,18 +131,6 @@ def warn_of_snapshots(student: nn.Module, distillation: Distillation) -> None:
         console.warn(
             f"distillation.snapshots={distillation.snapshots} keeps {times:,} times the student's {each:,} bytes in the store, "
             f"{times * each / 2**30:,.1f} GiB; fewer take less"
-        )
-
-
-def check_without_student(parametrisation: Parametrisation, terms: Sequence[Term]) -> None:
-    """Raise DfkdError for what needs a student in the loop."""
-    from dfkd_exp.reconstruction.terms.term import check_independent
-
-    check_independent(terms)
-    if parametrisation.shares:
-        raise DfkdError(
-            f"{parametrisation.flag}: a generator is trained beside the student, and with this source images are made before there is one; "
-            "choose source=synthesis"
         )
 
 

@@ -74,6 +74,17 @@ def _prior(
     _digest: str, teacher: nn.Module, inputs: InputSpec, directions: float, mean: tuple[float, ...]
 ) -> WeightsPrior:
     """Kept, since it takes seconds and the choice of the engine asks for it again and again."""
+    block = first_dense_block(teacher, inputs)
+    low, high = inputs.bounds(torch.zeros(1, dtype=torch.float64))
+    scale = (high - low).expand(inputs.shape).flatten()  # the block's inputs are the network's, not pixels
+    singular, vectors = _leading(block, scale, math.ceil(LANCZOS * directions))
+    variances = _tempered(singular, directions)
+    basis = variances.sqrt()[:, None] * vectors * math.sqrt(vectors.shape[1]) * SPREAD
+    return WeightsPrior(basis.float(), torch.tensor(mean).view(-1, *[1] * (len(inputs.shape) - 1)), inputs.shape)
+
+
+def first_dense_block(teacher: nn.Module, inputs: InputSpec) -> NetworkBlock:
+    """The linear map from a network's inputs to its first dense layer, in float64. Raises DfkdError, as `weights_prior` does."""
     network = frozen(copy.deepcopy(teacher)).cpu().double()
     dense, *others = find_layers(network, inputs.example().double(), "dense")
     if not others:  # the logits alone
@@ -82,18 +93,12 @@ def _prior(
         )
     seen = nn.Sequential(nn.Identity(), network)
     try:
-        block = NetworkBlock(seen, Layer("0", inputs.shape), Layer(f"1.{dense.name}", dense.shape), inputs.shape)
+        return NetworkBlock(seen, Layer("0", inputs.shape), Layer(f"1.{dense.name}", dense.shape), inputs.shape)
     except DfkdError as error:
         raise DfkdError(
             f"the map from the pixels to the teacher's layer {dense.name!r} is not affine, even without its activations; "
             "set parametrisation=pixels"
         ) from error
-    low, high = inputs.bounds(torch.zeros(1, dtype=torch.float64))
-    scale = (high - low).expand(inputs.shape).flatten()  # the block's inputs are the network's, not pixels
-    singular, vectors = _leading(block, scale, math.ceil(LANCZOS * directions))
-    variances = _tempered(singular, directions)
-    basis = variances.sqrt()[:, None] * vectors * math.sqrt(vectors.shape[1]) * SPREAD
-    return WeightsPrior(basis.float(), torch.tensor(mean).view(-1, *[1] * (len(inputs.shape) - 1)), inputs.shape)
 
 
 def sees_first_layer(teacher: nn.Module, metadata: ResolvedMetadata) -> bool:

@@ -13,7 +13,7 @@ from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 if TYPE_CHECKING:
     from torch import nn
 
-    from dfkd_exp.inputs import Shape
+    from dfkd_exp.inputs import InputSpec, Shape
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
 SMOOTH_FROM = 16
@@ -23,7 +23,14 @@ SMOOTH_FROM = 16
 @dataclass
 class Auto(Pixels, Latents, Frequencies):
     """Latents where the metadata says nothing of the teacher's first layer and the weights give any; else waves for images of at least
-    16 pixels along each side, unless it says what is where in them, and pixels for everything else."""
+    16 pixels along each side, unless it says what is where in them, and pixels for everything else. ``directions`` is of latents,
+    ``falloff`` and ``colour`` of waves, ``clamp`` and ``blur_…`` of pixels."""
+
+    init_std: float | None = None
+    """Deviation of the noise that images start from; empty: the usual one of pixels or of waves."""
+
+    def check(self, teacher: nn.Module, inputs: InputSpec) -> None:
+        """There is always one of the three."""
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         return self.chosen(teacher, metadata).build(self, teacher, metadata)

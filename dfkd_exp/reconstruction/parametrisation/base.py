@@ -71,6 +71,9 @@ class Parametrisation(Settings):
     shares: ClassVar[bool] = False
     """Whether images have something in common that is optimised, so that they cannot be made in groups that depend on nothing else."""
 
+    def check(self, teacher: nn.Module, inputs: InputSpec) -> None:
+        """Raise DfkdError if there is no such space for a teacher whose weights may still become others."""
+
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         """The space for a frozen teacher; on the device where it lies."""
         raise NotImplementedError

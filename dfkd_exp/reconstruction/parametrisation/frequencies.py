@@ -42,14 +42,17 @@ class Frequencies(FromMean):
         self.require("colour", self.colour > 0, "positive")
         self.require("init_std", self.init_std is None or self.init_std >= 0, "at least 0, or empty")
 
-    def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
-        from dfkd_exp.models.recording import device_of
-
-        inputs = metadata.inputs
+    def check(self, teacher: nn.Module, inputs: InputSpec) -> None:
         if len(inputs.shape) == 1:
             raise DfkdError(
                 "parametrisation=frequencies is for what has space, and the data are tables; set parametrisation=pixels"
             )
+
+    def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
+        from dfkd_exp.models.recording import device_of
+
+        inputs = metadata.inputs
+        self.check(teacher, inputs)
         return FrequencySpace(self, inputs, device_of(teacher), self.means_of_classes(teacher, metadata))
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.metadata import ResolvedMetadata
     from dfkd_exp.reconstruction.prior import WeightsPrior
 
@@ -26,6 +27,11 @@ class Latents(FromMean):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("directions", self.directions > 1, "above 1")
+
+    def check(self, teacher: nn.Module, inputs: InputSpec) -> None:
+        from dfkd_exp.reconstruction.prior import first_dense_block
+
+        first_dense_block(teacher, inputs)
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
         from dfkd_exp.models.recording import device_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dfkd_exp import console
 from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ class Pixels(FromMean):
         self.require("blur_every", self.blur_every >= 1, "at least 1")
 
     def build(self, teacher: nn.Module, metadata: ResolvedMetadata) -> ImageSpace:
-        return PixelSpace(self, metadata.inputs, self.means_of_classes(teacher, metadata))
+        means = self.means_of_classes(teacher, metadata)
+        if means is not None and self.init_std is not None:
+            console.note(
+                f"{self.named('init_std')}: images start around their class's mean, as far as pixels can vary there; it is of noise"
+            )
+        return PixelSpace(self, metadata.inputs, means)
 
     def deviations(self, inputs: InputSpec) -> tuple[float, ...]:
         """Of the noise in each channel, or in all."""

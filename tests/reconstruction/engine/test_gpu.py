@@ -14,6 +14,7 @@ from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine
 from dfkd_exp.reconstruction.loop import reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam
+from dfkd_exp.reconstruction.synthesiser import Synthesiser
 from tests.as_cuda import CUDA, MEMORY, as_cuda
 from tests.tf32 import Tf32
 from tests.toy import problem, toy_teacher
@@ -115,6 +116,9 @@ def test_tf32_is_used_where_it_was_chosen_and_nowhere_else(metadata, precision, 
         objective = Objective(problem(teacher, metadata, SETTINGS), replace(PLAIN, precision=precision))
         before = mode.rounded
         reconstruct_groups(objective, [0, 1], Adam(), 0)
+        assert (mode.rounded > before) is rounds
+        before = mode.rounded
+        Synthesiser(objective, Adam(), groups=1, group_size=4, steps=2, seed=0).make(toy_teacher(1).to(CUDA))
         assert (mode.rounded > before) is rounds
 
 
