@@ -16,7 +16,7 @@ SLOPE = 0.2
 
 
 class Generator(nn.Module):
-    """Latents ``[N, D]`` to pixels ``[N, *shape]`` in (0, 1).
+    """Latents ``[N, D]`` to pixels ``[N, *shape]`` in [0, 1].
 
     A dense layer to maps of a quarter of the size and BatchNorm; twice, the size doubled, a convolution, BatchNorm and a leaky ReLU; a
     last convolution, and an ``end`` (`_end`). What has no space, a table, is made by two dense layers.

@@ -40,7 +40,7 @@ class FromGenerator(Parametrisation):
     """Channels before the last convolution; twice as many before that."""
     end: str = "sigmoid"
     """What keeps pixels in range: sigmoid (CMI, Fast); norm, BatchNorm (ZSKT), or tanh_norm, a tanh and BatchNorm (DAFL, DFAD): a batch's
-    pixels have the mean and deviation that the teacher's inputs usually have, and do not saturate."""
+    pixels have the mean and deviation that the teacher's inputs usually have, cut off at black and white."""
     kept: str = "run"
     """run: one generator, that goes on learning (DAFL, DFAD, ZSKT); batch: each batch begins with a fresh one (CMI); meta: with one from
     which the batches before would have come far in a few steps (Fast)."""
