@@ -22,9 +22,6 @@ from dfkd_exp.models.recording import device_of, find_layers, frozen, weights_di
 SPREAD = 0.3
 """Standard deviation, root mean square over the pixels, of the prior's images; MNIST's own is 0.31."""
 
-OUT_OF_RANGE = 0.1
-"""Weight of an image's squared excess over the range of pixels, summed over its pixels."""
-
 MOST_DIRECTIONS = 256
 """Of the weights' map at most so many are kept,"""
 LARGEST_MATRIX = 2**27
@@ -47,11 +44,9 @@ class WeightsPrior:
     def to(self, device: torch.device) -> WeightsPrior:
         return replace(self, basis=self.basis.to(device), mean=self.mean.to(device))
 
-    def __call__(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels ``[N, *shape]`` in [0, 1] of ``latents[N, D]``, and for each image what it exceeded that range by, ``[N]``."""
-        free = self.mean + (latents @ self.basis).view(-1, *self.shape)
-        pixels = free.clamp(0, 1)
-        return pixels, (free - pixels).flatten(1).square().sum(1)
+    def __call__(self, latents: Tensor) -> Tensor:
+        """Pixels ``[N, *shape]`` of ``latents[N, D]``, some of them beyond black and white."""
+        return self.mean + (latents @ self.basis).view(-1, *self.shape)
 
 
 def weights_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: tuple[float, ...]) -> WeightsPrior:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from dfkd_exp.metadata.metadata import ResolvedMetadata
 
 STARTS = ("noise", "metadata")
+OUT_OF_RANGE = 0.1
+"""Weight of an image's squared excess over the range of pixels, summed over its pixels."""
 
 
 class ImageSpace(ABC):
@@ -61,6 +63,12 @@ class ImageSpace(ABC):
     def after_step(self, values: Tensor, step: int) -> None:
         """Change the values in place after an optimiser's step, counted from 0."""
         return
+
+
+def within_range(free: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels ``[M, *shape]``, cut off at 0 and 1, and what is added to each image's loss for what was, ``[M]``."""
+    pixels = free.clamp(0, 1)
+    return pixels, OUT_OF_RANGE * (free - pixels).flatten(1).square().sum(1)
 
 
 @dataclass

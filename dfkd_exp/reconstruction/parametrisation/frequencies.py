@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
+from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace, within_range
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +86,7 @@ class FrequencySpace(ImageSpace):
         return noise if self._starts is None else self._starts[labels] + noise
 
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        from dfkd_exp.reconstruction.prior import OUT_OF_RANGE
-
-        free = self._mean + self._deviation * _along_axes(values * self._sizes, self._waves)
-        pixels = free.clamp(0, 1)
-        return pixels, OUT_OF_RANGE * (free - pixels).flatten(1).square().sum(1)
+        return within_range(self._mean + self._deviation * _along_axes(values * self._sizes, self._waves))
 
     def _amplitudes(self, pixels: Tensor) -> Tensor:
         """What stands for ``pixels[M, *shape]``: the waves are orthonormal."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
-from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
+from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace, within_range
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,4 @@ class LatentSpace(ImageSpace):
         return torch.randn(len(labels), len(self.prior.basis), generator=generator)
 
     def pixels(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        from dfkd_exp.reconstruction.prior import OUT_OF_RANGE
-
-        pixels, excess = self.prior(values)
-        return pixels, OUT_OF_RANGE * excess
+        return within_range(self.prior(values))
