@@ -33,10 +33,11 @@ def loop(network: nn.Module, images: FixedImages, loss: Loss, settings: Training
     return network
 
 
-def with_logits(batch: Batch, uniform: Tensor | None = None) -> tuple[Tensor, ...]:
+def with_logits(batch: Batch, uniform: Tensor | None = None, rows: Tensor | None = None) -> tuple[Tensor, ...]:
     """What a student is shown and asked for."""
-    assert batch.logits is not None
-    return batch.pixels, batch.logits
+    own = batch.take(rows)
+    assert own.logits is not None
+    return own.pixels, own.logits
 
 
 def soft_loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
