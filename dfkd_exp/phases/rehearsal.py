@@ -99,7 +99,8 @@ class Rehearsal:
         else:
             check_independent(list(config.terms.values()))
         config.source.check_parametrisation(config.parametrisation)
-        config.parametrisation.check(teacher, inputs)
+        if config.source.reconstructs:
+            config.parametrisation.check(teacher, inputs)
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
         if config.distillation.attention:
             Attention.between(student, teacher, inputs.example())

@@ -178,8 +178,8 @@ class Mixtures(OfImages):
 
 @dataclass
 class Mixed(Mixtures, FlipAndCrop):
-    """As `FlipAndCrop`, and then some images mixed with the one before them in the batch, for students that a teacher answers. Source:
-    mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), both with alpha = 1; for distillation Beyer et al. (2022)."""
+    """As `FlipAndCrop`, and then some images mixed with the one before them in the batch (mixup, CutMix), for students that a teacher
+    answers."""
 
     num_random: ClassVar[int] = FlipAndCrop.num_random + Mixtures.num_random
 

@@ -164,11 +164,11 @@ def test_crops_reach_every_place_and_half_are_mirrored():
 
 
 def test_a_part_is_enlarged_as_an_independent_crop_and_resize_do():
-    """A part whose edges lie between pixels is the same as that part of the image twice as fine, cropped and averaged."""
+    """A part of half the side, of a ramp along each, is that ramp from where the part begins, in steps of half a pixel."""
     images = torch.arange(8.0)[:, None] * 10 + torch.arange(8.0)  # a ramp, which bilinear interpolation keeps
     images = images.expand(6, 1, 8, 8)
     numbers = uniform(6, 5, seed=2)
-    numbers[:, 0], numbers[:, 1] = 0, 0.5  # half the area, of the image's proportions
+    numbers[:, 0], numbers[:, 1] = 0, 0.5  # a quarter of the area, of the image's proportions
     found = resized_crop(images, numbers, area=0.25, proportions=2.0)
     for part, (_, _, down, across, mirrored) in zip(found[:, 0], numbers.tolist(), strict=True):
         top, left = 4 * down, 4 * across  # of a part of 4 x 4 pixels, which is to have 8 x 8
