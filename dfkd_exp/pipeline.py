@@ -16,6 +16,7 @@ from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
+from dfkd_exp.phases.picture import make_picture
 from dfkd_exp.phases.privacy import measure_privacy
 from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction, objective_of
@@ -27,8 +28,8 @@ from dfkd_exp.release_card import usage
 from dfkd_exp.release_hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
 from dfkd_exp.run_folder import NEAREST, PICTURE, RESULT
-from dfkd_exp.store import Artifact, Store, write_atomically
-from dfkd_exp.training.transfer_set import FixedImages, TransferSet
+from dfkd_exp.store import Store, write_atomically
+from dfkd_exp.training.transfer_set import TransferSet
 
 if TYPE_CHECKING:
     from dfkd_exp.config import Config
@@ -69,7 +70,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         if not ranks.first:
             return None
         result = build_result(config, overrides, release, transfer_set, context.artifacts)
-        picture = make_picture(context, release, transfer_set, student, data, folder / PICTURE)
+        picture = make_picture(context, release, transfer_set, student, config.distillation, data, folder / PICTURE)
         if config.privacy:
             shutil.copyfile(context.artifacts["privacy"].file(NEAREST), folder / NEAREST)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
@@ -132,31 +133,6 @@ def transfer_set_of(config: Config, context: RunContext, release: Release, data:
             config.distillation.epochs,
         )
     )
-
-
-def make_picture(
-    context: RunContext, release: Release, transfer_set: TransferSet, student: Artifact, data: LazyData, target: Path
-) -> Path:
-    """The student's images, a row per class, beside the class means."""
-    identity = {"transfer_set": transfer_set.identity, "data": data.fingerprint, "release": release.digest}
-    if transfer_set.follows_student:
-        identity["student"] = student.digest
-
-    def make(folder: Path) -> dict[str, Any]:
-        from dfkd_exp.report.pictures import MOST_CLASSES, SAMPLES, draw_images
-
-        preview, real = transfer_set.preview(min(MOST_CLASSES, len(release.classes)), SAMPLES), None
-        if data.settings.available:
-            train = data.images.train
-            of_all = FixedImages.of(train.images, train.labels if preview.labelled else None)
-            real = of_all.preview(len(preview.means), 0)
-        features = data.images.features if data.settings.available else []
-        draw_images(folder / PICTURE, preview, release.classes, real, features)
-        return {}
-
-    artifact = context.store.get_or_make("picture", identity, 2, make)
-    shutil.copyfile(artifact.file(PICTURE), target)
-    return target
 
 
 def _size(folder: Path) -> int:

@@ -32,10 +32,16 @@ MOST_LETTERS = 24
 
 
 def draw_images(
-    path: Path, preview: Preview, classes: list[str], real: Preview | None, features: Sequence[str] = ()
+    path: Path,
+    preview: Preview,
+    classes: list[str],
+    real: Preview | None,
+    features: Sequence[str] = (),
+    moved: Sequence[Tensor] = (),
 ) -> None:
     """A PNG: a row per class (the first 20), with the mean of the ``real`` images if there are any, the mean of those of the transfer
-    set and some of them. Without labels, one row. ``features``: names of a table's features, if they are known."""
+    set and some of them. Without labels, one row. ``features``: names of a table's features, if they are known; ``moved``: pixels
+    ``[*shape]`` of some as a student sees them, in a row of their own, as far as there is room."""
     names = [*map(brief, classes[:MOST_CLASSES])] if preview.labelled else ["unlabelled"]
     shape = tuple(preview.means[0].shape)
     samples, what = num_shown(shape, SAMPLES), noun(shape)
@@ -44,7 +50,11 @@ def draw_images(
         [*(shown.means[index] for shown in (real, preview) if shown is not None), *preview.samples[index][:samples]]
         for index in range(len(names))
     ]
-    sheet = Sheet(len(rows), len(headings) + samples, above=60, shape=shape, features=features)
+    columns = len(headings) + samples
+    if moved:
+        names.append("as the student\nsees some")
+        rows.append([*moved[:columns]])
+    sheet = Sheet(len(rows), columns, above=60, shape=shape, features=features)
     for row, (name, pictures) in enumerate(zip(names, rows, strict=True)):
         sheet.add_row(row, name, pictures)
     for column, text in enumerate(headings):

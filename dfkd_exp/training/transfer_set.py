@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.inputs import unit_pixels
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dfkd_exp.data.rows import Rows
+    from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.training.settings import Training
 
 AT_ONCE_BYTES = 2**24
 """Of images that are read at once where each is looked at one time."""
@@ -64,6 +67,14 @@ class Preview:
     means: list[Tensor]
     samples: list[Tensor]
     labelled: bool
+
+    def as_shown(self, settings: Training, inputs: InputSpec) -> list[Tensor]:
+        """Pixels of the samples as a network in training is shown them: of one of each class, then of another of each."""
+        import torch
+
+        images = torch.stack([i for of_each in zip_longest(*self.samples) for i in of_each if i is not None])
+        uniform = torch.rand(len(images), settings.augmentation.num_random, generator=torch.Generator().manual_seed(0))
+        return [*inputs.to_pixels(settings.shown(images, inputs, uniform)).clamp(0, 1)]
 
 
 class TransferSet(ABC):

@@ -7,8 +7,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.report import pictures
 from dfkd_exp.report.pictures import draw_images, embedded
+from dfkd_exp.training.augmentation import FlipAndCrop
+from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import FixedImages
 from tests.toy import toy_images
 
@@ -80,3 +83,19 @@ def test_a_pages_grey_pictures_take_half_the_bytes_and_look_the_same_and_coloure
     assert abs(shown - noise).max() <= 8
     Image.new("RGB", (4, 4), "red").save(tmp_path / "red.png")
     assert b64decode(embedded(tmp_path / "red.png").partition(",")[2]) == (tmp_path / "red.png").read_bytes()
+
+
+def test_what_the_student_sees_has_a_row_of_its_own(tmp_path):
+    (_, height), _ = drawn(tmp_path / "p.png", preview(), NAMES, None)
+    white = [torch.ones(preview().means[0].shape)] * 30  # more than there is room for
+    (_, with_moved), _ = drawn(tmp_path / "q.png", preview(), NAMES, None, (), white)
+    assert with_moved > height
+
+
+def test_a_preview_as_it_is_shown_takes_one_of_each_class_first():
+    images, labels = torch.arange(6).view(6, 1, 1, 1).expand(6, 1, 4, 4) / 10, torch.tensor([0, 0, 0, 1, 1, 2])
+    of_three = FixedImages.of(images, labels).preview(4, 8)  # the last class has none
+    settings = Training(augmentation=FlipAndCrop(padding=0))
+    shown = of_three.as_shown(settings, InputSpec((1, 4, 4), (0.0,), (1.0,)))
+    assert [round(float(image.mean()) * 10) for image in shown] == [0, 3, 5, 1, 4, 2]
+    assert all(image.unique().numel() == 1 for image in shown)
