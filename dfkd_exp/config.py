@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from dfkd_exp import for_data  # noqa: F401  (yaml files use it)
 from dfkd_exp.arguments import unreadable
@@ -242,6 +242,8 @@ def explain(error: BaseException) -> str:
     for link in chain:
         if isinstance(link, OmegaConfBaseException) and link.object_type is Term:
             return f"{link.full_key}: {NOT_AMONG_TERMS}"
+        if isinstance(link, ConfigKeyError) and "' not in '" in str(link):
+            return f"{_unknown_flag(str(link.full_key))}; a method, recipe or experiment sets it: choose one of these beside it"
         if isinstance(link, OmegaConfBaseException) and getattr(link, "full_key", None):
             return f"{link.full_key}: {_first_line(link)}"
     if match := re.search(r"(?:Error merging override|Error parsing override) '?([^'\n]+)'?", str(error)):

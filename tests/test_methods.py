@@ -33,7 +33,7 @@ def releases(tmp_path_factory):
 def run(dfkd, releases, method, *said, teacher="cnn_bn"):
     text = (CONF / "method" / f"{method}.yaml").read_text()
     size = TINY["in the loop" if "/source: synthesis" in text else "fixed"]
-    generator = ["parametrisation.width=4"] if "/parametrisation: generator" in text else []
+    generator = ["parametrisation.width=4"] if method in choices("parametrisation") else []
     start = ["pipeline=from_release", f"release={releases / teacher}", "data=digits", f"student={teacher}"]
     common = ["trainer=cpu", "distillation.epochs=1", "distillation.batch_size=32"]
     return dfkd(*start, f"method={method}", *size, *generator, *common, *said, small=False)
@@ -62,6 +62,14 @@ def test_every_method_makes_a_student_of_a_release(dfkd, releases, method):
     assert (ran.result["source_bytes"] > 0) == (
         method in ("lopes", "dfkd")
     )  # all others leave what was published aside
+
+
+@pytest.mark.parametrize("said", ["pixels", "latents", "dafl", "nayer"])
+def test_a_method_goes_with_images_made_otherwise(said):
+    """What it says of its own generator is not asked of another parametrisation."""
+    own, other = composed("method=fast"), composed("method=fast", f"parametrisation={said}")
+    assert own.parametrisation.kept == "meta" != getattr(other.parametrisation, "kept", None)
+    assert own.terms == other.terms
 
 
 @pytest.mark.parametrize(

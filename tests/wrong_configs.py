@@ -304,6 +304,7 @@ ALONE = {
     "data=wine reconstruction.shift=1": "reconstruction.shift=1 moves what has space",
     "data=wine reconstruction.flip=true": "reconstruction.flip=true moves what has space",
     "parametrisation=generator": "parametrisation",
+    "method=dfkd parametrisation=generator": "parametrisation.start: the chosen parametrisation has no start; it belongs to",
     "metadata=none terms=[batch_norm]": "terms.batch_norm: the teacher has no BatchNorm layers",
     "source=synthesis metadata=none terms=[batch_norm]": "terms.batch_norm",
     "source=synthesis source.images=0": "source.images",
