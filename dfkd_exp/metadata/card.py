@@ -13,6 +13,7 @@ BASES = {
     "channels": ", per channel",
     "regions": ", per channel and region of a grid of {}",
     "spectrum": ", log-power of each frequency",
+    "styles": ", style of an image: mean and log-deviation per channel",
     "graph": ", graph Fourier",
 }
 FEW = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dfkd_exp.errors import ConfigError
@@ -35,6 +35,9 @@ class Channels(Gaussian):
     grid: int = 1
     """Into how many windows each axis of a feature map, or tokens, is divided; each channel of each has statistics of its own, which tell
     where things are: 1: all locations together."""
+    styles: bool = False
+    """Whether also the styles of feature maps are kept, how images differ from one another: mean and deviation, over images, of each
+    channel's mean and of its log-deviation within an image. Three times as many bytes, and images that vary as photographs do."""
     scope: str = "class"
     """Of what images the statistics of hidden layers are: those of each class by themselves, or all of them together."""
 
@@ -55,7 +58,13 @@ class Channels(Gaussian):
         return self.with_images(find_layers(teacher, example, self.layers, batch_norm="input"), example)
 
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
-        return self.places_of(layers, num_classes, self.scope)
+        found = self.places_of(layers, num_classes, self.scope)
+        if self.styles:
+            from dfkd_exp.models.styles import Styles
+
+            maps = [place for place in found if place.view is not None and place.view.pools]
+            found[-1:-1] = [replace(place, view=Styles(place.recorded[0])) for place in maps]
+        return found
 
     def view(self, layer: Layer) -> View | None:
         from dfkd_exp.models.regions import regions_of

@@ -148,7 +148,7 @@ def _check_header(header: dict[str, Any], layers: Sequence[Layer], statistics: S
             raise ValueError(f"a statistic of layers {list(statistic.layers)}, which are not consecutive")
         if statistic.basis == "graph" and (statistic.graph is None or len(own) < 2):
             raise ValueError(f"a statistic of {len(own)} layers in basis 'graph', or without its graph")
-        if statistic.basis in ("channels", "regions", "spectrum") and len(own) > 1:
+        if statistic.basis in ("channels", "regions", "spectrum", "styles") and len(own) > 1:
             raise ValueError(f"a statistic of the {statistic.basis} of {len(own)} layers")
         _num_coefficients(statistic, layers)
         statistic.summary.check(own)
@@ -195,6 +195,8 @@ def _num_coefficients(statistic: Statistic, layers: Sequence[Layer]) -> int:
             raise ValueError(f"{found} coefficients of {title} at a rank of {statistic.graph.rank}")
         return found
     if found != values:
-        noun = {"channels": "channels", "regions": "regions", "spectrum": "frequencies"}.get(statistic.basis, "units")
+        noun = {"channels": "channels", "regions": "regions", "spectrum": "frequencies", "styles": "styles"}.get(
+            statistic.basis, "units"
+        )
         raise ValueError(f"{found} coefficients of {title}, which have {values} {noun}")
     return values

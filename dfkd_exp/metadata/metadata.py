@@ -206,6 +206,16 @@ class ResolvedMetadata:
                 found.setdefault(index, (statistic, position))
         return dict(sorted(found.items()))
 
+    def matched(self) -> list[tuple[int, Matchable, int]]:
+        """What groups of images are to have: of each layer, by index, the first statistic that has it, and as which of its own; and the
+        first in each basis that says something of images as wholes. In the order of the layers."""
+        found: dict[tuple[int, str], tuple[Matchable, int]] = {}
+        for statistic in self.statistics:
+            basis = statistic.view.basis if statistic.view and not statistic.view.pools else ""
+            for position, index in enumerate(statistic.layers):
+                found.setdefault((index, basis), (statistic, position))
+        return [(index, *found[index, basis]) for index, basis in sorted(found)]
+
 
 def are_logits(layer: Layer, num_classes: int) -> bool:
     """Whether a recorded layer, the last, is the network's output; of BatchNorm layers' inputs none is."""

@@ -21,6 +21,7 @@ from dfkd_exp.metadata.matchable import Distribution, Matchable
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.regions import Regions
 from dfkd_exp.models.spectrum import Spectrum
+from dfkd_exp.models.styles import Styles
 from dfkd_exp.models.view import View
 
 
@@ -145,7 +146,7 @@ class Summary(ABC):
         return
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistic:
     """What is kept of some ``layers``, by index: a ``summary`` in a ``basis`` (`dfkd_exp.metadata.choices`), of the images of a ``scope``.
 
@@ -185,6 +186,8 @@ class Statistic:
         layer = layers[self.layers[0]]
         if self.basis == "spectrum":
             return Spectrum(layer)
+        if self.basis == "styles":
+            return Styles(layer)
         grid = 1 if self.basis == "channels" else self.grid
         return None if grid is None else Regions(layer, grid)
 

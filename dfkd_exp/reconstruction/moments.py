@@ -47,7 +47,7 @@ class Moments(Reconstruction):
 
         logits = metadata.logits.sample(labels, generator)[-1] if metadata.logits and self.logits_weight else None
         found = []
-        for index, (statistic, position) in metadata.first_of_layers().items():
+        for index, statistic, position in metadata.matched():
             mean, std = statistic.moments(labels)[position]
             variance = std.square()
             scale = (variance + self.shrinkage * (variance.mean() - variance)).clamp_min(1e-8)
