@@ -21,6 +21,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import canonical_json, read_json, safetensors_header, strict_json, sync_folder, write_atomically
 from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.metadata.choices import WITHOUT_DRAWS
 from dfkd_exp.metadata.header import Header, read_header
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.ours import Ours
@@ -78,7 +79,7 @@ class Release:
     @property
     def drawable(self) -> bool:
         """Whether values of layers can be drawn from all of its metadata."""
-        return all(statistic["basis"] != "spectrum" for statistic in self._header.said["statistics"])
+        return all(statistic["basis"] not in WITHOUT_DRAWS for statistic in self._header.said["statistics"])
 
     @property
     def metadata_bytes(self) -> int:

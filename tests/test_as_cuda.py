@@ -50,6 +50,7 @@ KINDS = {
     "channels": (Channels(), toy_teacher),
     "regions": (Channels(grid=2), toy_teacher),
     "spectrum": (Channels(pixels="spectrum"), toy_teacher),
+    "styles": (Channels(styles=True), toy_teacher),
     "of all": (Channels(scope="all"), normalised_teacher),
     "batch norm": (BatchNormStatistics(), normalised_teacher),
     "spatial": (Spatial(), toy_teacher),
@@ -84,7 +85,7 @@ MADE_OF = {
     "frequencies": Frequencies(start="metadata"),
 }  # fmt: skip
 TERMS = (TotalVariation(), L2(), Label())
-WITHOUT_DRAWS = {("spectrum", "sample")}
+WITHOUT_DRAWS = {("spectrum", "sample"), ("styles", "sample")}
 CASES = [
     *(
         (kind, match, "pixels", "direct")

@@ -48,23 +48,35 @@ class Channels(Gaussian):
         alone = self.grid == 1 or self.covariance in ("top_only", "diagonal")
         self.require("covariance", alone, "top_only or diagonal with metadata.grid above 1")
 
+    @property
+    def drawable(self) -> bool:
+        return super().drawable and not self.styles
+
     def check_private(self) -> None:
+        if self.styles:
+            raise ConfigError("metadata.dp.epsilon has no noise for styles: leave metadata.styles=true out")
         if self.scope != "class":
             raise ConfigError("metadata.dp.epsilon is for statistics of each class: set metadata.scope=class")
 
     def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]:
         from dfkd_exp.models.recording import find_layers
 
-        return self.with_images(find_layers(teacher, example, self.layers, batch_norm="input"), example)
+        found = self.with_images(find_layers(teacher, example, self.layers, batch_norm="input"), example)
+        if self.styles and all(layer.num_units == layer.num_channels for layer in found):
+            raise ConfigError(
+                "metadata.styles=true is for maps and tokens, and no layer of the teacher has any; leave it out"
+            )
+        return found
 
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         found = self.places_of(layers, num_classes, self.scope)
-        if self.styles:
-            from dfkd_exp.models.styles import Styles
+        return [each for place in found for each in (place, *self._styles_of(place))]
 
-            maps = [place for place in found if place.view is not None and place.view.pools]
-            found[-1:-1] = [replace(place, view=Styles(place.recorded[0])) for place in maps]
-        return found
+    def _styles_of(self, place: Place) -> list[Place]:
+        from dfkd_exp.models.styles import Styles
+
+        kept = self.styles and place.view is not None and place.view.pools
+        return [replace(place, view=Styles(place.recorded[0]))] if kept else []
 
     def view(self, layer: Layer) -> View | None:
         from dfkd_exp.models.regions import regions_of

@@ -28,8 +28,8 @@ class Sample(Reconstruction):
     def check_drawn(self, drawable: bool) -> None:
         if not drawable:
             raise DfkdError(
-                "reconstruction=sample draws the values of layers, and none follow from a spectrum (metadata.pixels=spectrum); choose "
-                "reconstruction=moments"
+                "reconstruction=sample draws the values of layers, and none follow from a spectrum or from styles (metadata.pixels, "
+                "metadata.styles); choose reconstruction=moments"
             )
 
     def masks_dropout(self, metadata: ResolvedMetadata) -> bool:

@@ -54,6 +54,7 @@ KINDS |= {
     "spectrum-spatial": Spatial(rank=4, pixels="spectrum"),
     "pixels-spatial": Spatial(rank=4, pixels="moments"),
     "spectrum-top": TopLayer(pixels="spectrum"),
+    "styles-grid": Channels(styles=True, grid=2, pixels="moments", storage="fp16"),
     "pixels": AllLayers(pixels="moments"),
     "pixels-rectified": Channels(pixels="moments", grid=2, signal="after_relu"),
     "regions-all-int8": Channels(grid=2, scope="all", storage="int8"),

@@ -1,0 +1,68 @@
+"""Styles of maps: against their definition, and what they do not know."""
+
+import numpy as np
+import pytest
+import torch
+
+from dfkd_exp.models.layers import Layer, images_of
+from dfkd_exp.models.styles import Styles
+from dfkd_exp.reconstruction.layout import Layout
+from tests.each import each
+
+LAYERS = {
+    "map": Layer("layer", (3, 6, 5), ("channel", "height", "width")),
+    "tokens": Layer("layer", (7, 4), ("token", "feature")),
+    "channels last": Layer("layer", (6, 5, 3), ("height", "width", "feature")),
+    "series": images_of((2, 9)),
+}
+
+
+@each(LAYERS)
+def test_it_is_each_channels_mean_and_log_deviation_in_an_image(name):
+    layer, values = LAYERS[name], torch.randn(4, *LAYERS[name].shape, dtype=torch.float64)
+    styles = Styles(layer)
+    found = styles.gathered(values).numpy()
+    by_channel = values.movedim(1 + layer.channel_axis, 1).reshape(4, layer.num_channels, -1).numpy()
+    expected = np.concatenate([by_channel.mean(2), 0.5 * np.log(by_channel.var(2) + 1e-4)], axis=1)
+    assert found.shape == (4, 1, styles.num_values)
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
+
+
+def test_it_does_not_know_where_things_are():
+    styles = Styles(LAYERS["map"])
+    values = torch.randn(2, 3, 6, 5)
+    elsewhere = values.flatten(2)[:, :, torch.randperm(30)].view(2, 3, 6, 5)
+    torch.testing.assert_close(styles.gathered(elsewhere), styles.gathered(values))
+
+
+def test_it_knows_how_images_differ_where_all_locations_together_do_not():
+    """Two images of even maps, and two in which the same values are mixed."""
+    even = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
+    mixed = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(2, 1, 2, 2)
+    styles = Styles(Layer("layer", (1, 2, 2), ("channel", "height", "width")))
+    assert even.mean() == mixed.mean()
+    assert even.std() == mixed.std()
+    of_even, of_mixed = (styles.gathered(values)[:, 0] for values in (even, mixed))
+    assert of_even[:, 0].std() > 0.7 > 0 == of_mixed[:, 0].std()
+    assert of_even[:, 1].max() < of_mixed[:, 1].min()
+
+
+def test_its_gradient_is_right_even_of_a_channel_that_is_dead():
+    styles = Styles(Layer("layer", (2, 3, 4), ("channel", "height", "width")))
+    values = torch.randn(2, 2, 3, 4, dtype=torch.float64).requires_grad_(True)
+    assert torch.autograd.gradcheck(styles.gathered, values)
+    nothing = torch.zeros(1, 2, 3, 4, requires_grad=True)
+    styles.gathered(nothing).sum().backward()
+    assert nothing.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_groups_styles_are_found_however_its_values_lie(memory_format):
+    layer = LAYERS["map"]
+    values = torch.randn(8, *layer.shape).contiguous(memory_format=memory_format)
+    layout, styles = Layout.of(values, layer), Styles(layer)
+    lying = layout(values)
+    mean, variance = layout.moments(lying.reshape(2, 4, *lying.shape[1:]), styles)
+    expected = styles.gathered(values).view(2, 4, -1)
+    torch.testing.assert_close(mean, expected.mean(1))
+    torch.testing.assert_close(variance, expected.var(1))
