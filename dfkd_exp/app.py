@@ -36,6 +36,7 @@ WITHOUT_EFFECT = {
     "from_release": ("metadata", "training"),
     "release": (
         "privacy",
+        "likeness",
         "student",
         "reconstruction",
         "parametrisation",

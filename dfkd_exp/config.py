@@ -39,7 +39,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 """The yaml files: inside the package once it is installed, beside it in a clone."""
 
 PIPELINES = ("full", "release", "from_release")
-NOT_HASHED = ("outputs", "logger", "name", "release", "rows", "row", "published_teacher", "privacy")
+NOT_HASHED = ("outputs", "logger", "name", "release", "rows", "row", "published_teacher", "privacy", "likeness")
 
 
 @dataclass
@@ -63,6 +63,8 @@ class Config(Settings):
     logger: LoggerSettings = MISSING
     privacy: bool = False
     """Measure also what the metadata, the images made from it and the student give away of the training images, which it needs."""
+    likeness: bool = False
+    """Measure also how much the images vary beside the training images, which it needs, in each of the teacher's layers."""
     pipeline: str = "full"
     """full; release (stop at the wall); from_release (start at the wall)."""
     release: str | None = None
@@ -94,10 +96,11 @@ class Config(Settings):
                 f"distillation.targets=labels needs images that have labels, and a source of {self.source.words} has none; leave it out, "
                 "or choose another source"
             )
-        if self.privacy and not self.data.available:
-            raise ConfigError(
-                "privacy=true compares with the training images, and data=none; choose the data set, for example data=mnist"
-            )
+        for name in ("privacy", "likeness"):
+            if getattr(self, name) and not self.data.available:
+                raise ConfigError(
+                    f"{name}=true compares with the training images, and data=none; choose the data set, for example data=mnist"
+                )
         if self.pipeline == "from_release":
             self.require("release", bool(self.release), "a folder (release=FOLDER) with pipeline=from_release")
             if self.source.needs_data and not self.data.available:

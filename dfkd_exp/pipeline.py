@@ -15,6 +15,7 @@ from dfkd_exp.distillation.source import Resources
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
+from dfkd_exp.phases.likeness import measure_likeness
 from dfkd_exp.phases.owner import make_metadata, make_release, make_teacher
 from dfkd_exp.phases.picture import make_picture
 from dfkd_exp.phases.privacy import measure_privacy
@@ -27,7 +28,7 @@ from dfkd_exp.release_alone import TeacherAlone
 from dfkd_exp.release_card import usage
 from dfkd_exp.release_hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
-from dfkd_exp.run_folder import NEAREST, PICTURE, RESULT
+from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RESULT
 from dfkd_exp.store import Store, write_atomically
 from dfkd_exp.training.transfer_set import TransferSet
 
@@ -67,12 +68,16 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         evaluate(context, release, student, config.student, data)
         if config.privacy:
             measure_privacy(context, release, transfer_set, student, config.student, data, config.seed)
+        if config.likeness:
+            measure_likeness(context, release, transfer_set, student, data, config.seed)
         if not ranks.first:
             return None
         result = build_result(config, overrides, release, transfer_set, context.artifacts)
         picture = make_picture(context, release, transfer_set, student, config.distillation, data, folder / PICTURE)
         if config.privacy:
             shutil.copyfile(context.artifacts["privacy"].file(NEAREST), folder / NEAREST)
+        if config.likeness:
+            shutil.copyfile(context.artifacts["likeness"].file(LIKENESS), folder / LIKENESS)
         write_atomically(folder / RESULT, (json.dumps(result, indent=2, allow_nan=False) + "\n").encode())
         failed = False
     finally:

@@ -19,7 +19,7 @@ from dfkd_exp.harmless import brief
 from dfkd_exp.locks import Timeout, lock
 from dfkd_exp.schema import require_schema
 
-RESULT, PICTURE, NEAREST = "result.json", "reconstructions.png", "nearest.png"
+RESULT, PICTURE, NEAREST, LIKENESS = "result.json", "reconstructions.png", "nearest.png", "likeness.png"
 ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
 JOB, SWEEP = "job.json", "sweep.json"
 PRUNED = "pruned.txt"

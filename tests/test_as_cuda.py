@@ -184,7 +184,7 @@ def test_the_whole_pipeline_runs(dfkd, monkeypatch):
 
     monkeypatch.setattr(pl, "Trainer", on_the_gpu)
     with as_cuda() as device:
-        ran = dfkd("scale=smoke", "privacy=true", "parametrisation.start=metadata", small=False)
+        ran = dfkd("scale=smoke", "privacy=true", "likeness=true", "parametrisation.start=metadata", small=False)
     assert ran.code == 0, ran.err
     phases = ran.result["phases"].values()
     assert {phase["peak_memory_bytes"] for phase in phases} == {1_000_000}

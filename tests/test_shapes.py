@@ -183,7 +183,7 @@ def test_inputs_travel_in_json_and_are_checked(shape):
 @pytest.mark.parametrize("data", ["wine", "waves"])
 def test_a_table_and_series_run_from_end_to_end_and_are_measured(tmp_path, monkeypatch, data):
     monkeypatch.chdir(tmp_path)
-    assert run_main([f"data={data}", "scale=smoke", "trainer=cpu", "privacy=true"]) == 0
+    assert run_main([f"data={data}", "scale=smoke", "trainer=cpu", "privacy=true", "likeness=true"]) == 0
     [folder] = (tmp_path / "outputs" / "runs" / data).iterdir()
     result = json.loads((folder / "result.json").read_text())
     assert 0 <= result["accuracy"] <= 1

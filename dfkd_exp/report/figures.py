@@ -6,12 +6,15 @@ import io
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.harmless import printable
 from dfkd_exp.report.labels import KEY_SIZE, SLACK, draw_key, key_height, key_lines, label_ends, label_points
 from dfkd_exp.report.summary import Setting, pareto
 from dfkd_exp.report.titles import teachers_in_words
+
+if TYPE_CHECKING:
+    from dfkd_exp.evaluation.likeness import LayerLikeness
 
 INK = "#123456"
 """Stands for the colour of the text, which follows the page: light or dark."""
@@ -143,6 +146,28 @@ def drawn_over_training(settings: Sequence[Setting]) -> dict[str, Any]:
         drawn = zip(teachers, of_each, strict=True)
         return {f"{OVER_TRAINING}-{n}": over_training(group, teacher) for n, (teacher, group) in enumerate(drawn, 1)}
     return {OVER_TRAINING: over_training(settings)} if settings else {}
+
+
+def how_images_vary(layers: Sequence[LayerLikeness]) -> Any:
+    """A figure of made images' deviations beside real images', layer by layer."""
+    figure, axes = _blank(3.6, 0.0)
+    numbers = range(1, len(layers) + 1)
+    for name, words, colour, marker in (
+        ("overall", "all values", "#777777", "s"),
+        ("between", "means of images, per channel", OURS, "o"),
+        ("contrast", "contrasts of images, per channel", REAL, "^"),
+    ):
+        points = [(x, y) for x, layer in zip(numbers, layers, strict=True) if (y := getattr(layer, name)) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, linewidth=1.4, color=colour, label=words)
+    axes.axhline(1.0, color=INK, alpha=0.5, linewidth=1, linestyle="--")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("layer of the teacher, from images to logits")
+    axes.set_ylabel("deviation of made images,\nthat of real ones being 1")
+    axes.legend(fontsize=8, framealpha=0, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _finish(figure, axes, 0.0)
+    return figure
 
 
 def curves(series: Sequence[tuple[str, Sequence[float], Sequence[float]]], label: str) -> Any:

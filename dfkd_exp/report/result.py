@@ -58,6 +58,7 @@ def build_result(
         "data_limit": config.data.limit,
         "test_images": evaluation["test_images"],
         "privacy": _privacy(artifacts),
+        "likeness": artifacts["likeness"].info["likeness"] if "likeness" in artifacts else None,
         "teacher_parameters": parameters,
         "student_parameters": student["num_parameters"],
         "compression": parameters / student["num_parameters"],
@@ -95,7 +96,7 @@ def build_result(
 def _curve(artifacts: dict[str, Artifact]) -> list[dict[str, Any]]:
     """The student's accuracy over its training, the seconds of all that came before it but the teacher among its own; empty without
     snapshots or a test set."""
-    after = ("student", "evaluation", "privacy")
+    after = ("student", "evaluation", "privacy", "likeness")
     before = sum(artifact.seconds for name, artifact in artifacts.items() if name not in ("teacher", *after))
     # None where a store has an older evaluation of the same weights.
     measured = artifacts["evaluation"].info.get("snapshots") or []

@@ -58,12 +58,23 @@ def run_table(result: dict[str, Any]) -> Table:
         "teacher accuracy": f"{percent([teacher_accuracy(result)])} %{' (measured by its owner)' if by_owner else ''}",
         "student accuracy": accuracy,
         **({} if best is None else over_training),
+        **({"variety": _variety(result["likeness"])} if result.get("likeness") else {}),
         "agreement": "\n".join(agreed) or "–",
         "seconds": ", ".join(f"{name} {phase['seconds']:,.1f}" for name, phase in result["phases"].items()),
     }
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _variety(layers: list[dict[str, Any]]) -> str:
+    """How much the images differ from one another, beside real ones."""
+    said = []
+    for name, words in (("between", "means"), ("contrast", "contrasts")):
+        known = [layer[name] for layer in layers if layer[name] is not None]
+        if known:
+            said.append(f"{statistics.median(known):.2f} in {words}")
+    return f"from image to image, that of real images being 1: {', '.join(said)}"
 
 
 def shown(result: dict[str, Any]) -> str:
