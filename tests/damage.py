@@ -39,7 +39,7 @@ KINDS: dict[str, tuple[str, Any]] = {
     "channels": ("cnn", Channels(scope="all")),
     "regions": ("cnn", Channels(grid=3)),
     "spectrum": ("cnn", Channels(pixels="spectrum")),
-    "styles": ("cnn", Channels(styles=True)),
+    "styles": ("cnn", Channels(styles=1)),
     "pairs": ("mlp", SpectralLayerPairs(records_per_class=5, graph="coactivation")),
     "chain": ("mlp", SpectralAllLayers(records_per_class=5, storage="int8")),
     "batch norm": ("cnn_bn", BatchNormStatistics()),

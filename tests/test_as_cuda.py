@@ -50,7 +50,7 @@ KINDS = {
     "channels": (Channels(), toy_teacher),
     "regions": (Channels(grid=2), toy_teacher),
     "spectrum": (Channels(pixels="spectrum"), toy_teacher),
-    "styles": (Channels(styles=True), toy_teacher),
+    "styles": (Channels(styles=1), toy_teacher),
     "of all": (Channels(scope="all"), normalised_teacher),
     "batch norm": (BatchNormStatistics(), normalised_teacher),
     "spatial": (Spatial(), toy_teacher),

@@ -35,9 +35,10 @@ class Channels(Gaussian):
     grid: int = 1
     """Into how many windows each axis of a feature map, or tokens, is divided; each channel of each has statistics of its own, which tell
     where things are: 1: all locations together."""
-    styles: bool = False
+    styles: int = 0
     """Whether also the styles of feature maps are kept, how images differ from one another: mean and deviation, over images, of each
-    channel's mean and of its log-deviation within an image. Three times as many bytes, and images that vary as photographs do."""
+    channel's mean and of its log-deviation within an image, 1: of whole maps, or within each window, 2 and more: of so many along each
+    axis; 0: none. Twice the bytes of the channels for each window, and images that vary as photographs do."""
     scope: str = "class"
     """Of what images the statistics of hidden layers are: those of each class by themselves, or all of them together."""
 
@@ -45,6 +46,7 @@ class Channels(Gaussian):
         super().__post_init__()
         self.require_choice("scope", SCOPES)
         self.require("grid", self.grid >= 1, "at least 1: all locations together")
+        self.require("styles", self.styles >= 0, "at least 0, which is none")
         alone = self.grid == 1 or self.covariance in ("top_only", "diagonal")
         self.require("covariance", alone, "top_only or diagonal with metadata.grid above 1")
 
@@ -54,7 +56,7 @@ class Channels(Gaussian):
 
     def check_private(self) -> None:
         if self.styles:
-            raise ConfigError("metadata.dp.epsilon has no noise for styles: leave metadata.styles=true out")
+            raise ConfigError("metadata.dp.epsilon has no noise for styles: leave metadata.styles out")
         if self.scope != "class":
             raise ConfigError("metadata.dp.epsilon is for statistics of each class: set metadata.scope=class")
 
@@ -64,7 +66,7 @@ class Channels(Gaussian):
         found = self.with_images(find_layers(teacher, example, self.layers, batch_norm="input"), example)
         if self.styles and all(layer.num_units == layer.num_channels for layer in found):
             raise ConfigError(
-                "metadata.styles=true is for maps and tokens, and no layer of the teacher has any; leave it out"
+                "metadata.styles is for maps and tokens, and no layer of the teacher has any; leave it out"
             )
         return found
 
@@ -75,8 +77,9 @@ class Channels(Gaussian):
     def _styles_of(self, place: Place) -> list[Place]:
         from dfkd_exp.models.styles import Styles
 
-        kept = self.styles and place.view is not None and place.view.pools
-        return [replace(place, view=Styles(place.recorded[0]))] if kept else []
+        [layer] = place.recorded
+        kept = self.styles and layer.num_units > layer.num_channels and (place.view is None or place.view.pools)
+        return [replace(place, view=Styles(layer, self.styles))] if kept else []
 
     def view(self, layer: Layer) -> View | None:
         from dfkd_exp.models.regions import regions_of

@@ -119,7 +119,7 @@ def _statistic(entry: dict[str, Any], prefix: str, stored: dict[str, Tensor], gr
             parts[name.removeprefix(prefix)] = decode(name, stored)
     summary = form(entry["summary"]).from_file(entry, parts)
     in_graph = graph if entry["basis"] == "graph" else None
-    grid = entry["grid"] if entry["basis"] == "regions" else None
+    grid = entry["grid"] if entry["basis"] in ("regions", "styles") else None
     statistic = Statistic(tuple(entry["layers"]), summary, entry["basis"], entry["scope"], in_graph, grid)
     if entry != statistic.header():
         raise ValueError(f"a statistic of layers {entry['layers']} with other fields than {sorted(statistic.header())}")

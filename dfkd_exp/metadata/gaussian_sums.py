@@ -71,7 +71,7 @@ class Place:
 
     def statistic(self, summary: GaussianSummary) -> Statistic:
         basis = "graph" if self.graph else self.view.basis if self.view else "units"
-        grid = self.view.grid if self.view and self.view.basis == "regions" else None
+        grid = self.view.grid if self.view and self.view.basis != "channels" else None
         return Statistic(self.layers, summary, basis, self.scope, self.graph, grid)
 
 

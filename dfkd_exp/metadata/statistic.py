@@ -187,7 +187,7 @@ class Statistic:
         if self.basis == "spectrum":
             return Spectrum(layer)
         if self.basis == "styles":
-            return Styles(layer)
+            return Styles(layer, self.grid or 1)
         grid = 1 if self.basis == "channels" else self.grid
         return None if grid is None else Regions(layer, grid)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.regions import Regions
 from dfkd_exp.models.view import View
 
 FLOOR = 1e-4
@@ -17,35 +19,35 @@ FLOOR = 1e-4
 
 @dataclass(frozen=True)
 class Styles(View):
-    """Of each channel of a ``layer`` its mean over an image's locations, and ``log(variance + 1e-4) / 2`` there: first all means, then
-    these logarithms of deviations.
+    """Of each region of a ``layer``'s maps, with a grid of 1 each channel, its mean over the locations in an image, and
+    ``log(variance + 1e-4) / 2`` there: first all means, then these logarithms of deviations.
 
     Source: Huang and Belongie (2017), "Arbitrary style transfer in real-time with adaptive instance normalization", whose styles of single
     images these are.
     """
 
     layer: Layer
+    grid: int = 1
     pools: ClassVar[bool] = False
 
     @property
     def basis(self) -> str:
         return "styles"
 
+    @cached_property
+    def _regions(self) -> Regions:
+        return Regions(self.layer, self.grid)
+
     @property
     def num_values(self) -> int:
-        return 2 * self.layer.num_channels
+        return 2 * self._regions.num_values
 
     @property
     def per_image(self) -> int:
         return 1
 
     def gathered(self, values: Tensor) -> Tensor:
-        return self.of(values, 1 + self.layer.channel_axis)[:, None]
-
-    @staticmethod
-    def of(values: Tensor, channel_dim: int, first: int = 1) -> Tensor:
-        """``[…, 2 C]`` of values whose dimensions from ``first`` on are an image's, one of them the channels'."""
-        space = [dim for dim in range(first, values.dim()) if dim != channel_dim]
-        mean = values.mean(space, keepdim=True)
-        variance = (values - mean).square().mean(space)
-        return torch.cat([mean.squeeze(space), (variance + FLOOR).log() / 2], -1)
+        of_regions = self._regions.gathered(values)
+        mean = of_regions.mean(1, keepdim=True)
+        variance = (of_regions - mean).square().mean(1, keepdim=True)
+        return torch.cat([mean, (variance + FLOOR).log() / 2], 2)

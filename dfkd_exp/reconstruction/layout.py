@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.styles import Styles
 from dfkd_exp.models.view import View
 from dfkd_exp.reconstruction.losses import group_moments
 
@@ -59,8 +58,6 @@ class Layout:
         """Mean and variance of the units of groups ``[G, N, *U]``, as they lie, or of a view's values, ``[G, F]``."""
         if view is None:
             return group_moments(values)
-        if isinstance(view, Styles) and self.channel_dim is not None:
-            return group_moments(view.of(values, 2 + self.channel_dim, first=2))
         if not view.pools:
             found = view.gathered(self._in_order(values, 2).flatten(0, 1))
             return group_moments(found.view(len(values), -1, view.num_values))
@@ -72,7 +69,9 @@ class Layout:
         return group_moments(values, tuple(dim for dim in range(1, values.dim()) if dim != 2 + self.channel_dim))
 
     def _in_order(self, values: Tensor, first: int) -> Tensor:
-        """Units ``[…, *U]``, from the dimension ``first`` on, in the order of the metadata: ``[…, *shape]``."""
+        """Units ``[…, *U]``, from the dimension ``first`` on, in the order of the metadata: ``[…, *shape]``; a view where it can be one."""
+        if self.channels_last:
+            return values.movedim(-1, first)
         flat = values.flatten(first)
         return (flat if self.places is None else flat[..., self.places]).unflatten(first, self.layer.shape)
 

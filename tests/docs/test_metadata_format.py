@@ -128,7 +128,7 @@ KINDS = {
     "channels": lambda storage: Channels(storage=storage),
     "regions": lambda storage: Channels(grid=3, storage=storage),
     "spectrum": lambda storage: Channels(pixels="spectrum", storage=storage),
-    "styles": lambda storage: Channels(styles=True, storage=storage),
+    "styles": lambda storage: Channels(styles=1, storage=storage),
     "full channels of all": lambda storage: Channels(covariance="full", scope="all", storage=storage),
     "batch norm": lambda storage: BatchNormStatistics(storage=storage),
     "records": lambda storage: SpectralAllLayers(records_per_class=5, storage=storage),
@@ -228,9 +228,10 @@ def test_a_spectrum_is_what_the_reader_takes_for_one(reader, tmp_path):
     np.testing.assert_allclose(np.diag(covariance), values.var(0, ddof=1), rtol=1e-2, atol=1e-4)
 
 
-def test_styles_are_what_the_reader_takes_for_them(reader, tmp_path):
+@pytest.mark.parametrize("grid", [1, 2])
+def test_styles_are_what_the_reader_takes_for_them(reader, tmp_path, grid):
     teacher, (images, labels) = normalised_teacher(), toy_images()
-    Channels(styles=True).collect(teacher, [(images, labels)], INPUTS).save(tmp_path / "m.safetensors")
+    Channels(styles=grid).collect(teacher, [(images, labels)], INPUTS).save(tmp_path / "m.safetensors")
     header, tensors = reader["read_metadata"](tmp_path / "m.safetensors")
     assert [(entry["layers"], entry["basis"]) for entry in header["statistics"]][:2] == [
         ([0], "channels"),
@@ -238,7 +239,7 @@ def test_styles_are_what_the_reader_takes_for_them(reader, tmp_path):
     ]
     with torch.no_grad():
         outputs = teacher[0](images[labels == 1]).double().numpy()
-    values = reader["styles"](header["layers"][0], outputs)
+    values = reader["styles"](header["layers"][0], outputs, header["statistics"][1]["grid"])
     mean, covariance = reader["gaussian"](header, tensors, {}, 1, 1)
     np.testing.assert_allclose(mean, values.mean(0), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(np.diag(covariance), values.var(0, ddof=1), rtol=1e-2, atol=1e-5)
@@ -295,6 +296,7 @@ def test_headers_follow_the_schema(path):
         ("spectrum", lambda h, layer, entry: layer.update(side="output")),
         ("styles", lambda h, layer, entry: h["statistics"][1].update(layers=[0, 1])),
         ("styles", lambda h, layer, entry: h["statistics"][1].update(summary="full")),
+        ("styles", lambda h, layer, entry: h["statistics"][1].pop("grid")),
         ("regions", lambda h, layer, entry: entry.update(grid=1)),
         ("regions", lambda h, layer, entry: entry.update(layers=[0, 1])),
         ("regions", lambda h, layer, entry: entry.update(summary="full")),

@@ -28,6 +28,15 @@ def test_it_is_each_channels_mean_and_log_deviation_in_an_image(name):
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
 
 
+def test_a_grid_tells_it_of_each_window_by_itself():
+    values = torch.randn(4, 3, 6, 4, dtype=torch.float64)
+    styles = Styles(Layer("layer", (3, 6, 4), ("channel", "height", "width")), 2)
+    found = styles.gathered(values)[:, 0]
+    window = values[:, 1, 3:, :2].flatten(1)  # of the second channel, below and left
+    torch.testing.assert_close(found[:, 4 + 2], window.mean(1))
+    torch.testing.assert_close(found[:, 12 + 4 + 2], (window.var(1, correction=0) + 1e-4).log() / 2)
+
+
 def test_it_does_not_know_where_things_are():
     styles = Styles(LAYERS["map"])
     values = torch.randn(2, 3, 6, 5)
@@ -57,10 +66,11 @@ def test_its_gradient_is_right_even_of_a_channel_that_is_dead():
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_groups_styles_are_found_however_its_values_lie(memory_format):
+@pytest.mark.parametrize("grid", [1, 2])
+def test_a_groups_styles_are_found_however_its_values_lie(memory_format, grid):
     layer = LAYERS["map"]
     values = torch.randn(8, *layer.shape).contiguous(memory_format=memory_format)
-    layout, styles = Layout.of(values, layer), Styles(layer)
+    layout, styles = Layout.of(values, layer), Styles(layer, grid)
     lying = layout(values)
     mean, variance = layout.moments(lying.reshape(2, 4, *lying.shape[1:]), styles)
     expected = styles.gathered(values).view(2, 4, -1)

@@ -97,7 +97,7 @@ KINDS = {
     "channels": Channels(),
     "regions": Channels(grid=3),
     "spectrum": Channels(pixels="spectrum"),
-    "styles": Channels(styles=True),
+    "styles": Channels(styles=1),
 }
 
 
