@@ -198,14 +198,6 @@ class ResolvedMetadata:
         """Recorded values in the form that the statistics describe: the signal, logits divided by the temperature. Shapes stay."""
         return as_signals(recorded, self.layers, self.num_classes, self.signal, self.temperature)
 
-    def first_of_layers(self) -> dict[int, tuple[Matchable, int]]:
-        """For each layer, by index, the first statistic that has it, and as which of its own."""
-        found: dict[int, tuple[Matchable, int]] = {}
-        for statistic in self.statistics:
-            for position, index in enumerate(statistic.layers):
-                found.setdefault(index, (statistic, position))
-        return dict(sorted(found.items()))
-
     def matched(self) -> list[tuple[int, Matchable, int]]:
         """What groups of images are to have: of each layer, by index, the first statistic that has it, and as which of its own; and the
         first in each basis that says something of images as wholes. In the order of the layers."""

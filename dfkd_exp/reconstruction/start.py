@@ -84,7 +84,7 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: Sequence[
 
 def first_drawable(metadata: ResolvedMetadata) -> tuple[int, Matchable] | None:
     """The first layer, by index, of which there are statistics that its values could be drawn from, and these; None if there is none."""
-    for index, (statistic, _) in metadata.first_of_layers().items():
+    for index, statistic, _ in metadata.matched():
         if statistic.drawable:
             return index, statistic
     return None
