@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
@@ -45,14 +46,15 @@ def fit(
     it was interrupted or not. ``look(part)`` is called now and then, when ``network`` may be tried (`Watch`);
     ``snapshots`` keep it as it is over the training.
     """
+    trainer = trainer or TrainerSettings()
     at_once = 1 if images.follows_student or settings.augmentation.mixes else batches_per_chunk
     network.train()  # it may have been evaluated before
     with Progress(label, settings.num_steps(len(images))) as progress:
-        module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once)
+        module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once, trainer.compile)
         callbacks: list[object] = [snapshots] if snapshots else []
         callbacks += [ResumePoint(resume)] if resume else []
         callbacks += [Watch(look)] if look else []
-        runner = (trainer or TrainerSettings()).build(
+        runner = trainer.build(
             logger=logger,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
@@ -60,7 +62,13 @@ def fit(
             reload_dataloaders_every_n_epochs=1,
         )
         continued = resume if resume and ranks_of_process().agreed(lambda: is_sound(resume)) else None
-        runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
+        try:
+            runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
+        except BackendCompilerFailed as error:
+            why = str(error.inner_exception).strip().partition("\n")[0]
+            raise DfkdError(
+                f"{label}: nothing can be compiled here ({why}); trainer.compile=false does without"
+            ) from error
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise DfkdError(f"{label} diverged; lower {settings.flag}.optimizer.lr (now {settings.optimizer.lr:g})")
     return network.cpu().eval()
