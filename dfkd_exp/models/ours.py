@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BUILDERS = {
     "mlp": "networks.mlp",
     "cnn": "networks.Cnn",
+    "cnn_half": "networks.CnnHalf",
     "cnn_bn": "networks.CnnBatchNorm",
     "cnn_bn_half": "networks.CnnBatchNormHalf",
     "hinton_net": "networks.HintonNet",
