@@ -54,12 +54,14 @@ def to_compare(
 
 
 def likeness(teacher: nn.Module, made: LabelledImages, real: LabelledImages, inputs: InputSpec) -> list[LayerLikeness]:
-    """Of each layer with weights but the logits; of BatchNorm its input. Images are pixels ``[N, *shape]``, on any device.
+    """Of each layer with weights but the logits, unless they are the only one; of BatchNorm its input. Images are pixels
+    ``[N, *shape]``, on any device.
 
     Classes of at least FEWEST images, made and real, are compared one by one; where there are none, all images together.
     """
     example = inputs.example().to(device_of(teacher))
-    layers = find_layers(teacher, example, batch_norm="input")[:-1]
+    layers = find_layers(teacher, example, batch_norm="input")
+    layers = layers[:-1] or layers
     classes = [
         label
         for label in made.labels.unique().tolist()

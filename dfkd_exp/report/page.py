@@ -19,7 +19,7 @@ from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.summary import Setting, Sweep
-from dfkd_exp.run_folder import NEAREST, PICTURE, read_plan, read_text
+from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, read_plan, read_text
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURES = 24
@@ -134,6 +134,12 @@ ON_NEAREST = (
 )
 
 
+ON_LIKENESS = (
+    "How much the images vary beside the training images, within classes, in each layer of the teacher: 1 is as much. Where they vary "
+    "less, what was published did not say all."
+)
+
+
 def _privacy(sweep: Sweep) -> str:
     if not any(setting.attacked for setting in sweep.settings):
         return ""
@@ -147,15 +153,14 @@ def _privacy(sweep: Sweep) -> str:
 
 
 def _nearest(sweep: Sweep) -> str:
-    pictures = _pictures(
-        sweep, NEAREST, "What the student of {} was shown, and the training and held-out images most like it"
-    )
-    return (
-        "<details><summary>The images most like a training image</summary>"
-        f'<p class="soft">{in_html(ON_NEAREST)}</p>{pictures}</details>'
-        if pictures
-        else ""
-    )
+    alternative = "What the student of {} was shown, and the training and held-out images most like it"
+    return _folded("The images most like a training image", ON_NEAREST, _pictures(sweep, NEAREST, alternative))
+
+
+def _folded(title: str, text: str, pictures: str) -> str:
+    """Pictures that are shown when they are asked for; empty if there are none."""
+    words = f'<p class="soft">{in_html(text)}</p>'
+    return f"<details><summary>{in_html(title)}</summary>{words}{pictures}</details>" if pictures else ""
 
 
 def _table(settings: Sequence[Setting], columns: Sequence[Column]) -> str:
@@ -195,8 +200,10 @@ def _pictures(sweep: Sweep, file: str, alternative: str) -> str:
 
 def _seen(sweep: Sweep) -> str:
     pictures = _pictures(sweep, PICTURE, "What the student of {} was trained on, a row per class")
+    drawings = _pictures(sweep, LIKENESS, "How much the images of {} vary beside the training images, by layer")
+    varied = _folded("How much they vary", ON_LIKENESS, drawings)
     return (
-        f'<section aria-labelledby="pictures"><h2 id="pictures">What the students saw</h2>{pictures}</section>'
+        f'<section aria-labelledby="pictures"><h2 id="pictures">What the students saw</h2>{pictures}{varied}</section>'
         if pictures
         else ""
     )

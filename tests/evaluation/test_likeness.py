@@ -57,3 +57,10 @@ def test_a_channel_that_is_dead_in_real_images_says_nothing():
     dead = LabelledImages(torch.full((60, 1, 8, 8), 0.5), torch.arange(60) % 2)
     first, _ = likeness(teacher(), images(0.02, 0.5), dead, INPUTS)
     assert (first.overall, first.between, first.contrast) == (None, None, None)
+
+
+def test_of_a_teacher_of_one_layer_the_logits_are_compared():
+    linear = frozen(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)))
+    (layer,) = likeness(linear, images(0.01, 0.5), images(0.02, 0.5), INPUTS)
+    assert 0 < layer.overall == layer.between < 1
+    assert layer.contrast is None

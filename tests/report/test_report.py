@@ -124,6 +124,14 @@ def test_the_words_name_what_an_attack_gives_members_away_of(tmp_path):
     assert words.count("nearly always") == 1  # not of the images
 
 
+def test_how_the_images_vary_stands_below_them_where_it_was_measured(folder):
+    assert "How much they vary" not in write_report(read(folder), folder).read_text("utf-8")
+    Image.new("RGB", (8, 8)).save(folder / "0" / "likeness.png")
+    page = write_report(read(folder), folder).read_text("utf-8")
+    assert page.count("<summary>How much they vary</summary>") == 1
+    assert page.count("vary beside the training images, by layer") == 1
+
+
 def test_seeds_explain_a_difference_or_they_do_not():
     assert differ(Figure(90, 0.1), Figure(91, 0.1))
     assert not differ(Figure(90, 1), Figure(91, 1))
