@@ -26,6 +26,8 @@ PAIRS = {
 }
 IMAGES, EPOCHS, ROUNDS = 4_000, 4, 3
 EVALUATED = 10_000
+COMPILED = "resnet20", "resnet8", (3, 32, 32), 1_280
+"""Teacher, student, what they take, and how many images an epoch has."""
 
 
 def rows() -> Iterator[Row]:
@@ -77,20 +79,22 @@ def _evaluation(name: str, network_name: str, shape: tuple[int, int, int]) -> Ro
 def _compiled() -> Row:
     """The student of a photograph's teacher as `experiment=field_cifar10` trains it, compiled against not, once the training goes: the half
     minute that compiling takes does not count."""
-    shape = (3, 32, 32)
+    teacher_name, student_name, shape, count = COMPILED
     torch.manual_seed(0)
-    teacher = frozen(builder("resnet20")(shape, 10)).to(DEVICE)
-    images, inputs = FixedImages.of(torch.rand(1_280, *shape)), InputSpec.normalised(shape, [], [])
+    teacher = frozen(builder(teacher_name)(shape, 10)).to(DEVICE)
+    images, inputs = FixedImages.of(torch.rand(count, *shape)), InputSpec.normalised(shape, [], [])
     settings = Distillation(epochs=10, batch_size=128, optimizer=Sgd(), augmentation=MixedParts(), holdout=0.0)
 
     def trained(on_part: Callable[[], None], compile: bool) -> None:
         trainer = TrainerSettings(accelerator=DEVICE.type, precision="bf16-mixed", compile=compile)
         options = {"label": "distillation", "trainer": trainer, "look": lambda _: on_part()}
-        train_on_teacher(builder("resnet8")(shape, 10), teacher, images, inputs, settings, 0, **options)
+        train_on_teacher(builder(student_name)(shape, 10), teacher, images, inputs, settings, 0, **options)
 
     def each(compile: bool) -> Callable[..., None]:
         return partial(trained, compile=compile)
 
     clock = partial(seconds_per_step, steps=9)
-    rates = [len(images) / seconds for seconds in side_by_side(each(True), each(False), clock=clock, rounds=ROUNDS)]
-    return Row("distillation, ResNet-20 → ResNet-8, compiled", "images/s", *rates, "–", "bf16, 128 images a step")
+    rates = [count / seconds for seconds in side_by_side(each(True), each(False), clock=clock, rounds=ROUNDS)]
+    return Row(
+        f"distillation, {teacher_name} → {student_name}, compiled", "images/s", *rates, "–", "bf16, 128 images a step"
+    )

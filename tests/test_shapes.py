@@ -78,7 +78,7 @@ def test_cnn_takes_all_that_has_space(shape):
     assert Cnn(shape, 3, width=4)(torch.zeros(2, *shape)).shape == (2, 3)
 
 
-@pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"mlp", "cnn", "hinton_net", "hinton_net_800"}))
+@pytest.mark.parametrize("name", sorted(set(BUILDERS) - {"mlp", "cnn", "cnn_half", "hinton_net", "hinton_net_800"}))
 def test_networks_for_images_refuse_what_is_none(name):
     for shape in ((13,), (1, 128), (1, 4, 4, 4)):
         with pytest.raises(DfkdError, match=f"takes images, and the data's are {noun(shape)}.*choose mlp"):

@@ -36,11 +36,11 @@ def check_chain(teacher: nn.Module, layers: Sequence[Layer], image_shape: Sequen
             )
 
 
-@torch.no_grad()
 def _sees_around(network: nn.Module, earlier: Layer, later: Layer, image_shape: Sequence[int]) -> bool:
     """Whether different images make a difference to the later layer where the earlier one puts out the same for all."""
     count, generator = 3 if earlier.shape[0] == 2 else 2, torch.Generator().manual_seed(0)
     images = torch.rand(count, *image_shape, dtype=torch.float64, generator=generator)
+    images.requires_grad_(True)  # else activations would stay, and hide from a dead unit what it sees
     fixed = torch.randn(earlier.shape, dtype=torch.float64, generator=generator)
 
     def same_for_all(_module: nn.Module, _inputs: object, output: object) -> object:
@@ -50,8 +50,8 @@ def _sees_around(network: nn.Module, earlier: Layer, later: Layer, image_shape: 
 
     handle = network.get_submodule(earlier.name).register_forward_hook(same_for_all)
     try:
-        with Linearised(), recording(network, [later]) as recorder:
-            values: Tensor = recorder(images)[0]
+        with torch.enable_grad(), Linearised(), recording(network, [later]) as recorder:
+            values: Tensor = recorder(images)[0].detach()
     finally:
         handle.remove()
     return bool((values - values[:1]).norm() > AROUND * values.norm())
