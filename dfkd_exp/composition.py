@@ -1,4 +1,4 @@
-"""Hydra's composition without detours that took more than half of a small command's time. What is composed stays the same."""
+"""Hydra's composition without detours that took more than half of a small command's time, and with rows where it is shown."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.types import RunMode
 from omegaconf import DictConfig, _utils, basecontainer
 
-from dfkd_exp.config import home
+from dfkd_exp.config import experiment_of, home, rows_of
+from dfkd_exp.rows import ROW, chosen, with_row
 
 _hydra: Any = Hydra
 _defaults_list: Any = defaults_list
 _omegaconf: list[Any] = [_utils, basecontainer]
 _yaml_loader = _utils.get_yaml_loader
 _get_mode = _hydra.get_mode
+_show_cfg = _hydra.show_cfg
 _create_interpolation_map = _defaults_list._create_interpolation_map
 
 _MAY_SAY_THE_MODE = ("hydra", "experiment", "sweep", "+", "~")
@@ -28,8 +31,9 @@ _MAY_SAY_THE_MODE = ("hydra", "experiment", "sweep", "+", "~")
 
 
 def shorten() -> None:
-    """Take the detours out, for this process."""
+    """Take the detours out, and the rows in, for this process."""
     _hydra.get_mode = _mode
+    _hydra.show_cfg = _show_with_row
     _defaults_list._create_interpolation_map = _map_where_needed
     for module in _omegaconf:
         module.get_yaml_loader = _yaml_loader_in_c
@@ -40,6 +44,14 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
     if config_name == "config" and not any(map(_may_say_the_mode, overrides)) and not _brings_configs(hydra):
         return None
     return _get_mode(hydra, config_name, overrides)
+
+
+def _show_with_row(hydra: Hydra, config_name: str, overrides: list[str], *others: Any, **named: Any) -> None:
+    """``--cfg``: the config of a run, with what its row sets."""
+    composed: Any = hydra.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=False)
+    said = overrides if chosen(overrides) or not composed.row else [*overrides, f"{ROW}{composed.row}"]
+    own = with_row(said, rows_of(composed), experiment_of(composed.hydra))
+    _show_cfg(hydra, config_name, own, *others, **named)
 
 
 def _may_say_the_mode(override: str) -> bool:

@@ -198,6 +198,15 @@ def test_a_mistake_in_a_row_names_it(mine, row, said, how):
     assert not ran.results()
 
 
+def test_a_config_is_shown_with_what_its_row_sets(dfkd):
+    ran = dfkd("--cfg", "job", "--package", "source", "experiment=field", "row=dafl", small=False)
+    assert ran.code == 0, ran.err
+    assert "images: 960" in ran.out
+    ran = dfkd("--cfg", "job", "experiment=field", "row=nothing", small=False)
+    assert ran.code == 2
+    assert "experiment=field has no such row" in ran.err
+
+
 def test_a_run_without_a_row_has_none(dfkd):
     assert dfkd().result["row"] is None
     ran = dfkd("row=top")
