@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 import statistics
 import subprocess
@@ -96,8 +97,8 @@ def build_result(
 def _curve(artifacts: dict[str, Artifact]) -> list[dict[str, Any]]:
     """The student's accuracy over its training, the seconds of all that came before it but the teacher among its own; empty without
     snapshots or a test set."""
-    after = ("student", "evaluation", "privacy", "likeness")
-    before = sum(artifact.seconds for name, artifact in artifacts.items() if name not in ("teacher", *after))
+    until = itertools.takewhile(lambda name: name != "student", artifacts)
+    before = sum(artifacts[name].seconds for name in until if name != "teacher")
     # None where a store has an older evaluation of the same weights.
     measured = artifacts["evaluation"].info.get("snapshots") or []
     kept = artifacts["student"].info["snapshots"] if measured else []
