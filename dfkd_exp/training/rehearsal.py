@@ -60,6 +60,12 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
                 raise DfkdError(f"{scheduling} sets a rate of {min(rates)} at step {step} of {STEPS}")
 
 
+def rehearse_compiling() -> None:
+    """Raise DfkdError where torch.compile, or the compiler that it asks, cannot compile anything."""
+    what = "trainer.compile=true: nothing can be compiled here, and trainer.compile=false does without"
+    tried(lambda: torch.compile(torch.neg)(torch.zeros(2)), what)
+
+
 def tried(do: Callable[[], T], what: str) -> T:
     """What ``do()`` returns; whatever it raises as a DfkdError that begins with ``what``."""
     try:
