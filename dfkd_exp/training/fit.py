@@ -15,6 +15,7 @@ from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.checkpoint import AtomicCheckpointIO, is_sound
 from dfkd_exp.training.module import Loss, Prepare, ResumePoint, Snapshots, TrainingModule, Watch, as_they_are
+from dfkd_exp.training.rehearsal import not_compiled
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import TransferSet
 
@@ -65,10 +66,7 @@ def fit(
         try:
             runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
         except BackendCompilerFailed as error:
-            why = str(error.inner_exception).strip().partition("\n")[0]
-            raise DfkdError(
-                f"{label}: nothing can be compiled here ({why}); trainer.compile=false does without"
-            ) from error
+            raise not_compiled(label, error) from error
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise DfkdError(f"{label} diverged; lower {settings.flag}.optimizer.lr (now {settings.optimizer.lr:g})")
     return network.cpu().eval()

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._dynamo.exc import BackendCompilerFailed
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import in_brief
@@ -61,9 +62,17 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
 
 
 def rehearse_compiling() -> None:
-    """Raise DfkdError where torch.compile, or the compiler that it asks, cannot compile anything."""
-    what = "trainer.compile=true: nothing can be compiled here, and trainer.compile=false does without"
-    tried(lambda: torch.compile(torch.neg)(torch.zeros(2)), what)
+    """Raise DfkdError where nothing can be compiled."""
+    try:
+        torch.compile(torch.neg)(torch.zeros(2))
+    except BackendCompilerFailed as error:
+        raise not_compiled("trainer.compile=true: a network", error) from error
+
+
+def not_compiled(what: str, error: BackendCompilerFailed) -> DfkdError:
+    """What is said where torch.compile, or the compiler that it asks, cannot compile something."""
+    why = str(error.inner_exception).strip().partition("\n")[0]
+    return DfkdError(f"{what} cannot be compiled here ({why}); trainer.compile=false does without")
 
 
 def tried(do: Callable[[], T], what: str) -> T:
