@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 
 from benchmarks import reference
-from benchmarks.measure import DEVICE, Row, of_matmul_rate, operations, seconds_per_step, side_by_side
+from benchmarks.measure import DEVICE, Row, of_matmul_rate, operations, side_by_side
 from dfkd_exp import InputSpec
 from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
@@ -16,8 +16,7 @@ from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.trainer import TrainerSettings
-from dfkd_exp.training.augmentation import Affine, MixedParts, NoAugmentation
-from dfkd_exp.training.optimizers import Sgd
+from dfkd_exp.training.augmentation import Affine, NoAugmentation
 from dfkd_exp.training.transfer_set import FixedImages
 
 PAIRS = {
@@ -26,16 +25,13 @@ PAIRS = {
 }
 IMAGES, EPOCHS, ROUNDS = 4_000, 4, 3
 EVALUATED = 10_000
-COMPILED = "resnet20", "resnet8", (3, 32, 32), 1_280
-"""Teacher, student, what they take, and how many images an epoch has."""
 
 
 def rows() -> Iterator[Row]:
-    """Each pair with and without augmentation, and its teacher's evaluation; and a student of convolutions, compiled."""
+    """Each pair with and without augmentation, and its teacher's evaluation."""
     for name, (teacher_name, student_name, shape) in PAIRS.items():
         yield from _training(name, teacher_name, student_name, shape)
         yield _evaluation(name.partition(" → ")[0], teacher_name, shape)
-    yield _compiled()
 
 
 def _training(name: str, teacher_name: str, student_name: str, shape: tuple[int, int, int]) -> Iterator[Row]:
@@ -74,27 +70,3 @@ def _evaluation(name: str, network_name: str, shape: tuple[int, int, int]) -> Ro
     per_image = operations(lambda: network(torch.zeros(1, *shape, device=DEVICE)))
     limit = of_matmul_rate(rate * per_image, "fp32")
     return Row(f"evaluation, {name}", "images/s", rate, reference_rate, limit, "fp32")
-
-
-def _compiled() -> Row:
-    """The student of a photograph's teacher as `experiment=field_cifar10` trains it, compiled against not, once the training goes: the half
-    minute that compiling takes does not count."""
-    teacher_name, student_name, shape, count = COMPILED
-    torch.manual_seed(0)
-    teacher = frozen(builder(teacher_name)(shape, 10)).to(DEVICE)
-    images, inputs = FixedImages.of(torch.rand(count, *shape)), InputSpec.normalised(shape, [], [])
-    settings = Distillation(epochs=10, batch_size=128, optimizer=Sgd(), augmentation=MixedParts(), holdout=0.0)
-
-    def trained(on_part: Callable[[], None], compile: bool) -> None:
-        trainer = TrainerSettings(accelerator=DEVICE.type, precision="bf16-mixed", compile=compile)
-        options = {"label": "distillation", "trainer": trainer, "look": lambda _: on_part()}
-        train_on_teacher(builder(student_name)(shape, 10), teacher, images, inputs, settings, 0, **options)
-
-    def each(compile: bool) -> Callable[..., None]:
-        return partial(trained, compile=compile)
-
-    clock = partial(seconds_per_step, steps=9)
-    rates = [count / seconds for seconds in side_by_side(each(True), each(False), clock=clock, rounds=ROUNDS)]
-    return Row(
-        f"distillation, {teacher_name} → {student_name}, compiled", "images/s", *rates, "–", "bf16, 128 images a step"
-    )

@@ -31,8 +31,6 @@ class TrainerSettings(Settings):
     """auto, cpu, cuda or mps."""
     precision: str = "32-true"
     """Lightning's precision for the training of teacher and student: 32-true, bf16-mixed or 16-mixed."""
-    compile: bool = False
-    """Compile the network that is trained (torch.compile): half a minute at the start, which convolutions make up for in a few."""
     devices: int | None = 1
     """How many of a machine's devices one run uses, each by a process of its own; empty: all its GPUs."""
     nodes: int = 1
@@ -50,7 +48,7 @@ class TrainerSettings(Settings):
             self.require("devices", self.devices == 1, "1 with trainer.accelerator=mps: a Mac has one GPU")
 
     def identity(self) -> dict[str, Any]:
-        """Devices and compilation are not part of an artifact's key; the precision is."""
+        """Devices are not part of an artifact's key; the precision is."""
         return {"precision": self.precision}
 
     def num_devices(self) -> int:

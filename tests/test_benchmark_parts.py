@@ -2,11 +2,9 @@
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks import (
     __main__,
@@ -49,7 +47,6 @@ def printed(monkeypatch, capsys):
         collection: {"IMAGES": 20, "SINGLE_IMAGES": 2, "COLOURED_IMAGES": 4},
         distillation: {
             "PAIRS": {"Toy → half": ("mlp", "mlp", INPUTS.shape)}, "IMAGES": 64, "EPOCHS": 2, "ROUNDS": 1, "EVALUATED": 9,
-            "COMPILED": ("cnn_bn", "cnn_bn_half", (3, 8, 8), 16),
         },
         field: {"BATCH": 10, "STEPS": 2, "ROUNDS": 1, "SHAPE": (3, 8, 8), "NETWORK": "cnn_bn"},
         experiments: {"STEPS_FROM_NOISE": {"scale=smoke": 2}, "missing_data": lambda: ""},
@@ -68,7 +65,6 @@ def printed(monkeypatch, capsys):
     for module, values in small.items():
         for name, value in values.items():
             monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     monkeypatch.setattr(reconstruction, "builder", lambda name: lambda shape, num_classes: residual_teacher())
 
     def run(*parts):
@@ -83,10 +79,7 @@ def printed(monkeypatch, capsys):
     [
         ("reconstruction", ["Toy, sample", "Toy, moments", "of fp32"]),
         ("collection", ["against PyTorch", "against NumPy", "of channels", "of units"]),
-        (
-            "distillation",
-            ["images augmented", "images as they are", "evaluation, Toy", "cnn_bn → cnn_bn_half, compiled"],
-        ),
+        ("distillation", ["images augmented", "images as they are", "evaluation, Toy"]),
         ("lightning", ["64-32-32-10, 64 images"]),
         ("growth", ["images", "steps", "classes", "width"]),
         ("memory", ["reconstructions in files"]),

@@ -5,12 +5,10 @@ import os
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import jsonschema
 import pytest
-import torch
 from safetensors.torch import load_file
 
 from dfkd_exp.config import PACKAGE
@@ -235,18 +233,6 @@ def test_many_bytes_of_snapshots_are_said_beforehand(dfkd, monkeypatch):
         "warning: distillation.snapshots=9 keeps 2 times the student's 13,864 bytes in the store, 0.0 GiB; fewer take less\n"
     )
     assert dfkd("distillation.snapshots=1", "distillation.epochs=2").err == ""
-
-
-def test_that_nothing_can_be_compiled_is_said_before_anything_is_computed(dfkd, monkeypatch):
-    def no_compiler(*_):
-        raise RuntimeError("No working C++ compiler found")
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=no_compiler))
-    ran = dfkd("trainer.compile=true")
-    assert ran.code == 1
-    why = "a network cannot be compiled here (No working C++ compiler found); trainer.compile=false does without"
-    assert f"trainer.compile=true: {why}" in ran.err
-    assert not list(ran.outputs.glob("store/teacher/*/*"))
 
 
 IN_THE_LOOP = ("source=synthesis", "source.images=60", "source.batch_size=20", "distillation.batch_size=20")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dfkd_exp import console
 from dfkd_exp.data.labelled import as_images
 from dfkd_exp.distillation.attention import Attention, attention_distance, logits_and_maps
 from dfkd_exp.distillation.losses import logit_distance, soft_cross_entropy
@@ -18,7 +16,6 @@ from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.evaluation.metrics import agreement, predict_logits
 from dfkd_exp.inputs import InputSpec, unit_pixels
 from dfkd_exp.models.channels_last import channels_last
-from dfkd_exp.models.folded import folded
 from dfkd_exp.models.plain import as_classifier, num_logits
 from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
@@ -43,19 +40,15 @@ def train_on_teacher(
     """The settings' loss, soft cross-entropy with the teacher unless another is chosen. Without augmentation it answers once for each image
     that stays the same, unless its attention is asked for."""
     settings = settings.suited_to(inputs.shape)
-    trainer = options.pop("trainer", None) or TrainerSettings()
-    device = trainer.device()
+    device = (options.get("trainer") or TrainerSettings()).device()
     attention = Attention.between(network, teacher, inputs.example()) if settings.attention else None
-    if attention and trainer.compile:
-        console.note("the student is not compiled: attention maps are taken from within it")
-        trainer = replace(trainer, compile=False)
 
     def prepare(batch: Batch, uniform: Tensor, rows: Tensor | None) -> tuple[Tensor, ...]:
         shown = settings.shown(batch.pixels, inputs, uniform, rows)
         if attention is not None:
             return shown, *logits_and_maps(teacher, attention.teacher, shown)
         kept = None if settings.augmentation.changes else batch.take(rows).logits
-        return shown, asked(shown.clone()) if kept is None else kept
+        return shown, teacher(shown.clone()) if kept is None else kept
 
     def loss(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         shown, wanted, *maps = batch
@@ -68,15 +61,13 @@ def train_on_teacher(
 
     example = inputs.example().to(device)
     with borrowed(teacher, device), channels_last(teacher, example), channels_last(network, example):
-        asked = folded(teacher, example)
         if not settings.augmentation.changes and attention is None:
             images = images.with_logits(lambda pixels: predict_logits(teacher, pixels, inputs))
         units = math.prod(inputs.shape)
         if images.logits is None:
             units += sum(layer.num_units for layer in find_layers(teacher, example))
         size = batches_per_chunk(settings, units, device)
-        options |= {"trainer": trainer, "prepare": prepare, "batches_per_chunk": size}
-        return fit(network, images, loss, settings, seed, **options)
+        return fit(network, images, loss, settings, seed, prepare=prepare, batches_per_chunk=size, **options)
 
 
 def distill(

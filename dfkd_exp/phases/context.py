@@ -37,7 +37,7 @@ VERSIONS = {
     "release": 4,
     "signals": 1,
     "reconstruction": 5,
-    "student": 7,
+    "student": 6,
     "evaluation": 2,
     "privacy": 6,
     "likeness": 1,

@@ -42,10 +42,6 @@ class Rehearsal:
 
     def __call__(self) -> None:
         """Raise DfkdError, with the flag, for what could not be computed."""
-        if self.config.trainer.compile:
-            from dfkd_exp.training.rehearsal import rehearse_compiling
-
-            rehearse_compiling()
         if self.release is None:
             inputs, num_classes = wanted_inputs(self.config.teacher, self.data), self.data.outline.num_classes
             teacher = self._owners_side(inputs, num_classes)

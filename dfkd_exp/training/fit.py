@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch._dynamo.exc import BackendCompilerFailed
 
 from dfkd_exp.console import Progress
 from dfkd_exp.errors import DfkdError
@@ -15,7 +14,6 @@ from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.checkpoint import AtomicCheckpointIO, is_sound
 from dfkd_exp.training.module import Loss, Prepare, ResumePoint, Snapshots, TrainingModule, Watch, as_they_are
-from dfkd_exp.training.rehearsal import not_compiled
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import TransferSet
 
@@ -47,15 +45,14 @@ def fit(
     it was interrupted or not. ``look(part)`` is called now and then, when ``network`` may be tried (`Watch`);
     ``snapshots`` keep it as it is over the training.
     """
-    trainer = trainer or TrainerSettings()
     at_once = 1 if images.follows_student or settings.augmentation.mixes else batches_per_chunk
     network.train()  # it may have been evaluated before
     with Progress(label, settings.num_steps(len(images))) as progress:
-        module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once, trainer.compile)
+        module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once)
         callbacks: list[object] = [snapshots] if snapshots else []
         callbacks += [ResumePoint(resume)] if resume else []
         callbacks += [Watch(look)] if look else []
-        runner = trainer.build(
+        runner = (trainer or TrainerSettings()).build(
             logger=logger,
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
@@ -63,10 +60,7 @@ def fit(
             reload_dataloaders_every_n_epochs=1,
         )
         continued = resume if resume and ranks_of_process().agreed(lambda: is_sound(resume)) else None
-        try:
-            runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
-        except BackendCompilerFailed as error:
-            raise not_compiled(label, error) from error
+        runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise DfkdError(f"{label} diverged; lower {settings.flag}.optimizer.lr (now {settings.optimizer.lr:g})")
     return network.cpu().eval()

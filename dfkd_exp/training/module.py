@@ -22,8 +22,8 @@ from dfkd_exp.training.batches import batches
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transfer_set import Batch, TransferSet
 
-Loss = Callable[[Any, tuple[Tensor, ...]], Tensor]
-"""The loss of a network, or of its compiled forward pass, on what it is shown and asked for: a scalar."""
+Loss = Callable[[nn.Module, tuple[Tensor, ...]], Tensor]
+"""The loss of a network on what it is shown and asked for: a scalar."""
 
 Prepare = Callable[[Batch, Tensor, Tensor | None], tuple[Tensor, ...]]
 """What the network is shown and asked for in some ``rows`` of a batch, or in all, from its images and uniform random numbers
@@ -93,13 +93,10 @@ class TrainingModule(pl.LightningModule):
         progress: Progress,
         prepare: Prepare = as_they_are,
         batches_per_chunk: int = 1,
-        compiled: bool = False,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.network = network
-        self._compiled = torch.compile(network.forward, dynamic=False) if compiled else None
-        self._compiled_for = 0
         self.images, self.loss, self.settings, self.seed, self.progress = images, loss, settings, seed, progress
         self.prepare, self.batches_per_chunk = prepare, batches_per_chunk
         self.ranks = ranks_of_process()
@@ -138,7 +135,7 @@ class TrainingModule(pl.LightningModule):
         parts = list(zip(*(tensor.split(share.sizes) for tensor in prepared), strict=True))
         for batch, weight in zip(parts, share.weights, strict=True):
             optimizer.zero_grad()
-            loss = self.loss(self._forward(len(batch[0])), batch)
+            loss = self.loss(self.network, batch)
             loss = loss if weight == 1 else loss * weight
             with torch.autocast(self.device.type, enabled=False):  # it is for the forward pass
                 self.manual_backward(loss)
@@ -150,12 +147,6 @@ class TrainingModule(pl.LightningModule):
             schedule.step()
             self._losses.append(loss.detach())
         self.progress.advance(len(parts), self.images.so_far)
-
-    def _forward(self, num_images: int) -> Any:
-        """The network or, if that many are what a full batch has, its compiled forward pass: the last batch, which is smaller, is not worth
-        another compilation."""
-        self._compiled_for = self._compiled_for or num_images
-        return self._compiled if self._compiled and num_images == self._compiled_for else self.network
 
     def on_train_epoch_end(self) -> None:
         self.log("loss", torch.stack(self._losses).mean(), sync_dist=self.ranks.world > 1)

@@ -9,7 +9,6 @@ from typing import TypeVar
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch._dynamo.exc import BackendCompilerFailed
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import in_brief
@@ -59,20 +58,6 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
             rates = [float(group["lr"]) for group in optimizer.param_groups]
             if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
                 raise DfkdError(f"{scheduling} sets a rate of {min(rates)} at step {step} of {STEPS}")
-
-
-def rehearse_compiling() -> None:
-    """Raise DfkdError where nothing can be compiled."""
-    try:
-        torch.compile(torch.neg)(torch.zeros(2))
-    except BackendCompilerFailed as error:
-        raise not_compiled("trainer.compile=true: a network", error) from error
-
-
-def not_compiled(what: str, error: BackendCompilerFailed) -> DfkdError:
-    """What is said where torch.compile, or the compiler that it asks, cannot compile something."""
-    why = str(error.inner_exception).strip().partition("\n")[0]
-    return DfkdError(f"{what} cannot be compiled here ({why}); trainer.compile=false does without")
 
 
 def tried(do: Callable[[], T], what: str) -> T:

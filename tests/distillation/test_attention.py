@@ -11,7 +11,6 @@ from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.resnet import ResNet18
-from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.optimizers import Adam
 from dfkd_exp.training.transfer_set import FixedImages
@@ -69,16 +68,6 @@ def test_a_student_learns_where_its_teacher_looks():
         return attention_distance(*maps).item()
 
     assert distance(attention=250.0) < 0.5 * distance(attention=0.0)
-
-
-def test_a_student_whose_maps_are_taken_from_within_is_not_compiled(monkeypatch, capsys):
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: pytest.fail("compiled"))
-    settings, trainer = Distillation(epochs=1, attention=1.0), TrainerSettings(accelerator="cpu", compile=True)
-    images = FixedImages.of(toy_images(4)[0])
-    train_on_teacher(
-        toy_teacher(), normalised_teacher(), images, INPUTS, settings, seed=0, label="toy", trainer=trainer
-    )
-    assert "not compiled: attention maps" in capsys.readouterr().out
 
 
 def test_networks_without_maps_of_one_size_are_refused():

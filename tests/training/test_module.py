@@ -2,8 +2,6 @@
 
 import os
 import time
-from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -74,38 +72,6 @@ def test_images_are_mixed_within_their_batch_and_shared_among_processes_as_they_
         for rank in range(2):
             rows = torch.arange(6)[rank::2]
             assert torch.equal(settings.shown(pixels, INPUTS, uniform[:, : policy.num_random], rows), whole[rows])
-
-
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_compiled_network_learns_the_same(precision, monkeypatch):
-    """Batches of 10, 10 and 4: the last are not worth another compilation."""
-    shapes, compiled = [], torch.compile
-
-    def compile(forward, dynamic):
-        assert not dynamic
-        counted = compiled(forward, backend="aot_eager")
-        return lambda inputs: shapes.append(len(inputs)) or counted(inputs)
-
-    monkeypatch.setattr(torch, "compile", compile)
-    norms = [nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(32, CLASSES)) for _ in "ab"]
-    norms[1].load_state_dict(norms[0].state_dict())
-    for net, trainer in zip(norms, (CPU, replace(CPU, compile=True)), strict=True):
-        settings = Training(epochs=2, batch_size=10)
-        fit(net, images(8), cross_entropy, settings, 0, "toy", replace(trainer, precision=precision))
-    assert shapes == [10] * 4
-    for plain, other in zip(norms[0].state_dict().values(), norms[1].state_dict().values(), strict=True):
-        torch.testing.assert_close(plain, other, rtol=1e-2, atol=1e-2 if precision == "bf16-mixed" else 1e-5)
-
-
-def test_what_cannot_be_compiled_is_said_with_the_way_out(monkeypatch):
-    def no_compiler(*_):
-        raise RuntimeError("No working C++ compiler found")
-
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=no_compiler))
-    with pytest.raises(
-        DfkdError, match=r"toy cannot be compiled here \(No working C\+\+ compiler found\); trainer.compile=false"
-    ):
-        fit(network(), images(8), cross_entropy, Training(epochs=1), 0, "toy", replace(CPU, compile=True))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
