@@ -25,7 +25,7 @@ from dfkd_exp.harmless import printable
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import keep_freed_memory, stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.rows import ROW, chosen, naming_row, with_row
+from dfkd_exp.rows import chosen, naming_row, with_row
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
 from dfkd_exp.stopping import at_signals, check
 from dfkd_exp.sweeps import callback
@@ -184,9 +184,7 @@ def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[s
     A sweep has put the row's overrides in; for a run of its own, or another sweeper's, the config is composed once more with them.
     """
     rows, experiment = rows_of(settings), experiment_of(HydraConfig.get())
-    if settings.row and not chosen(said):  # an experiment's own choice
-        said = [*said, f"{ROW}{settings.row}"]
-    overrides = with_row(said, rows, experiment)
+    overrides = with_row(said, rows, experiment, settings.row)
     try:
         if sorted(overrides) != sorted(said):
             settings = hydra.compose("config", [*HydraConfig.get().overrides.hydra, *overrides])

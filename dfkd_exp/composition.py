@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, _utils, basecontainer
 
 from dfkd_exp.config import experiment_of, home, rows_of
-from dfkd_exp.rows import ROW, chosen, with_row
+from dfkd_exp.rows import with_row
 
 _hydra: Any = Hydra
 _defaults_list: Any = defaults_list
@@ -48,10 +48,10 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 
 def _show_with_row(hydra: Hydra, config_name: str, overrides: list[str], *others: Any, **named: Any) -> None:
     """``--cfg``: the config of a run, with what its row sets."""
-    composed: Any = hydra.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=False)
-    said = overrides if chosen(overrides) or not composed.row else [*overrides, f"{ROW}{composed.row}"]
-    own = with_row(said, rows_of(composed), experiment_of(composed.hydra))
-    _show_cfg(hydra, config_name, own, *others, **named)
+    if config_name == "config":
+        composed: Any = hydra.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=False)
+        overrides = with_row(overrides, rows_of(composed), experiment_of(composed.hydra), composed.row)
+    _show_cfg(hydra, config_name, overrides, *others, **named)
 
 
 def _may_say_the_mode(override: str) -> bool:

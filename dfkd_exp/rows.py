@@ -70,8 +70,11 @@ def row_called(name: str, rows: Sequence[Row], experiment: str | None) -> Row:
     )
 
 
-def with_row(overrides: Sequence[str], rows: Sequence[Row], experiment: str | None) -> list[str]:
-    """A run's overrides with those of its row, which come first. ConfigError if a flag contradicts its row, or there is no such row."""
+def with_row(overrides: Sequence[str], rows: Sequence[Row], experiment: str | None, default: str = "") -> list[str]:
+    """A run's overrides with those of its row, which come first; without one, of the ``default``, the experiment's own choice, if any.
+    ConfigError if a flag contradicts its row, or there is no such row."""
+    if default and not chosen(overrides):
+        overrides = [*overrides, f"{ROW}{default}"]
     name = chosen(overrides)
     if not name:
         return list(overrides)

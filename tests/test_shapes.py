@@ -83,8 +83,9 @@ def test_networks_for_images_refuse_what_is_none(name):
     for shape in ((13,), (1, 128), (1, 4, 4, 4)):
         with pytest.raises(DfkdError, match=f"takes images, and the data's are {noun(shape)}.*choose mlp"):
             Ours(name=name).untrained(InputSpec.normalised(shape, [], []), 3, 0)
-    with pytest.raises(DfkdError, match=r"cnn takes what has space.*choose mlp"):
-        Ours(name="cnn").untrained(InputSpec.normalised((13,), [], []), 3, 0)
+    for what_has_space in ("cnn", "cnn_half"):
+        with pytest.raises(DfkdError, match=r"cnn takes what has space.*choose mlp"):
+            Ours(name=what_has_space).untrained(InputSpec.normalised((13,), [], []), 3, 0)
 
 
 def test_only_images_are_augmented_unless_somebody_asks():
