@@ -179,6 +179,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
     [
         (["source=data"], 1438),
         (["source=data", "distillation=labels"], 1438),
+        (["source=data", "source.images=100"], 100),
         (["source=noise", "source.images=100"], 95),
         (["source=same_bytes"], 23080 // 64),
         (

@@ -120,6 +120,8 @@ ALONE = {
     "source=noise source.images=0": "source.images",
     "source=noise source.std=0": "source.std",
     "source=same_bytes metadata=batch_norm teacher=cnn_bn": "same_bytes",
+    "source=data source.images=9": "source.images",
+    "source=data source.images=100000": "source.images",
     "source=same_bytes source.codec=gif": "source.codec",
     "source=same_bytes source.codec=jpeg source.quality=0": "source.quality",
     "source=same_bytes metadata=top_layer metadata.storage=int8 metadata.covariance=diagonal": "same_bytes",

@@ -14,6 +14,7 @@ from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from dfkd_exp.data.base import Outline
     from dfkd_exp.data.images import ImageData, LabelledImages
     from dfkd_exp.data.rows import Rows
     from dfkd_exp.inputs import Shape
@@ -29,6 +30,9 @@ class OwnersData(Protocol):
 
     @property
     def fingerprint(self) -> dict[str, Any]: ...
+
+    @property
+    def outline(self) -> Outline: ...
 
     @property
     def images(self) -> ImageData: ...
@@ -71,6 +75,9 @@ class Source(Settings):
     """Whether its images are as many as fit into the metadata's bytes."""
     words: ClassVar[str] = ""
     """What the student saw, in a few words for tables; empty: the class's name."""
+
+    def check_data(self, outline: Outline) -> None:
+        """Raise DfkdError if the owner's data has fewer images than are asked for."""
 
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         """Raise DfkdError if so many bytes of metadata, where the owner's images take ``bytes_per_image`` each, are too few."""
@@ -119,10 +126,43 @@ class FromData(Source):
     needs_data: ClassVar[bool] = True
     words: ClassVar[str] = "the training set"
 
+    images: int | None = None
+    """So many of them, at random, the classes taken in turn; empty: all."""
+
+    def __post_init__(self) -> None:
+        self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if name != "images" or value is not None}
+
+    def check_data(self, outline: Outline) -> None:
+        fits = self.images is None or outline.num_classes <= self.images <= outline.num_images
+        self.require(
+            "images", fits, f"from {outline.num_classes:,}, one of each class, to {outline.num_images:,}, or empty"
+        )
+
     def transfer_set(self, resources: Resources) -> TransferSet:
-        identity = {**self.identity(), "data": resources.data.fingerprint}
+        data, count, seed = resources.data, self.images, derive_seed(resources.seed, "some of the data")
+        identity = {**self.identity(), "data": data.fingerprint}
+        if count is None:
+            return FixedImages(
+                lambda: as_rows(data.images.train), title="the training images", identity=identity, real=True
+            )
+
+        def load() -> tuple[Rows, Tensor]:
+            import torch
+
+            from dfkd_exp.data.images import class_balanced
+
+            train, generator = data.images.train, torch.Generator().manual_seed(seed)
+            return as_rows(train.select(class_balanced(train.labels, count, data.outline.num_classes, generator)))
+
         return FixedImages(
-            lambda: as_rows(resources.data.images.train), title="the training images", identity=identity, real=True
+            load,
+            title=f"{count:,} of the training images",
+            identity={**identity, "seed": seed},
+            num_bytes=count * data.outline.bytes_per_image,
+            real=True,
         )
 
 

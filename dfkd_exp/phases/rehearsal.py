@@ -70,6 +70,8 @@ class Rehearsal:
         if config.pipeline == "release" and config.release:
             check_target(Path(config.release))
         config.metadata.check_images(self.data.outline.num_images)
+        if config.pipeline != "release" and config.source.needs_data:
+            config.source.check_data(self.data.outline)
         # Without the weights of one that is pretrained, which the phase of the teacher, the first, will get.
         teacher = config.teacher.untrained(inputs, num_classes, derive_seed(config.seed, "teacher"))
         example = inputs.example()

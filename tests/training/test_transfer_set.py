@@ -16,8 +16,8 @@ from dfkd_exp.data.images import ImageData, LabelledImages, class_balanced
 from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.same_bytes import SameBytes, compressed_in_bytes, images_in_bytes
 from dfkd_exp.distillation.settings import Distillation
-from dfkd_exp.distillation.source import FromNoise, Resources, noise_pixels
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.distillation.source import FromData, FromNoise, Resources, noise_pixels
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.ranks import Ranks
 from dfkd_exp.trainer import TrainerSettings
@@ -46,6 +46,10 @@ class Data:
         train = LabelledImages((pixels * 255).to(torch.uint8), labels)
         self._images = ImageData(train, train, ["a", "b", "c"], bytes_per_image=36)
         self.fingerprint, self.opened = {"seed": seed}, 0
+
+    @property
+    def outline(self):
+        return self._images.outline
 
     @property
     def images(self):
@@ -246,6 +250,18 @@ def test_the_same_bytes_buy_whole_images_of_every_class():
     assert len(images_in_bytes(train, 3, 10**9, 36, seed=0)) == 90
     with pytest.raises(DfkdError, match=r"72 bytes hold only 2 images of 36 bytes, fewer than one per class"):
         images_in_bytes(train, 3, 72, 36, seed=0)
+
+
+def test_some_of_the_data_are_as_many_of_each_class_and_cost_their_bytes(tmp_path):
+    chosen = FromData(images=9).transfer_set(resources(tmp_path))
+    assert chosen.num_bytes == 9 * 36
+    (batch,) = chosen.batches(0, 9, seed=0)
+    assert batch.labels.bincount().tolist() == [3, 3, 3]
+    other = FromData(images=9).transfer_set(resources(tmp_path, seed=1))
+    assert other.identity != chosen.identity
+    assert "images" not in FromData().identity()
+    with pytest.raises(ConfigError, match=r"source.images must be from 3, one of each class, to 30, or empty, got 31"):
+        FromData(images=31).check_data(resources(tmp_path).data.outline)
 
 
 def waves(channels):
