@@ -10,6 +10,8 @@ from dfkd_exp.inputs import Shape, described
 from dfkd_exp.settings import Settings, under_flag
 
 MIXTURES = ("mixup", "cutmix", "either")
+SMALLEST_PHOTOGRAPH = 24
+"""Pixels along the shorter side, below which a part of an image shows nothing."""
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,8 +40,9 @@ class Augmentation(Settings):
         """
         raise NotImplementedError
 
-    def suited_to(self, shape: Shape) -> Augmentation:
-        """What is done to inputs of ``shape``. Raises ConfigError if nothing of this kind can be."""
+    def suited_to(self, shape: Shape, answered: bool = True) -> Augmentation:
+        """What is done to inputs of ``shape``, of which a teacher says what it sees in them, ``answered``, or which have labels. Raises
+        ConfigError if nothing of this kind can be."""
         return self
 
 
@@ -57,7 +60,7 @@ class NoAugmentation(Augmentation):
 class OfImages(Augmentation):
     """A change that only images can be given."""
 
-    def suited_to(self, shape: Shape) -> Augmentation:
+    def suited_to(self, shape: Shape, answered: bool = True) -> Augmentation:
         if len(shape) != 3:
             group = self.flag.replace(".", "/")
             raise ConfigError(
@@ -88,15 +91,6 @@ class Affine(OfImages):
         from dfkd_exp.training.transforms import affine
 
         return affine(images, uniform, outside, self.degrees, self.shift, self.scale)
-
-
-@dataclass
-class Auto(Affine):
-    """Images as `Affine` changes them, and everything else as it is."""
-
-    def suited_to(self, shape: Shape) -> Augmentation:
-        with under_flag(self.flag):
-            return Affine(self.degrees, self.shift, self.scale) if len(shape) == 3 else NoAugmentation()
 
 
 @dataclass
@@ -190,3 +184,16 @@ class MixedParts(Mixtures, ResizedCrop):
     Source: Asano and Saeed (2023), "Extrapolating from a single image to a thousand classes using distillation", where it is one image."""
 
     num_random: ClassVar[int] = ResizedCrop.num_random + Mixtures.num_random
+
+
+@dataclass
+class Auto(Augmentation):
+    """By the inputs: photographs, which are images of three channels and 24 pixels or more a side, as `MixedParts` changes them, or, where
+    labels are learnt, as `FlipAndCrop`; other images as `Affine`; everything else as it is."""
+
+    def suited_to(self, shape: Shape, answered: bool = True) -> Augmentation:
+        with under_flag(self.flag):
+            if len(shape) != 3:
+                return NoAugmentation()
+            photographs = shape[0] == 3 and min(shape[1:]) >= SMALLEST_PHOTOGRAPH
+            return (MixedParts() if answered else FlipAndCrop()) if photographs else Affine()

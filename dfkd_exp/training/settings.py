@@ -57,7 +57,7 @@ class Training(Settings):
                 f"{self.augmentation.flag}: mixed images have no labels of their own to be learnt; choose another"
             )
         with under_flag(self.flag):
-            return replace(self, augmentation=self.augmentation.suited_to(shape))
+            return replace(self, augmentation=self.augmentation.suited_to(shape, answered=not self.by_labels))
 
     def shown(self, pixels: Tensor, inputs: InputSpec, uniform: Tensor, rows: Tensor | None = None) -> Tensor:
         """What a network in training is shown of images ``pixels[N, *shape]``, as it takes them, as ``uniform[N, num_random]`` says: in

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.training.augmentation import Affine, FlipAndCrop, Mixed, MixedParts, NoAugmentation, ResizedCrop
+from dfkd_exp.training.augmentation import Affine, Auto, FlipAndCrop, Mixed, MixedParts, NoAugmentation, ResizedCrop
+from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transforms import affine, flip_and_crop, mixed, resized_crop
 
 SPEC = InputSpec((2, 9, 7), (-1.0, 0.0), (2.0, 5.0))
@@ -245,3 +247,21 @@ def test_images_are_cropped_before_they_are_mixed(policy, alone):
     assert policy.num_random == alone.num_random + 5
     cropped = alone(images, numbers[:, : alone.num_random], low())
     assert torch.equal(policy(images, numbers, low()), mixed(cropped, numbers[:, alone.num_random :], 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("shape", "answered", "labelled"),
+    [
+        ((3, 32, 32), MixedParts(), FlipAndCrop()),
+        ((3, 24, 40), MixedParts(), FlipAndCrop()),
+        ((3, 16, 32), Affine(), Affine()),
+        ((1, 32, 32), Affine(), Affine()),
+        ((30,), NoAugmentation(), NoAugmentation()),
+        ((3, 32), NoAugmentation(), NoAugmentation()),
+    ],
+    ids=str,
+)
+def test_what_is_right_for_the_inputs_is_chosen_by_their_shape(shape, answered, labelled):
+    assert Distillation(augmentation=Auto()).suited_to(shape).augmentation == answered
+    assert Distillation(augmentation=Auto(), targets="labels").suited_to(shape).augmentation == labelled
+    assert Training(augmentation=Auto()).suited_to(shape).augmentation == labelled
