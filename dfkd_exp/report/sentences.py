@@ -30,6 +30,19 @@ def _exposed(settings: Sequence[Setting]) -> list[str]:
     return said
 
 
+def _in_images(best: Setting, measured: Sequence[Setting]) -> list[str]:
+    """How many training images teach as much as ``best`` did, in words, if several numbers of them were tried."""
+    tried = sorted(
+        (s.results[0]["images"], s.accuracy.mean or 0) for s in measured if s.results[0]["source"] == "FromData"
+    )
+    if len(tried) < 2:
+        return []
+    fewer = [count for count, accuracy in tried if accuracy <= (best.accuracy.mean or 0)]
+    more = [count for count, _ in tried if count > max(fewer, default=0)]
+    bounds = [f"more than {count:,}" for count in fewer[-1:]] + [f"less than {count:,}" for count in more[:1]]
+    return [f"It has learnt {' and '.join(bounds)} training images teach."]
+
+
 def in_words(sweep: Sweep) -> list[str]:
     """The sweep in a few sentences, computed from its figures."""
     said = []
@@ -42,6 +55,7 @@ def in_words(sweep: Sweep) -> list[str]:
             f"The best student that saw no real image is of {best.title}: {best.accuracy.text()} % true accuracy"
             + (f", its teacher {teacher:.2f} %." if teacher is not None else ".")
         )
+        said.extend(_in_images(best, measured))
         near = [s for s in free if s.num_bytes and (best.accuracy.mean or 0) - (s.accuracy.mean or 0) <= 1]
         if near:
             small = min(near, key=lambda s: s.num_bytes)

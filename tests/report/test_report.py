@@ -97,6 +97,28 @@ def test_the_words_are_computed_from_the_figures(folder):
     assert "have one seed only" in words
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ((0.7, 0.8, 0.9), "It has learnt more than 2,000 and less than 4,000 training images teach."),
+        ((0.86, 0.88, 0.9), "It has learnt less than 1,000 training images teach."),
+        ((0.7, 0.75, 0.8), "It has learnt more than 4,000 training images teach."),
+        ((0.7, 0.9, 0.8), "It has learnt more than 4,000 training images teach."),
+        ((0.7,), None),
+    ],
+    ids=str,
+)
+def test_the_words_say_how_many_training_images_the_best_student_was_spared(tmp_path, accuracies, said):
+    images = {f"source.images={1000 * 2**place}": accuracy for place, accuracy in enumerate(accuracies)}
+    jobs = [[flag, "seed=0"] for flag in ("metadata=channels", *images)]
+    run(tmp_path, 0, jobs[0], source="FromReconstruction", accuracy=0.85)
+    for number, (flag, accuracy) in enumerate(images.items(), start=1):
+        run(tmp_path, number, jobs[number], source="FromData", accuracy=accuracy, images=int(flag.split("=")[1]))
+    plan_sweep(tmp_path, jobs)
+    words = in_words(read(tmp_path))
+    assert [sentence for sentence in words if "training images teach" in sentence] == [said] * bool(said)
+
+
 def test_the_words_name_what_an_attack_gives_members_away_of(tmp_path):
     rate = {"rate": 0.0, "low": 0.0, "high": 0.1}
     for number, (kind, area) in enumerate({"gaussian": 0.5, "records": 0.99, "few": 1.0}.items()):
