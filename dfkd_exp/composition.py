@@ -12,6 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, _utils, basecontainer
 
@@ -24,6 +25,7 @@ _omegaconf: list[Any] = [_utils, basecontainer]
 _yaml_loader = _utils.get_yaml_loader
 _get_mode = _hydra.get_mode
 _show_cfg = _hydra.show_cfg
+_compose_config = _hydra.compose_config
 _create_interpolation_map = _defaults_list._create_interpolation_map
 
 _MAY_SAY_THE_MODE = ("hydra", "experiment", "sweep", "+", "~")
@@ -34,6 +36,7 @@ def shorten() -> None:
     """Take the detours out, and the rows in, for this process."""
     _hydra.get_mode = _mode
     _hydra.show_cfg = _show_with_row
+    _hydra.compose_config = _compose_with_row
     _defaults_list._create_interpolation_map = _map_where_needed
     for module in _omegaconf:
         module.get_yaml_loader = _yaml_loader_in_c
@@ -44,6 +47,31 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
     if config_name == "config" and not any(map(_may_say_the_mode, overrides)) and not _brings_configs(hydra):
         return None
     return _get_mode(hydra, config_name, overrides)
+
+
+def _compose_with_row(
+    hydra: Hydra, config_name: str | None, overrides: list[str], run_mode: RunMode, **named: Any
+) -> Any:
+    """As `Hydra.compose_config`. A value may belong to what a row chooses; where there is none without the row, a run is composed with it,
+    and a sweep without such values, which its jobs have."""
+
+    def compose(said: list[str]) -> DictConfig:
+        return _compose_config(hydra, config_name, said, run_mode, **named)
+
+    try:
+        return compose(overrides)
+    except ConfigCompositionException:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        of_groups = [_is_value(override) and "." in override.key_or_group for override in parsed]
+        if config_name != "config" or not any(of_groups):
+            raise
+        config = compose([text for text, of_group in zip(overrides, of_groups, strict=True) if not of_group])
+        if not (rows := rows_of(config)):
+            raise
+        if run_mode is RunMode.RUN:
+            return compose(with_row(overrides, rows, experiment_of(config.hydra), config.row))
+        _say(config, [override for override in parsed if not override.is_hydra_override()])
+        return config
 
 
 def _show_with_row(hydra: Hydra, config_name: str, overrides: list[str], *others: Any, **named: Any) -> None:
@@ -127,9 +155,14 @@ def _is_value(override: Override) -> bool:
 def _with_values(composed: DictConfig, overrides: Sequence[Override], values: list[Override]) -> DictConfig:
     config = copy.deepcopy(composed)
     ConfigLoaderImpl._apply_overrides_to_config(values, config)
+    _say(config, overrides)
+    return config
+
+
+def _say(config: DictConfig, overrides: Sequence[Override]) -> None:
+    """Have a config tell that it was composed of these, as Hydra has it."""
     config.hydra.overrides.task = [override.input_line for override in overrides]
     said = config.hydra.job.config.override_dirname
     config.hydra.job.override_dirname = get_overrides_dirname(
         list(overrides), kv_sep=said.kv_sep, item_sep=said.item_sep, exclude_keys=said.exclude_keys
     )
-    return config

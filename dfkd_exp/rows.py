@@ -72,20 +72,20 @@ def row_called(name: str, rows: Sequence[Row], experiment: str | None) -> Row:
 
 def with_row(overrides: Sequence[str], rows: Sequence[Row], experiment: str | None, default: str = "") -> list[str]:
     """A run's overrides with those of its row, which come first; without one, of the ``default``, the experiment's own choice, if any.
-    ConfigError if a flag contradicts its row, or there is no such row."""
+    A value that is said beside a row is in the place of the row's; ConfigError if a choice contradicts it, or there is no such row."""
     if default and not chosen(overrides):
         overrides = [*overrides, f"{ROW}{default}"]
     name = chosen(overrides)
     if not name:
         return list(overrides)
     row = row_called(name, rows, experiment)
-    own = {key_of(override) for override in row.set}
     others = [override for override in overrides if override not in row.set]
-    for override in others:
-        if key_of(override) in own:
-            said = next(text for text in row.set if key_of(text) == key_of(override))
-            raise ConfigError(f"{override}: row={name} is {said}; leave it out, or choose another row")
-    return [*row.set, *others]
+    said = {key_of(override): override for override in others}
+    for text in row.set:
+        key = key_of(text)
+        if key in said and "." not in key:
+            raise ConfigError(f"{said[key]}: row={name} is {text}; leave it out, or choose another row")
+    return [*(text for text in row.set if key_of(text) not in said), *others]
 
 
 def naming_row(message: str, overrides: Sequence[str], rows: Sequence[Row], experiment: str | None) -> str:

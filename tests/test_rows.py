@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -65,6 +66,12 @@ def test_a_rows_overrides_stand_before_what_was_said():
     twice = with_row(with_row(["row=top"], ROWS, "e"), ROWS, "e")
     assert twice == ["metadata=top_layer", "row=top"]
     assert with_row(["seed=1"], ROWS, "e") == ["seed=1"]
+
+
+def test_a_value_that_is_said_is_in_the_place_of_the_rows():
+    said = ["row=rank4", "metadata.rank=8"]
+    assert with_row(said, ROWS, "e") == ["metadata=all_layers", "row=rank4", "metadata.rank=8"]
+    assert with_row(with_row(said, ROWS, "e"), ROWS, "e") == with_row(said, ROWS, "e")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +202,28 @@ def test_a_mistake_in_a_row_names_it(mine, row, said, how):
     ran = mine("experiment=mine", f"row={row}", *how)
     assert ran.code == 2
     assert f"error: {said}" in ran.err
+    assert not ran.results()
+
+
+@pytest.mark.parametrize("how", [[], ["hydra.mode=RUN"]])
+def test_values_of_what_a_row_chooses_may_be_said_beside_it(dfkd, how):
+    flags = ("source.student_steps=3", "source.images=64", "seed=0", "training.epochs=1", "distillation.epochs=1")
+    ran = dfkd("experiment=field", "row=fast", *flags, *how)
+    assert ran.code == 0, ran.err
+    [config] = ran.outputs.glob("runs/field/**/config.yaml")
+    source = yaml.safe_load(config.read_text())["source"]
+    assert (source["student_steps"], source["images"]) == (3, 64)
+    assert ran.result["row"]["name"] == "fast"
+    assert {"method=fast", *flags} <= set(ran.result["overrides"])
+    ran = dfkd("experiment=field", "row=fast", "source.student_stesp=3", *how)
+    assert ran.code == 2
+    assert "source has no student_stesp" in ran.err
+
+
+def test_what_only_one_of_several_rows_has_is_refused_before_any_runs(dfkd):
+    ran = dfkd("experiment=field", "row=fast,dfkd", "source.student_steps=3", "seed=0")
+    assert ran.code == 2
+    assert "source.student_steps: the chosen source has no student_steps" in ran.err
     assert not ran.results()
 
 

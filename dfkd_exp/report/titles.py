@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dfkd_exp.rows import key_of
+
 UNSAID = ("seed=", "row=")
 OF_TEACHER = ("data", "teacher", "training", "release")
 """Flags, and groups of flags, that tell one teacher from another."""
@@ -39,7 +41,7 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A title for each of a sweep's ``runs``: result files, or what `run_folder` says of jobs, with ``overrides``, ``row`` and ``words``.
 
     Seeds of one setting have the same title, and two settings never do. A run that differs from the others in nothing is called by its
-    row, or not at all: the title is empty.
+    row and what was said in the place of the row's values, or not at all: the title is empty.
     """
     told = [_beside_the_row(run) for run in runs]
     shared = set(told[0]).intersection(*told[1:]) if told else set()
@@ -47,9 +49,12 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     found: dict[tuple[str, ...], str] = {}
     for run, texts in zip(runs, told, strict=True):
         words = run.get("words") or {}
-        said = [words.get(text, text) for text in texts if text not in shared]
+        differs = [text for text in texts if text not in shared]
+        row_says = set(map(key_of, _row(run).get("set", ())))
+        otherwise = [text for text in texts if text in shared and key_of(text) in row_says]
+        said = [words.get(text, text) for text in differs + otherwise]
         row = _row(run).get("title", "")
-        if row and (len(rows) > 1 or not said):
+        if row and (len(rows) > 1 or not differs):
             said.insert(0, row)
         found.setdefault(settings_of(run), "; ".join(said))
     alike = [title for title in found.values()]

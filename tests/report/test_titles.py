@@ -32,6 +32,15 @@ def test_a_row_that_all_share_is_said_only_where_nothing_else_is():
     assert titles([]) == []
 
 
+def test_what_is_said_in_the_place_of_a_rows_value_is_always_said():
+    row = {"name": "ranks", "title": "low rank", "set": ["metadata=all_layers", "metadata.rank=4"], "published": None}
+    run = {"overrides": ["metadata=all_layers", "row=ranks", "metadata.rank=8"], "row": row, "words": {}}
+    assert titles([run]) == ["low rank; metadata.rank=8"]
+    other = {**run, "overrides": [*run["overrides"][:-1], "metadata.rank=16"]}
+    assert titles([run, other]) == ["metadata.rank=8", "metadata.rank=16"]
+    assert described(run) == "low rank; metadata.rank=8"
+
+
 def test_two_settings_never_have_one_title():
     runs = [
         {"overrides": [text], "words": {"metadata=a": "same", "metadata=b": "same"}}
