@@ -79,6 +79,9 @@ class Gaussian(MetadataKind):
     low_rank_up_to: int = 16384
     """With covariance=auto, larger layers of at most so many units keep a low-rank covariance, within the same numbers, and the largest a
     diagonal one."""
+    class_rank: int = 0
+    """Where only means and variances are kept: those of all classes together, and along so many directions how each class differs from
+    them, in far fewer bytes where classes are many; 0: of each class by itself."""
     pixels: str = "none"
     """What is kept of the images themselves, as of a layer before all others: none, moments (what is kept of hidden layers), or spectrum:
     mean and deviation of the logarithm of the power of each frequency in each channel, wherever things are."""
@@ -90,6 +93,7 @@ class Gaussian(MetadataKind):
         self.require_choice("covariance", COVARIANCES)
         self.require_choice("pixels", PIXELS)
         self.require("rank", self.rank >= 1, "at least 1")
+        self.require("class_rank", self.class_rank >= 0, "at least 0: each class by itself")
         for name in ("full_up_to", "low_rank_up_to"):
             self.require(name, getattr(self, name) >= 0, "at least 0")
         if self.dp.epsilon is not None:
@@ -99,6 +103,7 @@ class Gaussian(MetadataKind):
             )
             self.check_private()
             self.require("pixels", self.pixels == "none", "none with metadata.dp.epsilon")
+            self.require("class_rank", self.class_rank == 0, "0 with metadata.dp.epsilon")
 
     @property
     def sized_beforehand(self) -> bool:
@@ -121,8 +126,8 @@ class Gaussian(MetadataKind):
             )
 
     def described(self) -> dict[str, Any]:
-        fields = super().described()
-        return fields if self.dp.epsilon is not None else {n: value for n, value in fields.items() if n != "dp"}
+        unsaid = ["dp"] * (self.dp.epsilon is None) + ["class_rank"] * (not self.class_rank)
+        return {name: value for name, value in super().described().items() if name not in unsaid}
 
     def claims(self, layers: Sequence[Layer]) -> dict[str, Any]:
         if self.dp.epsilon is None:
@@ -184,9 +189,13 @@ class Gaussian(MetadataKind):
 
     def form_of(self, place: Place, num_layers: int) -> str:
         """The form of the covariances of a place among ``num_layers`` recorded layers."""
-        if place.view and not place.view.pools:
-            return "diagonal"
-        return self.form_for(place.num_values, place.layers == (num_layers - 1,), place.num_rows)
+        from dfkd_exp.metadata.shared import fewer_numbers
+
+        drawn_together = place.view is None or place.view.pools
+        is_top = place.layers == (num_layers - 1,)
+        form = self.form_for(place.num_values, is_top, place.num_rows) if drawn_together else "diagonal"
+        shared = self.class_rank and fewer_numbers(place.num_rows, place.num_values, self.class_rank)
+        return "shared" if shared and form == "diagonal" else form
 
     def sums(self, place: Place, num_layers: int) -> GaussianSums:
         """What accumulates for one place of ``num_layers`` recorded layers."""
@@ -196,7 +205,7 @@ class Gaussian(MetadataKind):
         form = self.form_of(place, num_layers)
         self._warn_of(form, place)
         if self.dp.epsilon is None:
-            return GaussianSums(place, form, self.rank)
+            return GaussianSums(place, form, self.class_rank if form == "shared" else self.rank)
         noise = noise_multiplier(self.dp.epsilon, self.dp.delta, num_layers)
         is_full_top = place.layers == (num_layers - 1,) and form == "full"
         return PrivateGaussianSums(place, form if is_full_top else "diagonal", self.dp.clip, noise)

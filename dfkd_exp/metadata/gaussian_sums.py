@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from dfkd_exp.metadata.bases import Graph
-from dfkd_exp.metadata.covariance import Diagonal, Full, GaussianSummary, LowRank, low_rank_factor, pack_symmetric
+from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, low_rank_factor, pack_symmetric
 from dfkd_exp.metadata.differential_privacy import PrivateSums, secret_generator
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
 from dfkd_exp.metadata.separable import Separable
-from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic
+from dfkd_exp.metadata.shared import Shared
+from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic, Summary
 from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.view import View
@@ -25,7 +26,7 @@ from dfkd_exp.seeding import derive_seed
 OVERSAMPLING = 16
 """Columns of the sketch beyond the rank; Tropp et al. (2017) find that a few make the error close to the best."""
 
-SUMMARIES: dict[str, type[GaussianSummary]] = {c.form: c for c in (Diagonal, Full, LowRank, Separable)}
+SUMMARIES: dict[str, type[Summary]] = {c.form: c for c in (Diagonal, Full, LowRank, Separable, Shared)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Place:
             return [(0, self.values(batch.signals))]
         return [(label, self.values(signals)) for label, _, signals in batch.by_class]
 
-    def statistic(self, summary: GaussianSummary) -> Statistic:
+    def statistic(self, summary: Summary) -> Statistic:
         basis = "graph" if self.graph else self.view.basis if self.view else "units"
         grid = self.view.grid if self.view and self.view.basis != "channels" else None
         return Statistic(self.layers, summary, basis, self.scope, self.graph, grid)
@@ -86,8 +87,8 @@ def num_sums(place: Place, form: str, rank: int) -> int:
 
 
 class GaussianSums(Accumulator):
-    """Means and covariances of ``form`` (diagonal, full, low_rank or separable), the latter two of ``rank``; unbiased, over images or,
-    where locations are put together, over all of their values."""
+    """Means and covariances of ``form``: diagonal, full, low_rank or separable, the latter two of ``rank``, or shared, diagonal ones of
+    classes that differ along ``rank`` directions; unbiased, over images or, where locations are put together, over all of their values."""
 
     def __init__(self, place: Place, form: str, rank: int):
         self.place, self.form, self.rank = place, form, rank
@@ -143,15 +144,19 @@ class GaussianSums(Accumulator):
     def finish(self, storage: str) -> list[Statistic]:
         return [self.place.statistic(self._stacked([self._estimates(moments) for moments in self.rows], storage))]
 
-    def _stacked(self, rows: list[dict[str, Tensor]], storage: str) -> GaussianSummary:
-        stacked = {name: torch.stack([row[name] for row in rows]).float() for name in rows[0]}
-        return SUMMARIES[self.form](**{name: rounded(name, values, storage) for name, values in stacked.items()})
+    def _stacked(self, rows: list[dict[str, Tensor]], storage: str) -> Summary:
+        stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        if self.form == Shared.form:
+            stacked = Shared.of(**stacked, rank=self.rank).tensors()
+        return SUMMARIES[self.form](
+            **{name: rounded(name, values.float(), storage) for name, values in stacked.items()}
+        )
 
     def _estimates(self, moments: ClassMoments) -> dict[str, Tensor]:
         """What is kept of one row: estimates divided by n - 1."""
         scale = 1 / max(moments.count - 1, 1)
         variance, kept = moments.squares * scale, {"mean": moments.mean}
-        if self.form == "diagonal":
+        if self.form in ("diagonal", "shared"):
             return {**kept, "variance": variance}
         if self.form == "full":
             return {**kept, "covariance": pack_symmetric(moments.scatters[0] * scale)}

@@ -32,6 +32,7 @@ from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.metadata.records import Records
 from dfkd_exp.metadata.separable import Separable
+from dfkd_exp.metadata.shared import Shared
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.regions import Regions
 from dfkd_exp.store import seal
@@ -80,8 +81,9 @@ def dense(gaussian, row):
 def check_gaussian(reader, header, tensors, weights, index, label, statistic, ours):
     """That the reader finds the Gaussian ``ours`` of a statistic."""
     row = label if statistic.scope == "class" else 0
+    ours = ours.diagonal() if isinstance(ours, Shared) else ours
     mean, covariance = reader["gaussian"](header, tensors, weights, index, label)
-    assert np.array_equal(mean, ours.mean[row].numpy())
+    np.testing.assert_allclose(mean, ours.mean[row].numpy(), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(covariance, dense(ours, row).numpy(), rtol=1e-5, atol=1e-7)
 
 
@@ -129,6 +131,7 @@ KINDS = {
     "regions": lambda storage: Channels(grid=3, storage=storage),
     "spectrum": lambda storage: Channels(pixels="spectrum", storage=storage),
     "styles": lambda storage: Channels(styles=1, storage=storage),
+    "shared": lambda storage: Channels(class_rank=1, styles=1, storage=storage),
     "full channels of all": lambda storage: Channels(covariance="full", scope="all", storage=storage),
     "batch norm": lambda storage: BatchNormStatistics(storage=storage),
     "records": lambda storage: SpectralAllLayers(records_per_class=5, storage=storage),
@@ -342,6 +345,8 @@ def test_sizes_follow_the_formulas(path):
         values = {"R": CLASSES_OF_TOY if statistic.scope == "class" else 1, "F": statistic.summary.num_coefficients}
         if "factor" in tensors:
             values["r"] = tensors["factor"].shape[2]
+        if "directions" in tensors:
+            values["r"] = len(tensors["directions"])
         if "channels" in tensors:
             channels, *locations = metadata.layers[statistic.layers[0]].shape
             values |= {"C": channels, "L": math.prod(locations)}
@@ -358,12 +363,13 @@ def test_sizes_follow_the_formulas(path):
 
 
 def test_the_sizes_it_states_are_those_of_the_formulas():
-    assert FORMULAS.keys() == {"diagonal", "full", "low_rank", "separable", "records", "carried"}
+    assert FORMULAS.keys() == {"diagonal", "shared", "full", "low_rank", "separable", "records", "carried"}
     maps, records = {"C": 6, "L": 784, "r": 32}, {"F": 6518, "N": 100, "k": 652}
     for form, values, stated in [
         ("diagonal", {"F": 128}, "10,240"), ("diagonal", {"F": 128, "R": 1}, "1,024"), ("full", {"F": 128}, "335,360"),
         ("diagonal", {"F": 4704}, "376,320"), ("low_rank", {"F": 4704, "r": 32}, "6,397,440"), ("full", {"F": 4704}, "442,834,560"),
         ("separable", {"F": 4704, **maps}, "1,223,880"), ("records", records, "3,912,000"),
+        ("diagonal", {"F": 128, "R": 100}, "102,400"), ("shared", {"F": 128, "R": 100, "r": 16}, "23,808"),
     ]:  # fmt: skip
         assert f"{stated_bytes(form, 'fp32', **({'R': 10} | values)):,}" == stated
         assert re.search(rf"(?<![\d,]){stated}(?![\d,]*\d)", TEXT)
