@@ -32,6 +32,7 @@ BUILDERS = {
     "resnet18_half": "resnet.ResNet18Half",
     "resnet20": "resnet.ResNet20",
     "resnet32": "resnet.ResNet32",
+    "resnet34": "resnet.ResNet34",
     "resnet56": "resnet.ResNet56",
     "wrn_16_1": "wide_resnet.WideResNet16x1",
     "wrn_16_2": "wide_resnet.WideResNet16x2",

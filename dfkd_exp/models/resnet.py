@@ -39,7 +39,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """ResNet-18: four stages of two blocks, with BatchNorm. ``widths``: of the stages.
+    """ResNet-18: four stages of two blocks, with BatchNorm. ``widths`` and numbers of ``blocks``: of the stages.
 
     Source: Table 1. Differs for images below 64 pixels: as is usual for CIFAR (Sec. 4.2), a 3x3 stem of stride 1 without
     max-pooling.
@@ -50,6 +50,7 @@ class ResNet18(nn.Module):
         image_shape: Shape = (3, 32, 32),
         num_classes: int = 10,
         widths: tuple[int, ...] = (64, 128, 256, 512),
+        blocks: tuple[int, ...] = (2, 2, 2, 2),
     ):
         super().__init__()
         require_size("ResNet-18", image_shape, SMALLEST_OF_FOUR_STAGES)
@@ -63,8 +64,12 @@ class ResNet18(nn.Module):
         self.stem = nn.Sequential(*stem, nn.BatchNorm2d(first), nn.ReLU(), *pooling)
         self.stages = nn.Sequential(
             *(
-                nn.Sequential(BasicBlock(fan_in, fan_out, stride), BasicBlock(fan_out, fan_out, 1))
-                for (fan_in, fan_out), stride in zip(itertools.pairwise((first, *widths)), (1, 2, 2, 2), strict=True)
+                nn.Sequential(
+                    BasicBlock(fan_in, fan_out, stride), *(BasicBlock(fan_out, fan_out, 1) for _ in range(count - 1))
+                )
+                for (fan_in, fan_out), stride, count in zip(
+                    itertools.pairwise((first, *widths)), (1, 2, 2, 2), blocks, strict=True
+                )
             )
         )
         self.logits = nn.Linear(widths[-1], num_classes)
@@ -78,6 +83,13 @@ class ResNet18Half(ResNet18):
 
     def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
         super().__init__(image_shape, num_classes, (32, 64, 128, 256))
+
+
+class ResNet34(ResNet18):
+    """ResNet-34: the same with 3, 4, 6 and 3 blocks; the field's usual teacher for CIFAR, whose student is ResNet-18."""
+
+    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
+        super().__init__(image_shape, num_classes, blocks=(3, 4, 6, 3))
 
 
 class SmallBlock(nn.Module):

@@ -13,6 +13,7 @@ from dfkd_exp.models.resnet import (
     ResNet18Half,
     ResNet20,
     ResNet32,
+    ResNet34,
     ResNet56,
     SmallBlock,
     SmallResNet,
@@ -27,6 +28,8 @@ from dfkd_exp.models.resnet import (
         (ResNet18Half, (3, 32, 32), 10, 2_797_610),
         (ResNet20, (3, 32, 32), 10, 269_722),  # He et al., Table 6: 0.27M
         (ResNet32, (3, 32, 32), 10, 464_154),  # 0.46M
+        (ResNet34, (3, 224, 224), 1000, 21_797_672),  # torchvision's
+        (ResNet34, (3, 32, 32), 10, 21_282_122),  # as everywhere for CIFAR-10
         (ResNet56, (3, 32, 32), 10, 853_018),  # 0.85M
         (partial(SmallResNet, blocks=18), (3, 32, 32), 10, 1_727_962),  # 1.7M, ResNet-110
         (ResNet8, (3, 32, 32), 10, 75_290),
