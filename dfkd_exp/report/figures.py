@@ -22,41 +22,49 @@ OURS, REAL, FRONT = "#2a78d6", "#c2570c", "#2a78d6"
 OVER_TRAINING = "accuracy-over-training"
 END_WIDTH, END_LINE = 44, 0.16
 """Characters of a line of what a curve is called at its end, and its height in inches."""
+ROOM_OF_ZERO = 0.5
+"""On a logarithmic axis, between zero and the smallest other value, in tenfolds."""
 MOST_LABELS, MOST_TITLES = 40, 8
 """Points and curves that are named in a drawing at all, and points that may be named by their titles."""
 
 
 def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[Setting] | None = None) -> Any:
     """A figure of accuracy against ``bytes``, ``seconds`` or the better ``attack``, with deviations over seeds; for bytes with the Pareto
-    front. Where there is room, points are called by their settings' titles; else by the numbers that those have in ``numbered``, and a
-    key below says which is which."""
+    front, and what a student learns of all training images as a line across. Where there is room, points are called by their settings'
+    titles; else by the numbers that those have in ``numbered``, and a key below says which is which."""
     of: dict[str, Callable[[Setting], float | None]] = {
-        "bytes": lambda setting: setting.num_bytes or None,
+        "bytes": lambda setting: None if setting.real and not setting.num_bytes else setting.num_bytes,
         "seconds": lambda setting: setting.seconds.mean,
-        "attack": lambda setting: max(setting.attack(on).mean or 0 for on in ("metadata", "shown")),
+        "attack": lambda setting: max(setting.attack(on).mean or 0 for on in ("metadata", "shown")) or None,
     }
-    drawn = [(x, y, s) for s in settings if (y := s.accuracy.mean) is not None and (x := of[what](s))]
+    drawn = [(x, y, s) for s in settings if (y := s.accuracy.mean) is not None and (x := of[what](s)) is not None]
     numbers = {id(setting): number for number, setting in enumerate(numbered or settings, 1)}
     named = drawn[:MOST_LABELS]
     points, titles = [(x, y) for x, y, _ in named], [setting.title for _, _, setting in named]
     deviations = [setting.accuracy.deviation or 0.0 for _, _, setting in named]
     front = pareto(settings) if what == "bytes" else []
+    whole = [s for s in settings if what == "bytes" and s.real and not s.num_bytes and s.accuracy.mean is not None]
     if 0 < len(named) <= MOST_TITLES:
-        figure, axes = _scatter(drawn, what, front, 0.0)
+        figure, axes = _scatter(drawn, what, front, whole, 0.0)
         if label_points(axes, points, deviations, titles, INK, 7.5):
             return figure
     counted = [str(numbers[id(setting)]) for _, _, setting in named]
     key = [f"{number}. {title}" for number, title in zip(counted, titles, strict=True)]
-    figure, axes = _scatter(drawn, what, front, key_height(key) if key else 0.0)
+    figure, axes = _scatter(drawn, what, front, whole, key_height(key) if key else 0.0)
     label_points(axes, points, deviations, counted, INK, 8)
     draw_key(figure, key, INK)
     return figure
 
 
 def _scatter(
-    drawn: Sequence[tuple[float, float, Setting]], what: str, front: Sequence[Setting], foot: float
+    drawn: Sequence[tuple[float, float, Setting]],
+    what: str,
+    front: Sequence[Setting],
+    whole: Sequence[Setting],
+    foot: float,
 ) -> tuple[Any, Any]:
-    """The points without their labels, with ``foot`` inches of room below; figure and axes, in their final places."""
+    """The points without their labels, the ``front`` through some of them and lines across for those of the ``whole`` data, with ``foot``
+    inches of room below; figure and axes, in their final places."""
     figure, axes = _blank(4.2, foot)
     for real, colour, marker, name in ((False, OURS, "o", "without real images"), (True, REAL, "s", "real images")):
         points = [point for point in drawn if point[2].real is real]
@@ -68,6 +76,9 @@ def _scatter(
     if len(front) > 1:
         line_x, line_y = [s.num_bytes for s in front], [s.accuracy.mean or 0.0 for s in front]
         axes.plot(line_x, line_y, color=FRONT, alpha=0.4, linewidth=2, label="best for its bytes")
+    for number, setting in enumerate(whole):
+        once = "_" if number else "all training images"  # a legend leaves out what begins with a line
+        axes.axhline(setting.accuracy.mean, color=REAL, alpha=0.6, linewidth=1.2, linestyle="--", label=once)
     axes.margins(0.08)
     _scale([x for x, _, _ in drawn], axes)
     axes.set_xlabel(
@@ -85,13 +96,22 @@ def _scatter(
 
 
 def _scale(values: Sequence[float], axes: Any) -> None:
-    """A logarithmic axis where the values have several orders of magnitude, with ticks that are few enough to be read: 20k, 5M."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, StrMethodFormatter
+    """A logarithmic axis where the values have several orders of magnitude, with ticks that are few enough to be read: 20k, 5M; what is
+    zero stands at its left end."""
+    from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
 
-    if values and max(values) > 10 * min(values):
+    positive = [value for value in values if value > 0]
+    if positive and max(positive) > 10 * min(positive):
+        smallest, largest = min(positive), max(positive)
+        ticks = LogLocator(subs=(1, 2, 5) if largest < 2_000 * smallest else (1,))
         axes.set_xscale("log")
-        subdivided = max(values) < 2_000 * min(values)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if subdivided else (1,)))
+        axes.xaxis.set_major_locator(ticks)
+        if len(positive) < len(values):
+            axes.set_xscale("symlog", linthresh=smallest, linscale=ROOM_OF_ZERO)
+            shown = [tick for tick in ticks.tick_values(smallest, largest) if smallest <= tick <= 2 * largest]
+            axes.xaxis.set_major_locator(FixedLocator([0, *shown]))
+            axes.xaxis.minorticks_off()
+            axes.set_xlim(left=-0.2 * smallest)
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     if values and max(values) >= 1_000:

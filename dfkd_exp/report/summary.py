@@ -148,8 +148,8 @@ def read(folder: Path) -> Sweep:
 
 
 def pareto(settings: Sequence[Setting]) -> list[Setting]:
-    """Those of which no other has at least the accuracy for fewer bytes, by bytes; real images and settings without bytes left out."""
-    candidates = [s for s in settings if s.accuracy.mean is not None and s.num_bytes and not s.real]
+    """Those of which no other has at least the accuracy for fewer bytes, by bytes; real images left out."""
+    candidates = [s for s in settings if s.accuracy.mean is not None and not s.real]
     front: list[Setting] = []
     for setting in sorted(candidates, key=lambda s: (s.num_bytes, -(s.accuracy.mean or 0))):
         if not front or (setting.accuracy.mean or 0) > (front[-1].accuracy.mean or 0):

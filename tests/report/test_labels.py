@@ -17,6 +17,7 @@ def setting(title, accuracy, num_bytes, **more):
 
 CROWDED = [setting(f"a setting called {number}", 0.9 + number % 5 / 1000, 1_000 + number % 3) for number in range(25)]
 FEW = [setting("means and deviations", 0.95, 1_000), setting("top layer", 0.5, 90_000), setting("records", 0.9, 40_000)]
+FREE = [*FEW, setting("BatchNorm's own", 0.7, 0), setting("noise", 0.2, 0), setting("all", 0.97, 0, source="FromData")]
 ALIKE = [setting(f"a setting with a rather long title, number {number}", 0.9, 1_000) for number in range(8)]
 
 
@@ -34,7 +35,9 @@ def boxes(figure):
 
 
 @pytest.mark.parametrize("what", ["bytes", "seconds"])
-@pytest.mark.parametrize("settings", [CROWDED, FEW, ALIKE, FEW[:1]], ids=["crowded", "few", "alike", "one"])
+@pytest.mark.parametrize(
+    "settings", [CROWDED, FEW, FREE, ALIKE, FEW[:1]], ids=["crowded", "few", "free", "alike", "one"]
+)
 def test_no_text_lies_on_another_or_outside(settings, what):
     check_apart(accuracy_against(settings, what))
 
@@ -48,6 +51,27 @@ def check_apart(figure):
         assert box.x1 <= page.x1, text
         assert page.y0 <= box.y0, text
         assert box.y1 <= page.y1, text
+
+
+def test_what_publishes_nothing_stands_at_zero_and_all_training_images_are_a_line():
+    figure = accuracy_against(FREE, "bytes")
+    [axes] = figure.axes
+    texts = {text for text, _ in boxes(figure)[0]}
+    assert {"BatchNorm's own", "noise", "0", "all training images"} <= texts
+    assert "all" not in texts
+    points = axes.transData.transform([(0, 70), (1_000, 70), (10_000, 70), (100_000, 70)])[:, 0]
+    zero, *others = (points - points[1]) / (points[2] - points[1])
+    assert others == pytest.approx([0, 1, 2], abs=1e-6)
+    assert -0.6 < zero < -0.4
+    [line] = [line for line in axes.lines if line.get_label() == "all training images"]
+    assert list(line.get_ydata()) == pytest.approx([97.5, 97.5])
+
+
+def test_among_few_bytes_what_publishes_nothing_stands_at_zero_too():
+    figure = accuracy_against([FEW[1], FEW[2], FREE[3]], "bytes")
+    [axes] = figure.axes
+    assert axes.get_xscale() == "linear"
+    assert axes.get_xlim()[0] < 0
 
 
 def trained(title, accuracy, seconds=600.0, seeds=1):
