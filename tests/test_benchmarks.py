@@ -102,7 +102,8 @@ def test_the_reference_loss_is_the_soft_cross_entropy():
 def test_the_reference_moves_images_as_we_do():
     images = torch.rand(7, 2, 9, 9)
     torch.manual_seed(0)
-    expected = Distillation().augmentation(images, torch.rand(7, 4), torch.zeros(2, 1, 1))
+    policy = Distillation().suited_to((2, 9, 9)).augmentation
+    expected = policy(images, torch.rand(7, 4), torch.zeros(2, 1, 1))
     torch.manual_seed(0)
     torch.testing.assert_close(reference.random_affine(images), expected)
 
