@@ -25,7 +25,7 @@ from dfkd_exp.harmless import printable
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import keep_freed_memory, stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.rows import chosen, naming_row, with_row
+from dfkd_exp.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
 from dfkd_exp.stopping import at_signals, check
 from dfkd_exp.sweeps import callback
@@ -163,7 +163,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
     with at_it, console.log_to(folder / (LOG if ranks.first else f"log-process{ranks.rank}.txt")):
         console.show(f"[bold]dfkd[/] {escape(' '.join(overrides))}")
         if row is not None:
-            console.note(f"row: {row['title']}")
+            console.note(f"row: {'; '.join([row['title'], *said_otherwise(row, overrides)])}")
         if ranks.first:
             (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()), "utf-8")
 

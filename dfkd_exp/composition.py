@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from hydra._internal import defaults_list
@@ -52,8 +53,8 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
 def _compose_with_row(
     hydra: Hydra, config_name: str | None, overrides: list[str], run_mode: RunMode, **named: Any
 ) -> Any:
-    """As `Hydra.compose_config`. A value may belong to what a row chooses; where there is none without the row, a run is composed with it,
-    and a sweep without such values, which its jobs have."""
+    """As `Hydra.compose_config`. A value may belong to what a row chooses, and be nowhere without it: a run is then composed with its row,
+    and a sweep, of which jobs have theirs, without such values."""
 
     def compose(said: list[str]) -> DictConfig:
         return _compose_config(hydra, config_name, said, run_mode, **named)
@@ -70,6 +71,10 @@ def _compose_with_row(
             raise
         if run_mode is RunMode.RUN:
             return compose(with_row(overrides, rows, experiment_of(config.hydra), config.row))
+        for override, of_group in zip(parsed, of_groups, strict=True):
+            if of_group:
+                with suppress(ConfigCompositionException):
+                    ConfigLoaderImpl._apply_overrides_to_config([override], config)
         _say(config, [override for override in parsed if not override.is_hydra_override()])
         return config
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -86,6 +86,12 @@ def with_row(overrides: Sequence[str], rows: Sequence[Row], experiment: str | No
         if key in said and "." not in key:
             raise ConfigError(f"{said[key]}: row={name} is {text}; leave it out, or choose another row")
     return [*(text for text in row.set if key_of(text) not in said), *others]
+
+
+def said_otherwise(row: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Of a run's overrides those that are in the place of its row's; ``row``: as `Row.plain`, or nothing."""
+    own = {key_of(text) for text in row.get("set", ()) if text not in overrides}
+    return [override for override in overrides if key_of(override) in own]
 
 
 def naming_row(message: str, overrides: Sequence[str], rows: Sequence[Row], experiment: str | None) -> str:

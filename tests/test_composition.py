@@ -29,6 +29,7 @@ def as_hydra_is(monkeypatch):
     """Whatever ran in this process before, and though tests compose the same choices once."""
     monkeypatch.setattr(ConfigLoaderImpl, "_load_configuration_impl", AS_IT_IS)
     monkeypatch.setattr(Hydra, "get_mode", composition._get_mode)
+    monkeypatch.setattr(Hydra, "compose_config", composition._compose_config)
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", composition._create_interpolation_map)
     for module in composition._omegaconf:
         monkeypatch.setattr(module, "get_yaml_loader", composition._yaml_loader)
@@ -87,6 +88,29 @@ def test_a_run_that_says_nothing_of_it_is_not_composed_for_its_mode(shortened, m
     assert not composed
     mode("sweep=seeds")
     assert composed
+
+
+def composed(*overrides: str):
+    """The config of a sweep, as Hydra composes it before there are jobs."""
+    try:
+        hydra = Hydra.create_main_hydra2("dfkd", create_config_search_path(str(CONF)))
+        return hydra.compose_config("config", list(overrides), RunMode.MULTIRUN)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def test_a_sweep_keeps_all_values_but_those_that_are_nowhere_without_a_row(shortened):
+    said = ["experiment=field", "row=fast", "source.student_steps=3", "trainer=ddp", "trainer.devices=2", "name=mine"]
+    config = composed(*said, "hydra.verbose=false")
+    assert (config.trainer.devices, config.name) == (2, "mine")
+    assert list(config.hydra.overrides.task) == said
+    assert "student_steps" not in config.source
+    assert "source.student_steps=3" in config.hydra.job.override_dirname
+
+
+def test_a_value_that_is_nowhere_is_refused_where_there_are_no_rows(shortened):
+    with pytest.raises(ConfigCompositionException):
+        composed("experiment=mnist_lenet_quick", "source.student_steps=3", "seed=0,1")
 
 
 def test_a_choice_of_somebody_elses_may_say_the_mode(shortened, monkeypatch):

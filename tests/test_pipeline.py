@@ -206,6 +206,16 @@ def test_baselines_and_variants_are_values_of_the_same_config(dfkd, flags, image
     assert ("reconstruction" in ran.result["phases"]) == (ran.result["source"] == "FromReconstruction")
 
 
+def test_too_many_training_images_are_refused_though_all_before_the_student_is_there(dfkd):
+    assert dfkd("source=data").code == 0
+    ran = dfkd("source=data", "source.images=2000")
+    assert ran.code == 2
+    assert "source.images must be from 10, one of each class, to 1,438, or empty, got 2000" in ran.err
+    some = dfkd("source=data", "source.images=100")
+    assert "some of the training set" in some.out
+    assert some.result["source_bytes"] == 6_400
+
+
 def test_a_students_accuracy_over_its_training_is_in_the_result(dfkd):
     told = ("distillation.epochs=12", "distillation.snapshots=5", "reconstruction.steps=7")
     ran = dfkd(*SMALL, *told)

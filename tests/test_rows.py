@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dfkd_exp.config import CONF, choices, rows_of, typed
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.rows import Row, naming_row, with_row
+from dfkd_exp.rows import Row, naming_row, said_otherwise, with_row
 
 ROWS = [
     Row("top", "top layer", ["metadata=top_layer"]),
@@ -66,6 +66,13 @@ def test_a_rows_overrides_stand_before_what_was_said():
     twice = with_row(with_row(["row=top"], ROWS, "e"), ROWS, "e")
     assert twice == ["metadata=top_layer", "row=top"]
     assert with_row(["seed=1"], ROWS, "e") == ["seed=1"]
+
+
+def test_what_is_said_in_the_place_of_the_rows_is_told():
+    row = ROWS[1].plain()
+    assert said_otherwise(row, ["metadata=all_layers", "row=rank4", "metadata.rank=8"]) == ["metadata.rank=8"]
+    assert said_otherwise(row, ["metadata=all_layers", "metadata.rank=4", "row=rank4", "seed=1"]) == []
+    assert said_otherwise({}, ["metadata.rank=8"]) == []
 
 
 def test_a_value_that_is_said_is_in_the_place_of_the_rows():

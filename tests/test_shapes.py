@@ -93,7 +93,7 @@ def test_only_images_are_augmented_unless_somebody_asks():
     teacher = Mlp((2, 16), 3, (8,)).eval()
     networks = [Mlp((2, 16), 3, (4,)) for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())
-    one, two = (distill(n, teacher, inputs, epochs=1, augment=a) for n, a in zip(networks, (None, False), strict=True))
+    one, two = (distill(n, teacher, inputs, epochs=1, augment=a) for n, a in zip(networks, (True, False), strict=True))
     assert all(map(torch.equal, one.state_dict().values(), two.state_dict().values()))
     for policy in (Affine(), FlipAndCrop()):
         with pytest.raises(DfkdError, match=r"is for images, and the data's are series of shape .2, 16.; set .*=none"):

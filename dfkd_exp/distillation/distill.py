@@ -20,7 +20,7 @@ from dfkd_exp.models.plain import as_classifier, num_logits
 from dfkd_exp.models.recording import borrowed, find_layers
 from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
-from dfkd_exp.training.augmentation import Affine, NoAugmentation
+from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.fit import batches_per_chunk, fit
 from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 
@@ -76,19 +76,19 @@ def distill(
     images: Images | Tensor,
     seed: int = 0,
     inputs: InputSpec | None = None,
-    augment: bool | None = None,
+    augment: bool = True,
     **settings,
 ) -> nn.Module:
     """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or what a network takes, ``[N, *shape]``.
 
     Either may return a tuple or dict with its logits, probabilities, or one logit of two classes. A student in half precision is
     converted to float32. ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``augment``: whether
-    images are moved a little at random each time they are shown; left out, images are, and tables, series and volumes are not.
+    images are changed at random each time they are shown, as suits them (`Auto`); tables, series and volumes never are.
     ``inputs`` say which of a network's inputs are black and white, which matters only for augmentation; left out, it is the range of
     the images.
     """
-    if augment is not None:
-        settings["augmentation"] = Affine() if augment else NoAugmentation()
+    if not augment:
+        settings["augmentation"] = NoAugmentation()
     seen = None
     if isinstance(images, Images):
         pixels, inputs = images.pixels, images.spec

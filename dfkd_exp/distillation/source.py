@@ -74,7 +74,11 @@ class Source(Settings):
     fills_bytes: ClassVar[bool] = False
     """Whether its images are as many as fit into the metadata's bytes."""
     words: ClassVar[str] = ""
-    """What the student saw, in a few words for tables; empty: the class's name."""
+    """What such images are, in a few words; empty: the class's name."""
+
+    def shown(self) -> str:
+        """What the student saw, in a few words for tables."""
+        return self.words or type(self).__name__
 
     def check_data(self, outline: Outline) -> None:
         """Raise DfkdError if the owner's data has fewer images than are asked for."""
@@ -131,6 +135,9 @@ class FromData(Source):
 
     def __post_init__(self) -> None:
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
+
+    def shown(self) -> str:
+        return super().shown() if self.images is None else "some of the training set"
 
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "images" or value is not None}

@@ -49,6 +49,7 @@ class Composed(Gaussian, Recorded):
             self.pixels == "none" or (self.basis in ("units", "channels") and not records),
             "none but for Gaussians of units or channels",
         )
+        self.require("class_rank", not (records and self.class_rank), "0 with metadata.summary=records")
         two_passes = self.basis in GRAPH_BASES and not records and self.graph == "coactivation"
         self.require("graph", not two_passes, "weights with metadata.summary=gaussian: its means are needed beforehand")
         if self.dp.epsilon is not None and (records or self.basis not in ("units", "channels")):

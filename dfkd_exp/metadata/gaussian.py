@@ -80,8 +80,8 @@ class Gaussian(MetadataKind):
     """With covariance=auto, larger layers of at most so many units keep a low-rank covariance, within the same numbers, and the largest a
     diagonal one."""
     class_rank: int = 0
-    """Where only means and variances are kept: those of all classes together, and along so many directions how each class differs from
-    them, in far fewer bytes where classes are many; 0: of each class by itself."""
+    """Of hidden layers of which only means and variances are kept: those of all classes together, and along so many directions how each
+    class differs from them, in far fewer bytes where classes are many; 0: of each class by itself."""
     pixels: str = "none"
     """What is kept of the images themselves, as of a layer before all others: none, moments (what is kept of hidden layers), or spectrum:
     mean and deviation of the logarithm of the power of each frequency in each channel, wherever things are."""
@@ -173,7 +173,18 @@ class Gaussian(MetadataKind):
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
-        return [self.sums(place, len(layers)) for place in self.places(layers, num_classes)]
+        places = self.places(layers, num_classes)
+        self._check_shared(places, len(layers))
+        return [self.sums(place, len(layers)) for place in places]
+
+    def _check_shared(self, places: Sequence[Place], num_layers: int) -> None:
+        """Raise DfkdError if classes are to be told apart along directions that they share, and nowhere are."""
+        if self.class_rank and all(self.form_of(place, num_layers) != "shared" for place in places):
+            raise DfkdError(
+                f"metadata.class_rank={self.class_rank} is for means and deviations of each of more classes, and nothing that is kept "
+                f"here would take fewer numbers so ({max(place.num_rows for place in places):,} classes, covariance={self.covariance}); "
+                "leave it out, or choose a smaller one, or metadata.covariance=top_only"
+            )
 
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         """Of what there are sums: of each layer by itself."""
@@ -191,10 +202,10 @@ class Gaussian(MetadataKind):
         """The form of the covariances of a place among ``num_layers`` recorded layers."""
         from dfkd_exp.metadata.shared import fewer_numbers
 
-        drawn_together = place.view is None or place.view.pools
-        is_top = place.layers == (num_layers - 1,)
-        form = self.form_for(place.num_values, is_top, place.num_rows) if drawn_together else "diagonal"
-        shared = self.class_rank and fewer_numbers(place.num_rows, place.num_values, self.class_rank)
+        pools, is_top = place.view is None or place.view.pools, place.layers == (num_layers - 1,)
+        form = self.form_for(place.num_values, is_top, place.num_rows) if pools else "diagonal"
+        # Logits are what classes differ in, each along a direction of its own.
+        shared = self.class_rank and not is_top and fewer_numbers(place.num_rows, place.num_values, self.class_rank)
         return "shared" if shared and form == "diagonal" else form
 
     def sums(self, place: Place, num_layers: int) -> GaussianSums:
@@ -214,6 +225,7 @@ class Gaussian(MetadataKind):
         from dfkd_exp.metadata.gaussian_sums import num_sums
 
         found = self.places(layers, num_classes)
+        self._check_shared(found, len(layers))
         sums = sum(num_sums(place, self.form_of(place, len(layers)), self.rank) for place in found)
         units = sum(place.num_rows * place.num_values for place in found)
         num_bytes = BYTES_OF_A_UNIT * units + BYTES_OF_SUMS * sums

@@ -146,11 +146,12 @@ class GaussianSums(Accumulator):
 
     def _stacked(self, rows: list[dict[str, Tensor]], storage: str) -> Summary:
         stacked = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        if self.form == Shared.form:
-            stacked = Shared.of(**stacked, rank=self.rank).tensors()
-        return SUMMARIES[self.form](
-            **{name: rounded(name, values.float(), storage) for name, values in stacked.items()}
-        )
+        form = self.form
+        if form == Shared.form and not stacked["variance"].any():
+            form = Diagonal.form  # nothing varies: there are no units to tell classes apart in
+        if form == Shared.form:
+            stacked = Shared.of(**stacked, rank=self.rank, storage=storage).tensors()
+        return SUMMARIES[form](**{name: rounded(name, values.float(), storage) for name, values in stacked.items()})
 
     def _estimates(self, moments: ClassMoments) -> dict[str, Tensor]:
         """What is kept of one row: estimates divided by n - 1."""

@@ -14,10 +14,12 @@ from dfkd_exp.metadata.choices import BASES
 from dfkd_exp.metadata.covariance import Diagonal
 from dfkd_exp.metadata.matchable import Distribution
 from dfkd_exp.metadata.statistic import Summary, TeacherSide
+from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
 
-SMALLEST = 1e-4
-"""Deviations below this share of a layer's largest count as that: a unit that hardly ever varies has no logarithm to speak of."""
+SMALLEST_OF_UNIT, SMALLEST_OF_ALL = 0.1, 1e-3
+"""A class's deviation counts as at least these shares of its unit's over all classes, and of the largest unit's: what a class hardly ever
+turns on has no logarithm to speak of, and would take directions that others need."""
 
 
 @dataclass
@@ -40,13 +42,18 @@ class Shared(Summary):
     offsets: Tensor
 
     @classmethod
-    def of(cls, mean: Tensor, variance: Tensor, rank: int) -> Self:
-        """What is closest, in deviations and their logarithms, to ``mean[R, F]`` and ``variance[R, F]``, of so many directions. Source:
-        Eckart and Young (1936)."""
-        deviations = variance.sqrt()
-        logarithms = deviations.clamp_min(SMALLEST * deviations.max().item() or 1.0).log()
-        centre, sigma = mean.mean(0), logarithms.mean(0).exp()
-        apart = torch.cat([(mean - centre) / sigma, logarithms - logarithms.mean(0)], 1)
+    def of(cls, mean: Tensor, variance: Tensor, rank: int, storage: str = "fp32") -> Self:
+        """What is closest, in deviations and their logarithms, to ``mean[R, F]`` and ``variance[R, F]``, which must not all be zero, of so
+        many directions, to be stored so. Source: Eckart and Young (1936)."""
+        of_unit = variance.mean(0).sqrt()
+        least = torch.maximum(SMALLEST_OF_UNIT * of_unit, SMALLEST_OF_ALL * of_unit.max())
+        logarithms = torch.maximum(variance.sqrt(), least).log()
+        centre, sigma = (
+            mean.mean(0),
+            rounded("variance", logarithms.mean(0).exp().square()[None].float(), storage)[0].sqrt(),
+        )
+        apart = torch.cat([(mean - centre) / sigma, logarithms - sigma.log()], 1)
+        apart[:, (sigma == 0).repeat(2)] = 0  # a unit that is too small to be stored beside the others
         if not apart.isfinite().all():
             # For `check_finite`, which names the layer.
             return cls(

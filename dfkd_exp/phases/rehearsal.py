@@ -51,6 +51,8 @@ class Rehearsal:
             teacher = self.release.teacher()
         if self.config.pipeline != "release":
             self._check_known()
+            if self.config.source.needs_data:
+                self.config.source.check_data(self.data.outline)
             self._receivers_side(teacher, inputs, num_classes)
 
     def _check_known(self) -> None:
@@ -70,8 +72,6 @@ class Rehearsal:
         if config.pipeline == "release" and config.release:
             check_target(Path(config.release))
         config.metadata.check_images(self.data.outline.num_images)
-        if config.pipeline != "release" and config.source.needs_data:
-            config.source.check_data(self.data.outline)
         # Without the weights of one that is pretrained, which the phase of the teacher, the first, will get.
         teacher = config.teacher.untrained(inputs, num_classes, derive_seed(config.seed, "teacher"))
         example = inputs.example()

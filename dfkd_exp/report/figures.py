@@ -77,8 +77,9 @@ def _scatter(
         line_x, line_y = [s.num_bytes for s in front], [s.accuracy.mean or 0.0 for s in front]
         axes.plot(line_x, line_y, color=FRONT, alpha=0.4, linewidth=2, label="best for its bytes")
     for number, setting in enumerate(whole):
-        once = "_" if number else "all training images"  # a legend leaves out what begins with a line
-        axes.axhline(setting.accuracy.mean, color=REAL, alpha=0.6, linewidth=1.2, linestyle="--", label=once)
+        name = "all training images" if len(whole) == 1 else textwrap.shorten(printable(setting.title), END_WIDTH)
+        style = ("--", ":", "-.")[number % 3]
+        axes.axhline(setting.accuracy.mean, color=REAL, alpha=0.6, linewidth=1.2, linestyle=style, label=name)
     axes.margins(0.08)
     _scale([x for x, _, _ in drawn], axes)
     axes.set_xlabel(

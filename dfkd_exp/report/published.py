@@ -18,6 +18,7 @@ from rich.table import Table
 from dfkd_exp.files import write_atomically
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.tables import by_setting, percent, teacher_accuracy
+from dfkd_exp.rows import said_otherwise
 
 COLUMNS = ("setting", "seeds", "published %", "ours %", "difference", "bytes", "images", "seconds")
 ALIGN = "l" + "r" * (len(COLUMNS) - 1)
@@ -25,8 +26,9 @@ TEACHER = "teacher, trained on the data"
 
 
 def published(result: dict[str, Any]) -> float | None:
-    """The accuracy in per cent that was published for the row that a run is."""
-    return (result.get("row") or {}).get("published")
+    """The accuracy in per cent that was published for the row that a run is; of a run that says otherwise than its row none was."""
+    row = result.get("row") or {}
+    return None if said_otherwise(row, result["overrides"]) else row.get("published")
 
 
 def published_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:

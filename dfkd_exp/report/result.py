@@ -42,7 +42,7 @@ def build_result(
         "student": config.student.title,
         "metadata": release.metadata_kind,
         "source": type(config.source).__name__,
-        "source_words": config.source.words or type(config.source).__name__,
+        "source_words": config.source.shown(),
         "match": type(config.reconstruction).__name__.lower() if reconstruction else None,
         "accuracy": evaluation["accuracy"],
         "accuracy_last_tenth": _last_tenth(curve, config.distillation.epochs),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dfkd_exp.report.summary import Setting, Sweep, differ
+from dfkd_exp.report.titles import teacher_of
 
 NEARLY_ALWAYS = 0.9
 """Area under an attack's curve above which it is said that it gives members away."""
@@ -31,14 +32,18 @@ def _exposed(settings: Sequence[Setting]) -> list[str]:
 
 
 def _in_images(best: Setting, measured: Sequence[Setting]) -> list[str]:
-    """How many training images teach as much as ``best`` did, in words, if several numbers of them were tried."""
-    tried = sorted(
-        (s.results[0]["images"], s.accuracy.mean or 0) for s in measured if s.results[0]["source"] == "FromData"
-    )
-    if len(tried) < 2:
+    """How many training images of the same teacher teach as much as ``best`` did, in words, if several numbers of them were tried, and more
+    of them taught more."""
+    own, accuracies = teacher_of(best.results[0]), dict[int, float]()
+    for setting in measured:
+        result = setting.results[0]
+        if result["source"] == "FromData" and teacher_of(result) == own:
+            accuracies[result["images"]] = max(accuracies.get(result["images"], 0.0), setting.accuracy.mean or 0.0)
+    tried = [accuracies[count] for count in sorted(accuracies)]
+    if len(tried) < 2 or tried != sorted(tried):
         return []
-    fewer = [count for count, accuracy in tried if accuracy <= (best.accuracy.mean or 0)]
-    more = [count for count, _ in tried if count > max(fewer, default=0)]
+    fewer = [count for count in sorted(accuracies) if accuracies[count] <= (best.accuracy.mean or 0.0)]
+    more = sorted(accuracies.keys() - fewer)
     bounds = [f"more than {count:,}" for count in fewer[-1:]] + [f"less than {count:,}" for count in more[:1]]
     return [f"It has learnt {' and '.join(bounds)} training images teach."]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dfkd_exp.rows import key_of
+from dfkd_exp.rows import said_otherwise
 
 UNSAID = ("seed=", "row=")
 OF_TEACHER = ("data", "teacher", "training", "release")
@@ -50,8 +50,7 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for run, texts in zip(runs, told, strict=True):
         words = run.get("words") or {}
         differs = [text for text in texts if text not in shared]
-        row_says = set(map(key_of, _row(run).get("set", ())))
-        otherwise = [text for text in texts if text in shared and key_of(text) in row_says]
+        otherwise = [text for text in said_otherwise(_row(run), run["overrides"]) if text in shared]
         said = [words.get(text, text) for text in differs + otherwise]
         row = _row(run).get("title", "")
         if row and (len(rows) > 1 or not differs):

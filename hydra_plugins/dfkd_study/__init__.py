@@ -48,17 +48,20 @@ class StudySweeper(Sweeper):
         self.study, self.trials, self.objective = study, trials, objective
         self.sampler, self.seed, self.prune, self.params = sampler, seed, prune, params
         self.config: DictConfig | None = None
+        self.hydra_context: Any = None
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
-        self.config = config
+        self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
         from dfkd_exp import console
-        from dfkd_exp.rows import key_of
+        from dfkd_exp.config import CONFIG_ERRORS, experiment_of, rows_of
+        from dfkd_exp.rows import key_of, with_row
+        from dfkd_exp.sweeps.plan import explained
         from dfkd_exp.sweeps.search import Search, space_and_fixed
 
         assert self.config is not None
@@ -71,14 +74,23 @@ class StudySweeper(Sweeper):
         search = Search(
             path, space, fixed, self.objective, self.trials, self.sampler, self.seed, self.prune
         )  # fmt: skip
-        started = 0
+        started, rows, experiment = 0, rows_of(self.config), experiment_of(self.config.hydra)
+
+        def job(overrides: Sequence[str]) -> list[str]:
+            assert self.config is not None
+            return with_row(overrides, rows, experiment, self.config.row)
+
+        try:  # before a trial is asked for, which would be left behind
+            self.hydra_context.config_loader.load_sweep_config(self.config, job(search.fixed))
+        except CONFIG_ERRORS as error:
+            raise explained(error, job(search.fixed), self.config) from error
 
         def launch(jobs: Sequence[Sequence[str]]) -> list[Path]:
             nonlocal started
             first = started
             started += len(jobs)
             assert self.launcher is not None
-            self.launcher.launch(jobs, initial_job_idx=first)
+            self.launcher.launch([job(overrides) for overrides in jobs], initial_job_idx=first)
             return [folder / str(number) for number in range(first, started)]
 
         search.run(launch, at_once=getattr(self.launcher, "at_once", 1))

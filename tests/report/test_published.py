@@ -51,6 +51,16 @@ def test_rows_stand_in_the_sweeps_order_with_mean_deviation_and_difference():
     assert rows[5]["published %"] == "91.24"
 
 
+def test_nothing_was_published_of_a_run_that_says_otherwise_than_its_row():
+    name = "spectral_layer_pairs_1000"
+    [replaced] = [text for text in ROWS[name]["set"] if text.startswith("metadata.records_per_class=")]
+    own = result(name, "best", 0, 0.95)
+    other = {**own, "overrides": ["metadata.records_per_class=10" if t == replaced else t for t in own["overrides"]]}
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in published_rows([own, other])]
+    assert [row["published %"] for row in rows[1:]] == ["91.24", "–"]
+    assert "10" in rows[2]["setting"]
+
+
 def test_the_three_files_hold_the_same(tmp_path):
     rows = published_rows(RESULTS)
     paths = write_tables(tmp_path, rows)

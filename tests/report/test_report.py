@@ -103,7 +103,7 @@ def test_the_words_are_computed_from_the_figures(folder):
         ((0.7, 0.8, 0.9), "It has learnt more than 2,000 and less than 4,000 training images teach."),
         ((0.86, 0.88, 0.9), "It has learnt less than 1,000 training images teach."),
         ((0.7, 0.75, 0.8), "It has learnt more than 4,000 training images teach."),
-        ((0.7, 0.9, 0.8), "It has learnt more than 4,000 training images teach."),
+        ((0.7, 0.9, 0.8), None),
         ((0.7,), None),
     ],
     ids=str,
@@ -117,6 +117,18 @@ def test_the_words_say_how_many_training_images_the_best_student_was_spared(tmp_
     plan_sweep(tmp_path, jobs)
     words = in_words(read(tmp_path))
     assert [sentence for sentence in words if "training images teach" in sentence] == [said] * bool(said)
+
+
+def test_training_images_of_another_teacher_and_twice_as_many_epochs_are_no_other_number_of_them(tmp_path):
+    jobs = [["metadata=channels", "teacher=cnn", "seed=0"]]
+    run(tmp_path, 0, jobs[0], source="FromReconstruction", accuracy=0.85)
+    for number, (teacher, epochs, images, accuracy) in enumerate(
+        [("cnn", 10, 100, 0.8), ("cnn", 20, 100, 0.9), ("mlp", 10, 50_000, 0.7)], start=1
+    ):
+        jobs.append([f"source.images={images}", f"teacher={teacher}", f"distillation.epochs={epochs}", "seed=0"])
+        run(tmp_path, number, jobs[-1], source="FromData", accuracy=accuracy, images=images)
+    plan_sweep(tmp_path, jobs)
+    assert "training images teach" not in " ".join(in_words(read(tmp_path)))
 
 
 def test_the_words_name_what_an_attack_gives_members_away_of(tmp_path):

@@ -252,6 +252,18 @@ def test_a_journal_that_is_no_file_is_refused(make, tmp_path):
         Search(tmp_path / "s.journal", SPACE, [], trials=4).run(parabola(tmp_path / "more", []), at_once=1)
 
 
+def test_values_beside_a_row_are_those_of_its_trials(dfkd):
+    said = ["row=fast", "source.student_steps=3", "source.images=64", LR, "hydra.sweeper.trials=1", "seed=0"]
+    short = ["training.epochs=1", "distillation.epochs=1"]
+    ran = dfkd("-m", "hydra/sweeper=study", "experiment=field", *said, *short)
+    assert "1 of 1 trials (1 complete)" in ran.out, ran.err
+    assert {"method=fast", "source.student_steps=3", "source.images=64"} <= set(ran.result["overrides"])
+    ran = dfkd("-m", "hydra/sweeper=study", "experiment=field", "row=fast", "source.student_stesp=3", LR, "name=other")
+    assert ran.code == 2
+    assert "source has no student_stesp" in ran.err
+    assert not (ran.outputs / "studies" / "other.journal").exists()
+
+
 def test_a_sweep_that_is_chosen_by_name_is_a_search_of_the_row_that_is_said(dfkd):
     """And not over all rows of the experiment, which its own grid has."""
     said = ["row=zskt", "seed=1", "hydra.sweeper.trials=1", "distillation.snapshots=0", "distillation.epochs=1"]
