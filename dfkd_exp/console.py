@@ -100,8 +100,9 @@ class Progress:
     """A bar with the time left on a terminal; elsewhere (a log file, a cluster) a line every ten seconds."""
 
     def __init__(self, label: str, total: int):
-        self.label, self.total, self.done, self._done_before = label, total, 0, 0
-        self._started = self._last_line = time.monotonic()
+        self.label, self.total, self.done = label, total, 0
+        self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when the first step was done, which may have compiled much, and how many were by then
         self._bar: RichProgress | None = None
         if console.is_terminal and not console.quiet:
             self._bar = RichProgress(
@@ -121,7 +122,6 @@ class Progress:
     def skip(self, amount: int) -> None:
         """Count what an earlier, interrupted run has done; it does not enter the estimate of the time left."""
         self.done += amount
-        self._done_before += amount
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done)
 
@@ -133,10 +133,14 @@ class Progress:
             self._bar.update(self._task, advance=amount, description=label)
             return
         now = time.monotonic()
+        self._first = self._first or (now, self.done)
+        since, before = self._first
         if now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            left = (now - self._started) / (self.done - self._done_before) * max(self.total - self.done, 0)
-            show(f"  {label}: {self.done:,} of {self.total:,}, {left:,.0f} s left")
+            left = ""
+            if self.done > before:
+                left = f", {duration((now - since) / (self.done - before) * max(self.total - self.done, 0))} left"
+            show(f"  {label}: {self.done:,} of {self.total:,}{left}")
             sys.stdout.flush()
 
     def close(self) -> None:

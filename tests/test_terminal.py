@@ -71,6 +71,18 @@ def test_what_is_shown_is_whole_in_the_log(tmp_path, monkeypatch):
     assert (tmp_path / "log.txt").read_text("utf-8") == "▸ teacher ☃\n"
 
 
+def test_a_slow_first_step_does_not_count_for_the_time_left(monkeypatch, capsys):
+    """It may have compiled the teacher. With nothing else to go by, no time is said."""
+    clock = iter([0, 100, 110, 130])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.Progress("steps", 10) as progress:
+        progress.skip(2)
+        for _ in range(3):
+            progress.advance(so_far="well")
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["steps, well: 3 of 10", "steps, well: 4 of 10, 60 s left", "steps, well: 5 of 10, 75 s left"]
+
+
 def test_errors_do_not_depend_on_a_stream_that_is_full(monkeypatch):
     class Full(io.StringIO):
         def write(self, text):
