@@ -11,7 +11,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import collection, distillation, experiments, field, growth, lightning, memory, reconstruction, spectra
+from benchmarks import (
+    collection,
+    distillation,
+    experiments,
+    field,
+    growth,
+    lightning,
+    memory,
+    photographs,
+    reconstruction,
+    spectra,
+)
 from benchmarks.measure import Row, machine
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
@@ -22,6 +33,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
 TABLES: dict[str, Callable[[], Iterator[Table | str]]] = {
     "lightning": lightning.tables,
     "growth": growth.tables,
+    "photographs": photographs.tables,
     "memory": memory.tables,
     "spectra": spectra.tables,
     "field": field.tables,

@@ -36,10 +36,23 @@ def weights(width: int) -> int:
 class Axis(NamedTuple):
     """``measure(value)`` for each of ``values``; seconds should grow like ``expected(value)``."""
 
-    values: tuple[int, ...]
-    measure: Callable[[int], dict[str, Any]]
-    expected: Callable[[int], int]
+    values: tuple[Any, ...]
+    measure: Callable[[Any], dict[str, Any]]
+    expected: Callable[[Any], float]
     note: str
+
+    def table(self, name: str) -> Table:
+        """A line for each value; ratios are to the first."""
+        table = Table(name, "seconds", "ratio", "expected", "peak memory, MB", "ratio", caption=self.note)
+        phases = {value: self.measure(value) for value in self.values}
+        first = phases[self.values[0]]
+        for value, phase in phases.items():
+            table.add_row(
+                value if isinstance(value, str) else f"{value:,}", f"{phase['seconds']:.1f}", f"{phase['seconds'] / first['seconds']:.1f}",
+                f"{self.expected(value) / self.expected(self.values[0]):.1f}", f"{phase['peak_memory_bytes'] / 1e6:,.0f}",
+                f"{phase['peak_memory_bytes'] / first['peak_memory_bytes']:.2f}",
+            )  # fmt: skip
+        return table
 
 
 AXES = {
@@ -73,15 +86,5 @@ AXES = {
 
 
 def tables() -> Iterator[Table]:
-    """A table per axis; ratios are to its first line."""
-    for name, axis in AXES.items():
-        table = Table(name, "seconds", "ratio", "expected", "peak memory, MB", "ratio", caption=axis.note)
-        phases = {value: axis.measure(value) for value in axis.values}
-        first = phases[axis.values[0]]
-        for value, phase in phases.items():
-            table.add_row(
-                f"{value:,}", f"{phase['seconds']:.1f}", f"{phase['seconds'] / first['seconds']:.1f}",
-                f"{axis.expected(value) / axis.expected(axis.values[0]):.1f}", f"{phase['peak_memory_bytes'] / 1e6:,.0f}",
-                f"{phase['peak_memory_bytes'] / first['peak_memory_bytes']:.2f}",
-            )  # fmt: skip
-        yield table
+    """A table per axis."""
+    return (axis.table(name) for name, axis in AXES.items())

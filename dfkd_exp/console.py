@@ -102,7 +102,9 @@ class Progress:
     def __init__(self, label: str, total: int):
         self.label, self.total, self.done = label, total, 0
         self._last_line = time.monotonic()
-        self._first: tuple[float, int] | None = None  # when the first step was done, which may have compiled much, and how many were by then
+        self._first: tuple[float, int] | None = (
+            None  # when the first step was done, which may have compiled much, and how many were by then
+        )
         self._bar: RichProgress | None = None
         if console.is_terminal and not console.quiet:
             self._bar = RichProgress(

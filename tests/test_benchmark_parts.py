@@ -18,6 +18,7 @@ from benchmarks import (
     lightning,
     measure,
     memory,
+    photographs,
     reconstruction,
 )
 from dfkd_exp.models.networks import mlp
@@ -35,6 +36,8 @@ def printed(monkeypatch, capsys):
             return json.dumps(classes.measured(int(arguments[2])))
         if arguments[1] == "benchmarks.memory":
             return json.dumps(memory.distilled(int(arguments[2])))
+        if arguments[1] == "benchmarks.photographs":
+            return json.dumps(photographs.measured("cnn_bn", int(arguments[3])))
         if arguments[1] == "benchmarks.field":
             return json.dumps(field.measured(arguments[2], Path(arguments[3]) if len(arguments) > 3 else None))
         assert run_main([argument.replace("hinton_net", "mlp") for argument in arguments[2:]]) == 0
@@ -58,6 +61,14 @@ def printed(monkeypatch, capsys):
         },
         lightning: {"IMAGES": 128, "EPOCHS": 1},
         memory: {"NUM_BYTES": (memory.BYTES_PER_IMAGE * 9,), "PER_FILE": 4},
+        photographs: {
+            "NETWORK": "cnn_bn", "SHAPE": (3, 8, 8), "NUM_CLASSES": 2, "GROUP_SIZE": 4, "STEPS": 2, "ROUNDS": 1, "USUAL_STEPS": 2,
+            "IMAGES": 8, "FEW_STEPS": 1,
+            "AXES": {
+                name: axis._replace(values=values)
+                for (name, axis), values in zip(photographs.AXES.items(), [(2, 4), ("resnet8",)], strict=True)
+            },
+        },
         reconstruction: {
             "CASES": {"Toy": reconstruction.Case("residual", INPUTS.shape, CLASSES, group_size=4, steps=2, rounds=1)}
         },
@@ -82,6 +93,7 @@ def printed(monkeypatch, capsys):
         ("distillation", ["images augmented", "images as they are", "evaluation, Toy"]),
         ("lightning", ["64-32-32-10, 64 images"]),
         ("growth", ["images", "steps", "classes", "width"]),
+        ("photographs", ["the label alone", "channels and styles", "classes", "teacher"]),
         ("memory", ["reconstructions in files"]),
         ("field", ["clone of https://github.com/NVlabs/DeepInversion", "DeepInversion, as its paper says"]),
         ("experiments", ["scale=smoke"]),
@@ -147,6 +159,7 @@ def test_everything_but_the_experiments_is_the_default(monkeypatch):
         "distillation",
         "lightning",
         "growth",
+        "photographs",
         "memory",
         "spectra",
         "field",
