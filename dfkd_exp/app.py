@@ -17,20 +17,24 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
-from dfkd_exp import composition, console
 from dfkd_exp.arguments import check_arguments
-from dfkd_exp.config import CONF, CONFIG_ERRORS, Config, experiment_of, explain, rows_of, typed
+from dfkd_exp import console
+from dfkd_exp.config import composition
+from dfkd_exp.config.errors import CONFIG_ERRORS, explain
+from dfkd_exp.config.groups import CONF
+from dfkd_exp.config.rows import chosen, naming_row, said_otherwise, with_row
+from dfkd_exp.config.tree import Config
+from dfkd_exp.config.typed import experiment_of, rows_of, typed
+from dfkd_exp.config.words import words_of
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.harmless import printable
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import keep_freed_memory, stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
 from dfkd_exp.stopping import at_signals, check
 from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
-from dfkd_exp.words import words_of
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata", "training"),

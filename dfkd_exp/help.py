@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from dfkd_exp.config import CONF, choices, file_of, groups, kinds
+from dfkd_exp.config.groups import CONF, choices, file_of, groups, kinds
+from dfkd_exp.config.words import headline
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.report.config_reference import Documented, documented
 from dfkd_exp.settings import did_you_mean
-from dfkd_exp.words import headline
 
 WIDTH, HALF = 100, 49
 FLAGS = ("--help", "-h")

@@ -33,7 +33,7 @@ from dfkd_exp.store import Store, write_atomically
 from dfkd_exp.training.transfer_set import TransferSet
 
 if TYPE_CHECKING:
-    from dfkd_exp.config import Config
+    from dfkd_exp.config.tree import Config
 
 
 def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from dfkd_exp.composition import _is_choice, _is_value, _with_values
-from dfkd_exp.config import CONF, choices
+from dfkd_exp.config.composition import _is_choice, _is_value, _with_values
+from dfkd_exp.config.groups import CONF, choices
 
 OURS = ["pkg://hydra.conf", str(CONF), "structured://"]
 """Where a command finds its configs, which do not change while it is tested."""

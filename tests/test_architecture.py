@@ -28,7 +28,7 @@ RINGS = {
         "reconstruction/module.py distillation/distill.py"
     ),
     "command": (
-        "__init__.py __main__.py app.py arguments.py config.py for_data.py composition.py help.py words.py rows.py pipeline.py phases/ "
+        "__init__.py __main__.py app.py arguments.py config/ help.py pipeline.py phases/ "
         "store.py release.py release_card.py release_hub.py release_alone.py report/ sweeps/ /hydra_plugins/"
     ),
 }
@@ -57,16 +57,19 @@ LIBRARIES = {
     "hydra": {
         "app.py": "the command is Hydra's main function",
         "arguments.py": "what Hydra's grammar reads",
-        "config.py": "Hydra's errors in one line",
-        "composition.py": "shortens Hydra's composition",
+        "config/errors.py": "Hydra's errors in one line",
+        "config/composition.py": "shortens Hydra's composition",
         "sweeps/callback.py": "Hydra calls it around a sweep's jobs",
         "/hydra_plugins/": "Hydra takes plugins from there alone",
     },
     "omegaconf": {
         "app.py": "resolvers, and config.yaml of a run",
-        "config.py": "the tree as typed objects",
-        "composition.py": "the tree of a sweep's job",
-        "for_data.py": "a resolver",
+        "config/tree.py": "what a command must say",
+        "config/groups.py": "reads the yaml files",
+        "config/errors.py": "OmegaConf's errors in one line",
+        "config/typed.py": "the tree as typed objects",
+        "config/composition.py": "the tree of a sweep's job",
+        "config/for_data.py": "a resolver",
         "sweeps/plan.py": "a job's tree without Hydra's own",
         "sweeps/callback.py": "Hydra hands it such a tree",
         "/hydra_plugins/": "Hydra hands them such trees",
@@ -147,11 +150,11 @@ TALKING = {
 """Who of the mathematics says something to people, or draws a progress bar."""
 
 LIGHT = (
-    "import dfkd_exp, dfkd_exp.app, dfkd_exp.pipeline, dfkd_exp.composition, dfkd_exp.help, dfkd_exp.store, dfkd_exp.release",
+    "import dfkd_exp, dfkd_exp.app, dfkd_exp.pipeline, dfkd_exp.config.composition, dfkd_exp.help, dfkd_exp.store, dfkd_exp.release",
     "import dfkd_exp.phases.context, dfkd_exp.phases.owner, dfkd_exp.phases.reconstruction, dfkd_exp.phases.receiver",
     "import dfkd_exp.phases.privacy, dfkd_exp.training.transfer_set, dfkd_exp.distillation.source",
     "import dfkd_exp.report.result, dfkd_exp.report.tables, dfkd_exp.sweeps.plan, dfkd_exp.sweeps.callback",
-    "from dfkd_exp.config import groups, kinds; [kinds(group) for group in groups()]",  # every settings module
+    "from dfkd_exp.config.groups import groups, kinds; [kinds(group) for group in groups()]",  # every settings module
 )
 """What a command imports before it is known that something is to be computed."""
 HEAVY = {
@@ -284,7 +287,7 @@ def test_a_library_in_the_wrong_place_is_seen(tmp_path):
     )
     libraries = made_up(tmp_path, metadata__kind=lightning)["dfkd_exp/metadata/kind.py"].libraries
     assert unknown_libraries("dfkd_exp/metadata/kind.py", libraries) == {"pytorch_lightning"}
-    assert unknown_libraries("dfkd_exp/words.py", libraries) == {"pytorch_lightning", "torch"}
+    assert unknown_libraries("dfkd_exp/config/words.py", libraries) == {"pytorch_lightning", "torch"}
     assert unknown_libraries("dfkd_exp/trainer.py", libraries | {"wandb", "marshal"}) == {"wandb", "marshal"}
 
 

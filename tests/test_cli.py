@@ -7,8 +7,8 @@ from dataclasses import fields
 
 import pytest
 
-from dfkd_exp.config import CONF, choices, groups, kinds
-from dfkd_exp.words import headline
+from dfkd_exp.config.groups import CONF, choices, groups, kinds
+from dfkd_exp.config.words import headline
 
 MISTAKES = {
     "data=mnst": ("data=mnst", "did you mean mnist?"),

@@ -16,8 +16,8 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import OmegaConf, _utils
 
-from dfkd_exp import composition
-from dfkd_exp.config import CONF, choices, groups
+from dfkd_exp.config import composition
+from dfkd_exp.config.groups import CONF, choices, groups
 from tests import compositions
 
 AS_IT_IS = ConfigLoaderImpl._load_configuration_impl

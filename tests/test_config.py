@@ -10,8 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from dfkd_exp import composition
-from dfkd_exp.config import CONF, SCHEMA, Config, choices, groups, home, kinds, sharing, typed
+from dfkd_exp.config import composition
+from dfkd_exp.config.groups import CONF, SCHEMA, choices, groups, home, kinds, sharing
+from dfkd_exp.config.tree import Config
+from dfkd_exp.config.typed import typed
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.settings import Settings, import_by_path
 from dfkd_exp.training.augmentation import Affine, NoAugmentation

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from dfkd_exp.config import CONF, choices
+from dfkd_exp.config.groups import CONF, choices
+from dfkd_exp.config.words import headline
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.words import headline
 from tests.conftest import run_main
 from tests.each import each
 from tests.test_config import composed

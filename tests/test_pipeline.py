@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from safetensors.torch import load_file
 
-from dfkd_exp.config import PACKAGE
+from dfkd_exp.config.groups import PACKAGE
 from dfkd_exp.store import verify
 from tests.celeba import TEST, make_celeba
 from tests.conftest import SMALL

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dfkd_exp
-from dfkd_exp.config import CONF
+from dfkd_exp.config.groups import CONF
 from dfkd_exp.report.command import main as report
 from dfkd_exp.report.status import main as status
 from tests.conftest import draw_nothing

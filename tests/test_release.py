@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dfkd_exp import AllLayers
-from dfkd_exp.config import PACKAGE
+from dfkd_exp.config.groups import PACKAGE
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.probe import probe_pixels
 from dfkd_exp.models.by_import_path import ByImportPath

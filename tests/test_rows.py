@@ -7,9 +7,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from dfkd_exp.config import CONF, choices, rows_of, typed
+from dfkd_exp.config.groups import CONF, choices
+from dfkd_exp.config.rows import Row, naming_row, said_otherwise, with_row
+from dfkd_exp.config.typed import rows_of, typed
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.rows import Row, naming_row, said_otherwise, with_row
 
 ROWS = [
     Row("top", "top layer", ["metadata=top_layer"]),

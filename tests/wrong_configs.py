@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import NamedTuple
 
-from dfkd_exp.config import groups, inner_groups, kinds
+from dfkd_exp.config.groups import groups, inner_groups, kinds
 from dfkd_exp.settings import Settings
 
 

@@ -22,7 +22,7 @@ from dfkd_exp.seeding import derive_seed
 if TYPE_CHECKING:
     from torch import nn
 
-    from dfkd_exp.config import Config
+    from dfkd_exp.config.tree import Config
     from dfkd_exp.distillation.settings import Distillation
     from dfkd_exp.inputs import InputSpec
     from dfkd_exp.reconstruction.terms.term import Term

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import dfkd_exp
-from dfkd_exp.config import CONF, groups, kinds
+from dfkd_exp.config.groups import CONF, groups, kinds
 from dfkd_exp.report.config_reference import field_docs
 from dfkd_exp.settings import Settings
 

@@ -10,7 +10,8 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from textwrap import dedent
 
-from dfkd_exp.config import CONF, Config, choices, groups, kinds, sharing
+from dfkd_exp.config.groups import CONF, choices, groups, kinds, sharing
+from dfkd_exp.config.tree import Config
 from dfkd_exp.settings import UNSET, Settings
 
 HEADER = """# Every field

@@ -15,10 +15,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_exp.config.rows import said_otherwise
 from dfkd_exp.files import write_atomically
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.tables import by_setting, percent, teacher_accuracy
-from dfkd_exp.rows import said_otherwise
 
 COLUMNS = ("setting", "seeds", "published %", "ours %", "difference", "bytes", "images", "seconds")
 ALIGN = "l" + "r" * (len(COLUMNS) - 1)

@@ -10,13 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfkd_exp.config.words import words_of
 from dfkd_exp.release import Release
 from dfkd_exp.store import Artifact
 from dfkd_exp.training.transfer_set import TransferSet
-from dfkd_exp.words import words_of
 
 if TYPE_CHECKING:
-    from dfkd_exp.config import Config
+    from dfkd_exp.config.tree import Config
 
 SCHEMA_VERSION = 1
 LIBRARIES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "safetensors", "numpy")

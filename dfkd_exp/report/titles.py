@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dfkd_exp.rows import said_otherwise
+from dfkd_exp.config.rows import said_otherwise
 
 UNSAID = ("seed=", "row=")
 OF_TEACHER = ("data", "teacher", "training", "release")

@@ -9,12 +9,13 @@ from typing import Any
 
 from omegaconf import DictConfig, flag_override
 
-from dfkd_exp.config import experiment_of, explain, rows_of, typed
+from dfkd_exp.config.errors import explain
+from dfkd_exp.config.rows import chosen, naming_row, with_row
+from dfkd_exp.config.typed import experiment_of, rows_of, typed
+from dfkd_exp.config.words import words_of
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.ranks import ranks_of_process
-from dfkd_exp.rows import chosen, naming_row, with_row
 from dfkd_exp.run_folder import plan_sweep
-from dfkd_exp.words import words_of
 
 
 def plan_jobs(folder: Path, grid: Sequence[Sequence[str]], config: Any) -> list[list[str]]:

@@ -52,7 +52,7 @@ class ImportPathSource(ConfigSource):
 
 def _shared(config_path: str) -> Path | None:
     """The folder that another group's choices come from."""
-    from dfkd_exp.config import SAME_INNER_GROUPS, home
+    from dfkd_exp.config.groups import SAME_INNER_GROUPS, home
 
     group = config_path.strip("/")
     shares = group.partition("/")[0] in SAME_INNER_GROUPS and "/" in group

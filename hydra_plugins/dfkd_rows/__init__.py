@@ -1,4 +1,4 @@
-"""``hydra/sweeper=rows``, the default: a grid as Hydra's own, in which a row of the experiment (`dfkd_exp.rows`) is one value.
+"""``hydra/sweeper=rows``, the default: a grid as Hydra's own, in which a row of the experiment (`dfkd_exp.config.rows`) is one value.
 
 It stands here because Hydra takes sweepers from the package ``hydra_plugins`` alone. Hydra imports it in a way of its own, in which
 a dataclass cannot have its annotations postponed.
@@ -26,7 +26,7 @@ class RowSweeper(BasicSweeper):
 
     def setup(self, *, hydra_context: Any, **others: Any) -> None:
         """As Hydra does, but that a job is not composed where a copy of another's config will do."""
-        from dfkd_exp.composition import JobConfigs
+        from dfkd_exp.config.composition import JobConfigs
 
         hydra_context.config_loader.load_sweep_config = JobConfigs(hydra_context).load
         super().setup(hydra_context=hydra_context, **others)
@@ -48,7 +48,7 @@ class RowSweeper(BasicSweeper):
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose each job, as Hydra does; a mistake in a row is said with the row's name, and one that all jobs share is said once."""
-        from dfkd_exp.config import CONFIG_ERRORS
+        from dfkd_exp.config.errors import CONFIG_ERRORS
         from dfkd_exp.sweeps.plan import explained, require_one_right
 
         assert self.hydra_context is not None

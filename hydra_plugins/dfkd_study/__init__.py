@@ -59,8 +59,9 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         from dfkd_exp import console
-        from dfkd_exp.config import CONFIG_ERRORS, experiment_of, rows_of
-        from dfkd_exp.rows import key_of, with_row
+        from dfkd_exp.config.errors import CONFIG_ERRORS
+        from dfkd_exp.config.rows import key_of, with_row
+        from dfkd_exp.config.typed import experiment_of, rows_of
         from dfkd_exp.sweeps.plan import explained
         from dfkd_exp.sweeps.search import Search, space_and_fixed
 

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from dfkd_exp.config import kinds
+from dfkd_exp.config.groups import kinds
 from dfkd_exp.data import Data, Digits, ImageFolder
 from dfkd_exp.data.array_data import ArrayData
 from dfkd_exp.data.base import first_in_turn

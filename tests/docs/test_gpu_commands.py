@@ -10,8 +10,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dfkd_exp import composition
-from dfkd_exp.config import CONF, typed
+from dfkd_exp.config import composition
+from dfkd_exp.config.groups import CONF
+from dfkd_exp.config.typed import typed
 
 ROOT = CONF.parent
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"

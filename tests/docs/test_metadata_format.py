@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from dfkd_exp import AllLayers, DfkdError, InputSpec, LeNet5, read_release, write_release
-from dfkd_exp.config import PACKAGE, kinds
+from dfkd_exp.config.groups import PACKAGE, kinds
 from dfkd_exp.metadata import (
     AllLayersDropout,
     BatchNormStatistics,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from dfkd_exp.config import kinds
+from dfkd_exp.config.groups import kinds
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.attacks import attack, metadata_scores
 from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Composed, Spatial, SpectralLayerPairs, TopLayer

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dfkd_exp.config import CONF, kinds
+from dfkd_exp.config.groups import CONF, kinds
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.networks import (
     Cnn,

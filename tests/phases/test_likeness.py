@@ -4,7 +4,7 @@ import json
 
 import jsonschema
 
-from dfkd_exp.config import PACKAGE
+from dfkd_exp.config.groups import PACKAGE
 
 
 def test_training_images_vary_as_themselves_and_noise_does_not(dfkd):

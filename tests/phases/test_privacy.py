@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 import torch
 
-from dfkd_exp.config import PACKAGE
+from dfkd_exp.config.groups import PACKAGE
 from dfkd_exp.data.images import LabelledImages
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.members import candidates

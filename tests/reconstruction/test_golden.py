@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_exp.config import kinds
+from dfkd_exp.config.groups import kinds
 from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import reconstruct
 from tests.toy import INPUTS, dropout_teacher, normalised_teacher, toy_images, toy_teacher

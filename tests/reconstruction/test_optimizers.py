@@ -3,7 +3,9 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from dfkd_exp.config import CONF, CONFIG_ERRORS, choices, explain, typed
+from dfkd_exp.config.errors import CONFIG_ERRORS, explain
+from dfkd_exp.config.groups import CONF, choices
+from dfkd_exp.config.typed import typed
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import AllLayers
 from dfkd_exp.reconstruction.loop import reconstruct

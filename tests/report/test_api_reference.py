@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from dfkd_exp import config
+from dfkd_exp.config import groups as config
 from dfkd_exp.data.base import Data
 from dfkd_exp.report.api_reference import api_reference, contracts
 

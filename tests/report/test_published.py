@@ -2,7 +2,7 @@
 
 import csv
 
-from dfkd_exp.config import file_of
+from dfkd_exp.config.groups import file_of
 from dfkd_exp.report.published import COLUMNS, TEACHER, published_rows, write_tables
 
 ROWS = {row["name"]: {"published": None, **row} for row in file_of("experiment", "paper/table1")["rows"]}

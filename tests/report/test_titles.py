@@ -2,9 +2,9 @@
 
 import pytest
 
-from dfkd_exp.config import CONF, choices, groups
+from dfkd_exp.config.groups import CONF, choices, groups
+from dfkd_exp.config.words import headline, in_words, words_of
 from dfkd_exp.report.titles import described, teachers_in_words, titles
-from dfkd_exp.words import headline, in_words, words_of
 from tests.each import each
 
 TOP = {"name": "top", "title": "top layer", "set": ["metadata=top_layer"], "published": None}

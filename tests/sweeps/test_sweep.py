@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from dfkd_exp.config import CONF
+from dfkd_exp.config.groups import CONF
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.sweeps import callback
 from tests.report.test_tables import A_RESULT
@@ -138,7 +138,7 @@ def test_the_clusters_launchers_compose(name, plugin, dfkd):
 
 
 def test_every_launcher_that_needs_an_extra_names_one_there_is():
-    from dfkd_exp.config import EXTRAS
+    from dfkd_exp.config.errors import EXTRAS
 
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for extra in EXTRAS.values():

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from dfkd_exp.config import kinds
+from dfkd_exp.config.groups import kinds
 from dfkd_exp.data.compression import Codec
 from dfkd_exp.data.images import ImageData, LabelledImages, class_balanced
 from dfkd_exp.distillation.distill import train_on_teacher

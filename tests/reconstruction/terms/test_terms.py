@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfkd_exp.config import kinds
+from dfkd_exp.config.groups import kinds
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.reconstruction.terms.activation import Activation
 from dfkd_exp.reconstruction.terms.batch_norm import BatchNorm

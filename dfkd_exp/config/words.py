@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from dfkd_exp.config import CONF, groups
+from dfkd_exp.config.groups import CONF, groups
 
 UNSAID = ("seed", "row")
 """Flags that are never shown: seeds are what a mean is over, and a row has a title."""

@@ -17,8 +17,9 @@ from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, _utils, basecontainer
 
-from dfkd_exp.config import experiment_of, home, rows_of
-from dfkd_exp.rows import with_row
+from dfkd_exp.config.groups import home
+from dfkd_exp.config.rows import with_row
+from dfkd_exp.config.typed import experiment_of, rows_of
 
 _hydra: Any = Hydra
 _defaults_list: Any = defaults_list

@@ -1,0 +1,72 @@
+"""The config groups and their choices, as the yaml files have them. It imports no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from dfkd_exp.config.tree import Config
+from dfkd_exp.settings import Settings, import_by_path
+
+PACKAGE = Path(__file__).parent.parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""The yaml files: inside the package once it is installed, beside it in a clone."""
+
+SAME_INNER_GROUPS = {"distillation": "training"}
+"""Groups whose inner groups have the choices of another's: `hydra_plugins.dfkd_import_paths` finds them there."""
+
+SCHEMA = re.compile(r"^ *- /schema@_here_: *(\S+)", re.M)
+"""The line by which a yaml names its dataclass, by import path."""
+
+
+def kinds(group: str) -> dict[str, type[Settings]]:
+    """The dataclass of each choice in a group, by the choice's name."""
+    found: dict[str, type[Settings]] = {}
+    for name in choices(group):
+        if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text("utf-8")):
+            found[name] = import_by_path(match[1], group)
+    return found
+
+
+def choices(group: str) -> list[str]:
+    """The names that a config group has, as on the command line."""
+    paths = [path.relative_to(home(group)).with_suffix("") for path in home(group).rglob("*.yaml")]
+    return sorted(path.as_posix() for path in paths if f"{group}/{path.parent.as_posix()}" not in inner_groups(group))
+
+
+def home(group: str) -> Path:
+    """The folder of a group's choices: ``distillation/schedule`` has those of ``training/schedule``."""
+    outer, _, inner = group.partition("/")
+    return CONF / SAME_INNER_GROUPS.get(outer, outer) / inner if inner else CONF / outer
+
+
+def file_of(group: str, choice: str) -> dict[str, Any]:
+    """What the yaml of a choice says by itself, nothing composed."""
+    content = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{choice}.yaml")) or {}
+    return content  # type: ignore[return-value]
+
+
+def groups() -> list[str]:
+    """The config groups, in the order of the pipeline, those within one after it; then the deltas over several of them."""
+    found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}
+    ordered = [f.name for f in fields(Config)] + ["experiment", "method", "protocol", "recipe", "scale", "sweep"]
+    outer = [name for name in ordered if name in found] + sorted(found - set(ordered))
+    return [group for name in outer for group in (name, *(inner_groups(name) if name not in SAME_INNER_GROUPS else ()))]
+
+
+def sharing(group: str) -> list[str]:
+    """The groups that have the choices of ``group`` too."""
+    outer, _, inner = group.partition("/")
+    return [f"{other}/{inner}" for other, same in SAME_INNER_GROUPS.items() if inner and same == outer]
+
+
+def inner_groups(group: str) -> list[str]:
+    """The groups that choose a field of another group's choices, as ``training/optimizer``."""
+    if group not in {f.name for f in fields(Config)}:
+        return []  # a folder of an experiment's is no group
+    folders = (CONF / SAME_INNER_GROUPS.get(group, group)).iterdir()
+    return sorted(f"{group}/{path.name}" for path in folders if path.is_dir())
