@@ -24,6 +24,7 @@ from benchmarks import (
     spectra,
 )
 from benchmarks.measure import Row, machine
+from dfkd_exp.processes import keep_freed_memory
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     "reconstruction": reconstruction.rows,
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     wanted = asked.part or [part for part in parts if part != "experiments"]
     if unknown := set(wanted) - {*parts}:
         sys.exit(f"there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join(parts)}")
+    keep_freed_memory()  # as dfkd does
     console = Console(width=150)
     console.print(machine())
     table = Table("work", "ours", "reference", "ratio", "of the matrix-product rate", "how")

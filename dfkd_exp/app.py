@@ -17,8 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
-from dfkd_exp.arguments import check_arguments
 from dfkd_exp import console
+from dfkd_exp.arguments import check_arguments
 from dfkd_exp.config import composition
 from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import CONF

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -62,6 +63,32 @@ class Regions(View):
     def per_image(self) -> int:
         """M: the locations in each."""
         return math.prod(size for _, size, _ in self._windows)
+
+    @property
+    def windows(self) -> Regions:
+        return self
+
+    @property
+    def tiled(self) -> bool:
+        """Whether windows do not overlap."""
+        return all(
+            number * size == length for length, (number, size, _) in zip(self.layer.shape, self._windows, strict=True)
+        )
+
+    def blocks(self, values: Tensor, order: Sequence[int]) -> tuple[Tensor, tuple[int, ...]]:
+        """Units of images, ``[…, *shape]`` but that axes are in another ``order``, each axis divided into windows and what is in them: a
+        view. And the dimensions of the latter, that of channels, which is alone in its own, last. Only where windows are `tiled`."""
+        within = range(values.dim() - len(order) + 1, values.dim() + len(order), 2)
+        for dim, axis in zip(within, order, strict=True):
+            number, size, _ = self._windows[axis]
+            values = values.unflatten(dim - 1, (number, size))
+        of_channels = within[list(order).index(self.layer.channel_axis)]
+        return values, (*(dim for dim in within if dim != of_channels), of_channels)
+
+    def merged(self, larger: Regions) -> Regions | None:
+        """The ``larger`` windows as windows of these ones, if each of them is made of whole ones."""
+        fits = larger.tiled and all(own % other == 0 for own, other in zip(self.shape, larger.shape, strict=True))
+        return Regions(replace(self.layer, shape=self.shape), larger.grid) if fits else None
 
     def gathered(self, values: Tensor) -> Tensor:
         """Units ``[N, *shape]`` as the values of each region, ``[N, M, F]``; a view wherever strides allow one."""

@@ -35,19 +35,21 @@ class Styles(View):
         return "styles"
 
     @cached_property
-    def _regions(self) -> Regions:
+    def windows(self) -> Regions:
         return Regions(self.layer, self.grid)
 
     @property
     def num_values(self) -> int:
-        return 2 * self._regions.num_values
+        return 2 * self.windows.num_values
 
     @property
     def per_image(self) -> int:
         return 1
 
     def gathered(self, values: Tensor) -> Tensor:
-        of_regions = self._regions.gathered(values)
-        mean = of_regions.mean(1, keepdim=True)
-        variance = (of_regions - mean).square().mean(1, keepdim=True)
-        return torch.cat([mean, (variance + FLOOR).log() / 2], 2)
+        of_windows = self.windows.gathered(values)
+        mean = of_windows.mean(1, keepdim=True)
+        return self.of_windows(mean, (of_windows - mean).square().mean(1, keepdim=True))
+
+    def of_windows(self, mean: Tensor, variance: Tensor) -> Tensor:
+        return torch.cat([mean, (variance + FLOOR).log() / 2], -1)

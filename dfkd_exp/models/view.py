@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
 from dfkd_exp.models.layers import Layer
+
+if TYPE_CHECKING:
+    from dfkd_exp.models.regions import Regions
 
 
 class View(ABC):
@@ -35,12 +38,22 @@ class View(ABC):
     def per_image(self) -> int:
         """M."""
 
+    @property
+    def windows(self) -> Regions | None:
+        """The windows of each image of whose means and variances its values are made, if they are of nothing else."""
+        return None
+
     @abstractmethod
     def gathered(self, values: Tensor) -> Tensor:
         """Units ``[N, *shape]`` as ``[N, M, F]``."""
 
     def spread(self, values: Tensor) -> Tensor:
         """Values ``[N, M, F]`` as units ``[N, U]``, which undoes `gathered`."""
+        raise NotImplementedError
+
+    def of_windows(self, mean: Tensor, variance: Tensor) -> Tensor:
+        """The values of images, ``[…, F]``, from the mean and biased variance in each of their windows ``[…, R]``; only of what is not
+        pooled."""
         raise NotImplementedError
 
     def pooled(self, mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -46,9 +46,9 @@ class Inside:
         return cls(tuple(layers), bool(looking), weights)
 
     def seen(self, teacher: nn.Module, recorded: Sequence[Tensor]) -> dict[str, Any]:
-        """The fields of `Candidates` that hold what was ``recorded`` of the layers, in float32."""
-        values = [value.float() for value in recorded]
-        features = values.pop(0).flatten(1) if self.features else None
+        """The fields of `Candidates` that hold what was ``recorded`` of the layers: features in float32."""
+        values = [*recorded]
+        features = values.pop(0).float().flatten(1) if self.features else None
         norms = [teacher.get_submodule(layer.name) for layer in self.layers[int(self.features) :]]
         found = []
         for value, norm in zip(values, norms, strict=True):

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.view import View
-from dfkd_exp.reconstruction.losses import group_moments
 
 
 @dataclass(frozen=True)
@@ -54,31 +52,23 @@ class Layout:
         """Values ``[N, …]`` as ``[N, *U]``, without moving anything."""
         return values.permute(0, 2, 3, 1) if self.channels_last else values
 
-    def moments(self, values: Tensor, view: View | None) -> tuple[Tensor, Tensor]:
-        """Mean and variance of the units of groups ``[G, N, *U]``, as they lie, or of a view's values, ``[G, F]``."""
-        if view is None:
-            return group_moments(values)
-        if not view.pools:
-            found = view.gathered(self._in_order(values, 2).flatten(0, 1))
-            return group_moments(found.view(len(values), -1, view.num_values))
-        if view.basis != "channels":
-            mean, variance = (self._in_order(own, 1) for own in group_moments(values))
-            return view.pooled(mean, variance, values.shape[1])
-        if self.channel_dim is None:
-            return group_moments(self.rows(values, view))
-        return group_moments(values, tuple(dim for dim in range(1, values.dim()) if dim != 2 + self.channel_dim))
+    @property
+    def axes(self) -> tuple[int, ...] | None:
+        """The axes of the layer in the order in which they lie; None where units lie otherwise."""
+        axes = tuple(range(len(self.layer.shape)))
+        if self.channels_last:
+            return (*axes[1:], 0)
+        return axes if self.places is None and self.order.shape == self.layer.shape else None
 
-    def _in_order(self, values: Tensor, first: int) -> Tensor:
+    def ordered(self, values: Tensor, first: int) -> Tensor:
         """Units ``[…, *U]``, from the dimension ``first`` on, in the order of the metadata: ``[…, *shape]``; a view where it can be one."""
         if self.channels_last:
             return values.movedim(-1, first)
         flat = values.flatten(first)
         return (flat if self.places is None else flat[..., self.places]).unflatten(first, self.layer.shape)
 
-    def rows(self, values: Tensor, view: View | None) -> Tensor:
-        """Groups ``[G, N, *U]`` as ``[G, M, F]``: units of N images, or channels of M = N times so many locations."""
-        if view is None:
-            return values.flatten(2)
+    def rows(self, values: Tensor) -> Tensor:
+        """Groups ``[G, N, *U]`` as ``[G, M, F]``: channels of M = N times so many locations."""
         if self.channel_dim is not None:
             values = values.movedim(2 + self.channel_dim, -1)
         return values.reshape(len(values), -1, self.layer.num_channels)

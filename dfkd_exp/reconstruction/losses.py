@@ -6,9 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Dims = tuple[int, ...]
-"""Of a tensor, those over which a group's statistics are taken: its images, and its locations where these are put together."""
-
 
 def draw_loss(values: Tensor, draw: Tensor, rectified: bool = True) -> Tensor:
     """``mean_i (relu(a_i) - relu(t_i))^2``, mean over a group's images: ``[G]``; ``values`` and ``draw``: ``[G, N, *U]``, units in any
@@ -18,32 +15,6 @@ def draw_loss(values: Tensor, draw: Tensor, rectified: bool = True) -> Tensor:
     """
     difference = F.relu(values) - F.relu(draw) if rectified else values - draw
     return _mean(difference.square())
-
-
-class _GroupMoments(torch.autograd.Function):
-    """Mean and variance over some dimensions. On a CPU ``torch.var_mean`` takes five times as long, for want of vector code."""
-
-    @staticmethod
-    def forward(ctx, values: Tensor, dims: Dims) -> tuple[Tensor, Tensor]:
-        mean = values.mean(dims, keepdim=True)
-        ctx.count = values.numel() // mean.numel()
-        variance = (values - mean).square_().sum(dims, keepdim=True) / (ctx.count - 1)
-        ctx.save_for_backward(values, mean)
-        return mean, variance
-
-    @staticmethod
-    def backward(ctx, mean_grad: Tensor, variance_grad: Tensor) -> tuple[Tensor, None]:
-        values, mean = ctx.saved_tensors
-        slope = variance_grad * (2 / (ctx.count - 1))
-        constant = mean_grad / ctx.count - slope * mean
-        return torch.addcmul(constant, values, slope), None
-
-
-def group_moments(values: Tensor, dims: Dims = (1,)) -> tuple[Tensor, Tensor]:
-    """Means and unbiased variances of groups over ``dims``, which are left out: ``[G, N, *U]`` to ``[G, *U]``. Can be differentiated
-    once."""
-    mean, variance = _GroupMoments.apply(values, dims)
-    return mean.squeeze(dims), variance.squeeze(dims)
 
 
 def moment_loss(own: tuple[Tensor, Tensor], mean: Tensor, std: Tensor, scale: Tensor) -> Tensor:

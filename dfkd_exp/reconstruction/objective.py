@@ -20,9 +20,11 @@ from dfkd_exp.models.float32 import multiplied_as
 from dfkd_exp.models.layers import Site
 from dfkd_exp.models.plain import require_gradient
 from dfkd_exp.models.recording import Recorder, recording
+from dfkd_exp.models.view import View
 from dfkd_exp.reconstruction.engine.replay import Replayed
 from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
+from dfkd_exp.reconstruction.group_values import GroupValues
 from dfkd_exp.reconstruction.inside import Inside
 from dfkd_exp.reconstruction.layout import Layout
 from dfkd_exp.reconstruction.learner import Learners
@@ -179,10 +181,18 @@ class Objective:
         inputs = self._inputs(pixels)
         recorded = recorder(inputs)
         outputs = zip(recorded, self._layouts, strict=False)  # behind them is what terms look at
-        activations = self.metadata.activations([layout(output).float() for output, layout in outputs])
+        # Maps stay in the teacher's precision until their moments are taken, which are float32; vectors are few.
+        lying = [layout(output if output.dim() > 2 else output.float()) for output, layout in outputs]
+        activations = self.metadata.activations(lying)
         # Not [G, N, U]: with one index per axis of the memory's the compiler makes vector code, with remainders it does not.
         shapes = [(*target.labels.shape, *layout.order.shape) for layout in self._layouts]
-        grouped = [values.reshape(shape) for values, shape in zip(activations, shapes, strict=True)]
+        views: list[list[View | None]] = [[] for _ in shapes]
+        for wanted in target.layers:
+            views[wanted.layer].append(wanted.view)
+        grouped = [
+            GroupValues(values.reshape(shape), layout, seen)
+            for values, shape, layout, seen in zip(activations, shapes, self._layouts, views, strict=True)
+        ]
         losses = pixels.new_zeros(len(target.labels))
         for wanted in target.layers:
             losses = losses + self.settings.match_weight * self._missed(grouped[wanted.layer], wanted)
@@ -215,19 +225,18 @@ class Objective:
         """The fields of candidates of which the teacher's recorder knows."""
         return self.inside.seen(self.teacher, recorded[len(self._layouts) :])
 
-    def _missed(self, values: Tensor, wanted: LayerTarget) -> Tensor:
-        """What groups ``values[G, N, *U]`` of one layer miss of what is wanted there, ``[G]``."""
-        layout, losses = self._layouts[wanted.layer], values.new_zeros(len(values))
+    def _missed(self, values: GroupValues, wanted: LayerTarget) -> Tensor:
+        """What groups' values of one layer miss of what is wanted there, ``[G]``."""
+        losses = values.values.new_zeros(len(values.values), dtype=torch.float32)
         if wanted.mean is not None:
             assert wanted.std is not None
             assert wanted.scale is not None
-            own = layout.moments(values, wanted.view)
-            losses = losses + moment_loss(own, wanted.mean, wanted.std, wanted.scale)
+            losses = losses + moment_loss(values.moments(wanted.view), wanted.mean, wanted.std, wanted.scale)
         if wanted.draw is not None:
             assert wanted.draw_weight is not None
-            losses = losses + wanted.draw_weight * draw_loss(values, wanted.draw, wanted.rectified)
+            losses = losses + wanted.draw_weight * draw_loss(values.values.float(), wanted.draw, wanted.rectified)
         if wanted.directions is not None:
-            rows = layout.rows(values, wanted.view)
+            rows = values.rows(wanted.view)
             losses = losses + wanted.directions_weight * covariance_loss(rows, wanted.directions.flatten(2))
         return losses
 

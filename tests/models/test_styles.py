@@ -1,12 +1,10 @@
 """Styles of maps: against their definition, and what they do not know."""
 
 import numpy as np
-import pytest
 import torch
 
 from dfkd_exp.models.layers import Layer, images_of
 from dfkd_exp.models.styles import Styles
-from dfkd_exp.reconstruction.layout import Layout
 from tests.each import each
 
 LAYERS = {
@@ -63,16 +61,3 @@ def test_its_gradient_is_right_even_of_a_channel_that_is_dead():
     nothing = torch.zeros(1, 2, 3, 4, requires_grad=True)
     styles.gathered(nothing).sum().backward()
     assert nothing.grad.isfinite().all()
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("grid", [1, 2])
-def test_a_groups_styles_are_found_however_its_values_lie(memory_format, grid):
-    layer = LAYERS["map"]
-    values = torch.randn(8, *layer.shape).contiguous(memory_format=memory_format)
-    layout, styles = Layout.of(values, layer), Styles(layer, grid)
-    lying = layout(values)
-    mean, variance = layout.moments(lying.reshape(2, 4, *lying.shape[1:]), styles)
-    expected = styles.gathered(values).view(2, 4, -1)
-    torch.testing.assert_close(mean, expected.mean(1))
-    torch.testing.assert_close(variance, expected.var(1))

@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 
 from dfkd_exp.metadata import AllLayers, SpectralAllLayers, SpectralLayerPairs
 from dfkd_exp.reconstruction import Moments, Sample
-from dfkd_exp.reconstruction.losses import covariance_loss, draw_loss, gaussian_blur, group_moments, moment_loss
+from dfkd_exp.reconstruction.group_moments import group_moments
+from dfkd_exp.reconstruction.losses import covariance_loss, draw_loss, gaussian_blur, moment_loss
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 GROUPS, IMAGES = 3, 5

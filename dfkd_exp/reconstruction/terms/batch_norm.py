@@ -23,13 +23,11 @@ class BatchNorm(Term):
     of_batch_norms: ClassVar[bool] = True
 
     def __call__(self, candidates: Candidates) -> Tensor:
-        from dfkd_exp.reconstruction.losses import group_moments
+        from dfkd_exp.reconstruction.group_moments import moments
 
         total = candidates.logits.new_zeros(candidates.num_groups)
         for layer in candidates.batch_norms:
             values = candidates.by_group(layer.values)  # [G, N, C, *locations]
-            count = values[0, :, 0].numel()
-            mean, unbiased = group_moments(values, (1, *range(3, values.dim())))
-            variance = unbiased * ((count - 1) / count)
+            mean, variance = moments(values, (1, *range(3, values.dim())))
             total = total + (mean - layer.mean).norm(dim=1) + (variance - layer.variance).norm(dim=1)
         return total

@@ -1,0 +1,127 @@
+"""Moments of groups in each view: as from the view's values themselves, however these lie and whatever else is asked for."""
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.regions import Regions
+from dfkd_exp.models.spectrum import Spectrum
+from dfkd_exp.models.styles import Styles
+from dfkd_exp.reconstruction.group_moments import group_moments
+from dfkd_exp.reconstruction.group_values import GroupValues
+from dfkd_exp.reconstruction.layout import Layout
+
+LAYERS = {
+    "map": Layer("layer", (3, 8, 4), ("channel", "height", "width")),
+    "odd map": Layer("layer", (3, 5, 7), ("channel", "height", "width")),
+    "tokens": Layer("layer", (8, 5), ("token", "feature")),
+    "features last": Layer("layer", (4, 8, 3), ("height", "width", "feature")),
+}
+GROUPS, IMAGES = 2, 6
+
+
+def views_of(layer):
+    """In the order in which one asks for them, and others than those of one grid."""
+    return [Regions(layer, 1), Regions(layer, 2), Regions(layer, 4), Styles(layer), Styles(layer, 2), Spectrum(layer)]
+
+
+def lying(layer, memory_format=torch.contiguous_format, dtype=torch.float32):
+    """Values of a layer ``[M, *shape]``, with a mean other than zero, and their layout."""
+    values = torch.randn(GROUPS * IMAGES, *layer.shape, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    values = values.to(dtype)
+    if values.dim() == 4:
+        values = values.contiguous(memory_format=memory_format)
+    return values, Layout.of(values, layer)
+
+
+def asked(values, layout, views, view):
+    lie = layout(values)
+    return GroupValues(lie.reshape(GROUPS, IMAGES, *lie.shape[1:]), layout, views).moments(view)
+
+
+def expected(values, view):
+    """From the definition."""
+    rows = view.gathered(values.float()).reshape(GROUPS, -1, view.num_values)
+    return rows.mean(1), rows.var(1)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", LAYERS)
+def test_moments_are_those_of_the_views_values(name, memory_format):
+    """Each by itself, and beside all others, which may then be made of the moments of smaller windows."""
+    layer = LAYERS[name]
+    values, layout = lying(layer, memory_format)
+    views = views_of(layer)
+    for view in views:
+        for beside in ([view], views, [view, Styles(layer)]):
+            for found, wanted in zip(asked(values, layout, beside, view), expected(values, view), strict=True):
+                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", LAYERS)
+def test_so_are_their_gradients(name, memory_format):
+    layer = LAYERS[name]
+    values, layout = lying(layer, memory_format)
+    views = views_of(layer)
+    values.requires_grad_(True)
+    for view in views:
+        weights = torch.randn(2, GROUPS, view.num_values, generator=torch.Generator().manual_seed(1))
+        found, wanted = (
+            torch.autograd.grad(sum((each * weight).sum() for each, weight in zip(pair, weights, strict=True)), values)[
+                0
+            ]
+            for pair in (asked(values, layout, views, view), expected(values, view))
+        )
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", LAYERS)
+def test_moments_of_half_precision_are_float32_and_as_good(name, dtype, memory_format):
+    """By BatchNorm's own code where it can be; a channel that hardly varies loses nothing to the size of its mean."""
+    layer = LAYERS[name]
+    values, layout = lying(layer, memory_format, dtype)
+    values = (values / 8 + 100).to(dtype).requires_grad_(True)
+    for view in views_of(layer):
+        found, wanted = asked(values, layout, [view], view), expected(values, view)
+        for own, exact in zip(found, wanted, strict=True):
+            assert own.dtype == torch.float32
+            torch.testing.assert_close(own, exact, rtol=1e-3, atol=1e-4)
+        weights = torch.randn(view.num_values)
+        own, exact = (
+            torch.autograd.grad((mean * weights + variance).sum(), values, retain_graph=True)[0]
+            for mean, variance in (found, wanted)
+        )
+        assert own.dtype == dtype
+        torch.testing.assert_close(own, exact, rtol=0.05, atol=0.05 * float(exact.abs().max()))
+
+
+def test_what_is_compiled_sees_all_of_it_and_finds_the_same():
+    """`aten.batch_norm_update_stats` would be a wall to a compiler."""
+    layer = LAYERS["map"]
+    values, layout = lying(layer, torch.channels_last, torch.bfloat16)
+
+    def variance(values):
+        return asked(values, layout, [Regions(layer, 1)], Regions(layer, 1))[1]
+
+    traced = make_fx(variance)(values)
+    assert "batch_norm" not in traced.code
+    torch.testing.assert_close(traced(values), variance(values), rtol=1e-3, atol=1e-3)
+
+
+def test_a_large_map_is_gone_through_once(monkeypatch):
+    """For channels, windows and styles together."""
+    from dfkd_exp.reconstruction import group_values
+
+    taken = []
+    monkeypatch.setattr(group_values, "moments", lambda *given: taken.append(given) or group_moments(*given))
+    layer = LAYERS["map"]
+    values, layout = lying(layer)
+    views = [Regions(layer, 4), Styles(layer), Styles(layer, 2)]
+    lie = GroupValues(values.view(GROUPS, IMAGES, *layer.shape), layout, views)
+    for view in views:
+        lie.moments(view)
+    assert len(taken) == 1
