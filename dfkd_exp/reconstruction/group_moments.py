@@ -66,8 +66,8 @@ class _ChannelMoments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows: Tensor) -> tuple[Tensor, Tensor]:
-        kept = torch.zeros(2, rows.shape[-1])  # where there are running statistics in float32, so is what is found
-        found = [torch.batch_norm_update_stats(group, *kept, 0.0) for group in rows]
+        zero = torch.zeros(rows.shape[-1])  # with running statistics in float32, what is found is in float32 too
+        found = [torch.batch_norm_update_stats(group, zero, zero.clone(), 0.0) for group in rows]
         mean, variance = (torch.stack(each) for each in zip(*found, strict=True))
         ctx.save_for_backward(rows, mean)
         return mean, variance

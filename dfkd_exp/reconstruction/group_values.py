@@ -16,17 +16,14 @@ from dfkd_exp.reconstruction.layout import Layout
 class GroupValues:
     """``values[G, N, *U]`` of one layer as they lie, its ``layout``, and the ``views`` in which moments will be asked for.
 
-    Where some of these are of windows of single images, the moments of the smallest windows are taken, and those of larger ones made of
-    them: to go through a large map is what takes time.
+    Where some of these are of single images, the moments in the smallest of their windows are taken, and those in larger ones, and of all
+    images together, made of them: to go through a large map is what takes time.
     """
 
     def __init__(self, values: Tensor, layout: Layout, views: Sequence[View | None] = ()):
         self.values, self._layout = values, layout
-        windows = [view.windows for view in views if view and view.windows and view.windows.tiled]
-        of_images = any(view and (not view.pools or view.basis == "regions") for view in views)
-        self._smallest = (
-            max(windows, key=lambda found: found.num_values) if windows and of_images and layout.axes else None
-        )
+        of_images = [view.windows for view in views if view and not view.pools and view.windows and view.windows.tiled]
+        self._smallest = max(of_images, key=lambda found: found.num_values) if of_images and layout.axes else None
 
     def moments(self, view: View | None) -> tuple[Tensor, Tensor]:
         """Means and unbiased variances of groups, ``[G, F]``: of the units, as they lie, or of a ``view``'s values."""

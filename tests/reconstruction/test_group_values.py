@@ -113,14 +113,14 @@ def test_what_is_compiled_sees_all_of_it_and_finds_the_same():
 
 
 def test_a_large_map_is_gone_through_once(monkeypatch):
-    """For channels, windows and styles together."""
+    """For channels, larger windows and styles together."""
     from dfkd_exp.reconstruction import group_values
 
     taken = []
     monkeypatch.setattr(group_values, "moments", lambda *given: taken.append(given) or group_moments(*given))
     layer = LAYERS["map"]
     values, layout = lying(layer)
-    views = [Regions(layer, 4), Styles(layer), Styles(layer, 2)]
+    views = [Regions(layer, 1), Regions(layer, 2), Styles(layer), Styles(layer, 4)]
     lie = GroupValues(values.view(GROUPS, IMAGES, *layer.shape), layout, views)
     for view in views:
         lie.moments(view)
