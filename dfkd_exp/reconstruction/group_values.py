@@ -39,11 +39,12 @@ class GroupValues:
         if not view.pools:
             values = view.gathered(self._layout.ordered(self.values.float(), 2).flatten(0, 1))
             return group_moments(values.view(len(self.values), -1, view.num_values))
-        if view.basis != "channels":
+        channels = self._layout.channel_dim
+        if (
+            view.basis != "channels" or channels is None
+        ):  # a channel's units lie apart: each by itself makes for longer vectors
             mean, variance = (self._layout.ordered(own, 1) for own in group_moments(self.values))
             return view.pooled(mean, variance, self.values.shape[1])
-        if (channels := self._layout.channel_dim) is None:
-            return group_moments(self._layout.rows(self.values))
         return group_moments(self.values, tuple(dim for dim in range(1, self.values.dim()) if dim != 2 + channels))
 
     def rows(self, view: View | None) -> Tensor:

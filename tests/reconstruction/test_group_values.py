@@ -59,6 +59,20 @@ def test_moments_are_those_of_the_views_values(name, memory_format):
                 torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_so_they_are_where_units_lie_in_an_order_of_their_own():
+    """As convolutions on blocks leave them: parts of the locations one after the other, channels within."""
+    layer = LAYERS["map"]
+    values, _ = lying(layer)
+    order = torch.arange(layer.num_units).view(3, 32)[:, torch.randperm(32)].T.reshape(4, 24)
+    layout = Layout.reordered(order, layer)
+    assert layout.channel_dim is None
+    lie = values.flatten(1)[:, order.flatten()].view(GROUPS, IMAGES, *order.shape)
+    for view in views_of(layer):
+        found = GroupValues(lie, layout, views_of(layer)).moments(view)
+        for own, wanted in zip(found, expected(values, view), strict=True):
+            torch.testing.assert_close(own, wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", LAYERS)
 def test_so_are_their_gradients(name, memory_format):
