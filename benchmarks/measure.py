@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dfkd_exp.reconstruction.objective import DTYPES
+from dfkd_exp.reconstruction.engine.form import DTYPES
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -14,15 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.channels_last import takes_channels_last
 from dfkd_exp.models.float32 import multiplied_as
 from dfkd_exp.models.layers import Site
 from dfkd_exp.models.plain import require_gradient
 from dfkd_exp.models.recording import Recorder, recording
 from dfkd_exp.models.view import View
+from dfkd_exp.reconstruction.engine.form import DTYPES, formed
 from dfkd_exp.reconstruction.engine.replay import Replayed
-from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 from dfkd_exp.reconstruction.group_values import GroupValues
 from dfkd_exp.reconstruction.inside import Inside
@@ -36,7 +33,6 @@ from dfkd_exp.reconstruction.targets import GroupTarget, LayerTarget
 from dfkd_exp.reconstruction.terms.term import Candidates
 from dfkd_exp.seeding import derive_seed
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -62,31 +58,14 @@ class Objective:
         self.settings.check_shape(metadata.inputs.shape)
         masked = self.settings.masks_dropout(metadata)
         self.masks = DropoutMasks(problem.teacher, example) if masked else None
-        if engine.cuda_graphs and problem.device.type != "cuda":
-            raise DfkdError(
-                f"engine.cuda_graphs=true needs a GPU of NVIDIA's, and this is a {problem.device.type}; leave it out"
-            )
-        if engine.convolutions == "channels_last" and not takes_channels_last(problem.teacher, example):
-            raise DfkdError(
-                "engine.convolutions=channels_last is for images, and networks that convolve them and take no view of what comes out; "
-                "leave it out"
-            )
-        teacher = problem.teacher
-        orders: dict[str, Tensor] = {}
-        own_layout = self.masks or self.inside.layers  # they lie as the teacher's own values do
-        if engine.convolutions == "blocks" and not own_layout:
-            teacher, orders = with_blocks(teacher, example)
-        elif engine.convolutions == "channels_last" or any(p.dtype != self.dtype for p in teacher.parameters()):
-            teacher = copy.deepcopy(teacher)
-        self._format = torch.channels_last if engine.convolutions == "channels_last" else torch.preserve_format
-        self.teacher = teacher.to(self.dtype)
-        if engine.convolutions == "channels_last":
-            self.teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Masks, and what terms look at, lie as the teacher's own values do.
+        form = formed(problem.teacher, engine, example, keep_order=bool(self.masks or self.inside.layers))
+        self.teacher, self._format = form.teacher, form.memory_format
         with torch.no_grad(), recording(self.teacher, metadata.layers) as recorder:
             outputs = recorder(example.to(self.dtype, memory_format=self._format))
         self._layouts = [
-            Layout.reordered(orders[layer.name], layer)
-            if layer.side == "output" and layer.name in orders
+            Layout.reordered(form.orders[layer.name], layer)
+            if layer.side == "output" and layer.name in form.orders
             else Layout.of(output, layer)
             for layer, output in zip(metadata.layers, outputs, strict=True)
         ]
