@@ -21,6 +21,8 @@ NOUNS = {1: "rows", 2: "series", 3: "images", 4: "volumes"}
 """What people call inputs of so many dimensions."""
 DARK, MIDDLE = 0.15, 0.5
 """Means of pixels: of the digits of MNIST, and of values that are known to be in a range and no more."""
+SMALLEST_PHOTOGRAPH = 24
+"""Pixels along the shorter side, below which a part of an image shows nothing."""
 LARGEST = 2**24
 """Numbers that are held of images at once; an image of a release has no more: a convolution's memory is a hundred times that."""
 
@@ -33,6 +35,11 @@ def noun(shape: Shape) -> str:
 def described(shape: Shape) -> str:
     """For people: what inputs of a shape are, and the shape."""
     return f"{noun(shape)} of shape {list(shape)}"
+
+
+def are_photographs(shape: Shape) -> bool:
+    """Whether inputs are taken for photographs: images of three channels, and large enough for their parts to show something."""
+    return len(shape) == 3 and shape[0] == 3 and min(shape[1:]) >= SMALLEST_PHOTOGRAPH
 
 
 def require_size(network: str, shape: Shape, smallest: int = 1) -> None:

@@ -100,7 +100,7 @@ def release_of(config: Config, context: RunContext, data: LazyData, overrides: l
         except DfkdError as error:
             raise DfkdError(f"release={config.release}: {error}") from error
         said = next((text for text in overrides if text.startswith("metadata=")), None)
-        kind = type(config.metadata).__name__
+        kind = type(config.metadata.suited_to(release.inputs.shape)).__name__
         if said and config.metadata.publishes and kind != release.metadata_kind:
             raise ConfigError(
                 f"{said}: the release has {release.metadata_kind}; leave it out, or say metadata=none to use the teacher alone"

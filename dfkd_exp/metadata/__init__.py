@@ -1,5 +1,6 @@
 """What a teacher leaves behind. A kind is a file here and a yaml in ``conf/metadata/``."""
 
+from dfkd_exp.metadata.auto import Auto
 from dfkd_exp.metadata.batch_norm import BatchNormStatistics
 from dfkd_exp.metadata.channels import Channels
 from dfkd_exp.metadata.composed import Composed
@@ -11,6 +12,7 @@ from dfkd_exp.metadata.spectral import Recorded, SpectralAllLayers, SpectralLaye
 __all__ = [
     "AllLayers",
     "AllLayersDropout",
+    "Auto",
     "BatchNormStatistics",
     "Channels",
     "Composed",

@@ -7,7 +7,7 @@ reused from the store has been computed, and is not rehearsed.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ class Rehearsal:
         """Raise DfkdError, with the flag, for what could not be computed."""
         if self.release is None:
             inputs, num_classes = wanted_inputs(self.config.teacher, self.data), self.data.outline.num_classes
+            self.config = replace(self.config, metadata=self.config.metadata.suited_to(inputs.shape))
             teacher = self._owners_side(inputs, num_classes)
         else:
             inputs, num_classes = self.release.inputs, len(self.release.classes)

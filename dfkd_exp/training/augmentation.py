@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.inputs import Shape, described
+from dfkd_exp.inputs import Shape, are_photographs, described
 from dfkd_exp.settings import Settings, under_flag
 
 MIXTURES = ("mixup", "cutmix", "either")
-SMALLEST_PHOTOGRAPH = 24
-"""Pixels along the shorter side, below which a part of an image shows nothing."""
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -195,5 +193,4 @@ class Auto(Augmentation):
         with under_flag(self.flag):
             if len(shape) != 3:
                 return NoAugmentation()
-            photographs = shape[0] == 3 and min(shape[1:]) >= SMALLEST_PHOTOGRAPH
-            return (MixedParts() if answered else FlipAndCrop()) if photographs else Affine()
+            return (MixedParts() if answered else FlipAndCrop()) if are_photographs(shape) else Affine()

@@ -118,6 +118,30 @@ class Sgd(Optimizer):
 
 
 @dataclass
+class Auto(Optimizer):
+    """By the network: `Sgd` where it has BatchNorm, which then learns more of few images than by Adam; `Adam` where it has none, and SGD at
+    such a rate would end in nothing."""
+
+    lr: float = 2e-3
+    """Adam's learning rate, of which the schedule makes that of each step."""
+    sgd_lr: float = 0.1
+    """SGD's."""
+    weight_decay: float = 5e-4
+    """Strength of SGD's weight decay; Adam has none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("sgd_lr", self.sgd_lr > 0, "positive")
+
+    def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        if any(isinstance(module, _BatchNorm) for module in network.modules()):
+            return Sgd(lr=self.sgd_lr, weight_decay=self.weight_decay, decay_all=self.decay_all).build(network)
+        return Adam(lr=self.lr).build(network)
+
+
+@dataclass
 class CustomOptimizer(Optimizer):
     """Any ``torch.optim.Optimizer`` that needs no closure, by import path."""
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dfkd_exp.errors import ConfigError, DfkdError
-from dfkd_exp.training.optimizers import Adam, AdamW, CustomOptimizer, Optimizer, Sgd
+from dfkd_exp.training.optimizers import Adam, AdamW, Auto, CustomOptimizer, Optimizer, Sgd
 from dfkd_exp.training.schedules import Constant, Cosine, OneCycle, Steps
 
 RMSPROP = CustomOptimizer(_target_="torch.optim.RMSprop", weight_decay=0.1, kwargs={"momentum": 0.9})
@@ -40,6 +40,16 @@ def test_all_parameters_decay_if_that_is_asked(settings):
     [group] = type(settings)(**{**vars(settings), "decay_all": True}).build(net).param_groups
     assert len(group["params"]) == len(list(net.parameters()))
     assert group["weight_decay"] == 0.1
+
+
+def test_auto_is_sgd_for_networks_with_batch_norm_and_adam_for_others():
+    settings = Auto(lr=0.003, sgd_lr=0.2, weight_decay=0.01)
+    with_norm, without = settings.build(network()), settings.build(nn.Linear(3, 2))
+    assert type(with_norm) is torch.optim.SGD
+    assert {group["lr"] for group in with_norm.param_groups} == {0.2}
+    assert [group["weight_decay"] for group in with_norm.param_groups] == [0.01, 0]
+    assert type(without) is torch.optim.Adam
+    assert [(group["lr"], group["weight_decay"]) for group in without.param_groups] == [(0.003, 0)]
 
 
 @pytest.mark.parametrize(

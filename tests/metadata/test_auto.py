@@ -1,0 +1,37 @@
+"""The kind that suits the images, by their shape."""
+
+import pytest
+
+from dfkd_exp.metadata import AllLayers, Auto, Channels
+from dfkd_exp.metadata.metadata import Metadata
+from tests.conftest import SMALL, run_main
+from tests.toy import INPUTS, toy_images, toy_teacher
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((3, 32, 32), Channels(styles=1, storage="fp16")),
+        ((3, 24, 300), Channels(styles=1, storage="fp16")),
+        ((3, 23, 300), AllLayers(covariance="top_only", storage="fp16")),
+        ((1, 28, 28), AllLayers(covariance="top_only", storage="fp16")),
+        ((3, 32, 32, 32), AllLayers(covariance="top_only", storage="fp16")),
+        ((12,), AllLayers(covariance="top_only", storage="fp16")),
+    ],
+)
+def test_it_is_chosen_by_the_images_and_keeps_what_was_said(shape, kind):
+    assert Auto(storage="fp16").suited_to(shape) == kind
+    assert kind.suited_to((3, 32, 32)) is kind, "what is said is what it is"
+
+
+def test_from_python_it_collects_that_kind():
+    found = Auto().collect(toy_teacher(), [toy_images()], INPUTS)
+    assert found.kind["name"] == "AllLayers"
+    assert len(found.layers) == len(Auto().recorded(toy_teacher(), toy_images()[0][:2]))
+
+
+def test_a_release_says_which_kind_it_is_and_a_receiver_may_say_auto_too(tmp_path):
+    out = f"outputs={tmp_path}"
+    assert run_main([*SMALL, out, "metadata=auto", "pipeline=release", f"release={tmp_path / 'release'}"]) == 0
+    assert Metadata.load(tmp_path / "release" / "metadata.safetensors").kind["name"] == "AllLayers"
+    assert run_main([*SMALL, out, "metadata=auto", "pipeline=from_release", f"release={tmp_path / 'release'}"]) == 0
