@@ -36,7 +36,7 @@ from dfkd_exp.reconstruction.optimizers import Adam
 from dfkd_exp.reconstruction.problem import Problem
 
 NETWORK, SHAPE, NUM_CLASSES = "resnet20", (3, 32, 32), 10
-GROUP_SIZE, STEPS, ROUNDS = 100, 4, 5
+GROUP_SIZE, STEPS, ROUNDS = 100, 3, 3
 USUAL, USUAL_STEPS = "channels and styles", 150
 """Of a reconstruction, for which the engine is chosen."""
 KINDS: dict[str, MetadataKind] = {
@@ -82,7 +82,7 @@ def of_kinds() -> Table:
     chosen = resolve_engine(Engine(), Problem(teacher, known[USUAL], settings(steps=USUAL_STEPS)))
     works, images = [], []
     for metadata in known.values():
-        for engine in (PLAIN, chosen):
+        for engine in (replace(PLAIN, images_per_batch=GROUP_SIZE), chosen):
             objective = Objective(Problem(teacher, metadata, settings(steps=STEPS)), engine)
             groups = objective.problem.batches(engine.images_per_batch)[0]
             works.append(partial(reconstruct_groups, objective, groups, Adam(), 0))
