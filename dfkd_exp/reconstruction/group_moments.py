@@ -21,9 +21,8 @@ def group_moments(values: Tensor, dims: Dims = (1,)) -> tuple[Tensor, Tensor]:
 
 def moments(values: Tensor, dims: Dims) -> tuple[Tensor, Tensor]:
     """The same, but that variances are biased."""
-    rows = (
-        None if get_proxy_mode() else _rows_of_channels(values, dims)
-    )  # a compiler does better with what it sees all of
+    # What is traced is for a compiler, which does better with what it sees all of.
+    rows = None if get_proxy_mode() else _rows_of_channels(values, dims)
     if rows is not None:
         return _ChannelMoments.apply(rows)
     mean, variance = _Moments.apply(values, dims)

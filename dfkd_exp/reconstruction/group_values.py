@@ -40,9 +40,8 @@ class GroupValues:
             values = view.gathered(self._layout.ordered(self.values.float(), 2).flatten(0, 1))
             return group_moments(values.view(len(self.values), -1, view.num_values))
         channels = self._layout.channel_dim
-        if (
-            view.basis != "channels" or channels is None
-        ):  # a channel's units lie apart: each by itself makes for longer vectors
+        if view.basis != "channels" or channels is None:
+            # Of units by themselves vectors are longer than of channels that are the fastest to change.
             mean, variance = (self._layout.ordered(own, 1) for own in group_moments(self.values))
             return view.pooled(mean, variance, self.values.shape[1])
         return group_moments(self.values, tuple(dim for dim in range(1, self.values.dim()) if dim != 2 + channels))
