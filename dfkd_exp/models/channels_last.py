@@ -41,12 +41,20 @@ def _arranged(network: nn.Module) -> Iterator[None]:
     weights = _weights(network)
     before = [weight.data.stride() for weight in weights]
     try:
-        for weight in weights:
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        arrange(network)
         yield
     finally:
         for weight, strides in zip(weights, before, strict=True):
             weight.data = weight.data.new_empty_strided(weight.shape, strides).copy_(weight.data)
+
+
+def arrange(network: nn.Module) -> None:
+    """Lay the weights of convolutions so that what these put out lies with the channels side by side. By their strides alone: of a weight
+    for one channel, as of grey images, ``contiguous(memory_format=torch.channels_last)`` is the weight itself, which says neither."""
+    for weight in _weights(network):
+        _, channels, height, width = weight.shape
+        strides = (channels * height * width, 1, channels * width, channels)
+        weight.data = weight.data.new_empty_strided(weight.shape, strides).copy_(weight.data)
 
 
 def _weights(network: nn.Module) -> list[nn.Parameter]:

@@ -13,6 +13,7 @@ from dfkd_exp.metadata.gaussian import AllLayers
 from dfkd_exp.models.channels_last import channels_last, takes_channels_last
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.engine.choose import engine_in_the_loop
+from dfkd_exp.reconstruction.engine.form import formed
 from dfkd_exp.reconstruction.engine.measure import _candidates
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
 from dfkd_exp.reconstruction.moments import Moments
@@ -111,3 +112,19 @@ def test_the_engine_offers_it_to_networks_that_take_it():
 def test_who_asks_for_it_where_it_cannot_be_is_told_so():
     with pytest.raises(DfkdError, match=r"engine\.convolutions=channels_last .* leave it out"):
         Objective(problem(frozen(network())), ResolvedEngine(convolutions="channels_last"))
+
+
+@pytest.mark.parametrize("convolution", [nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, groups=8)])
+def test_so_it_does_where_weights_are_of_one_channel(convolution):
+    """As those of grey images are, and of each channel by itself: what they put out would else lie as the images do, and whatever comes next
+    would compute eight times as long."""
+    example = torch.rand(2, convolution.in_channels, 8, 8)
+    expected = convolution(example)
+    with channels_last(convolution, example):
+        found = convolution(example)
+    assert not found.is_contiguous()
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected)
+    form = formed(frozen(convolution), ResolvedEngine(convolutions="channels_last"), example, keep_order=False)
+    assert not form.teacher(example).is_contiguous()
+    assert convolution(example).is_contiguous(), "the network itself is as it was"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.channels_last import takes_channels_last
+from dfkd_exp.models.channels_last import arrange, takes_channels_last
 from dfkd_exp.reconstruction.engine.rewrite import with_blocks
 from dfkd_exp.reconstruction.engine.settings import ResolvedEngine
 
@@ -46,5 +46,5 @@ def formed(teacher: nn.Module, engine: ResolvedEngine, example: Tensor, keep_ord
         teacher = copy.deepcopy(teacher)
     teacher = teacher.to(DTYPES[engine.precision])
     if last:
-        teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        arrange(teacher)
     return Form(teacher, torch.channels_last if last else torch.preserve_format, orders)
