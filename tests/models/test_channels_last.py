@@ -116,7 +116,7 @@ def test_who_asks_for_it_where_it_cannot_be_is_told_so():
 
 @pytest.mark.parametrize("convolution", [nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, groups=8)])
 def test_so_it_does_where_weights_are_of_one_channel(convolution):
-    """As those of grey images are, and of each channel by itself: what they put out would else lie as the images do, and whatever comes next
+    """As those of grey images are, and of each channel by itself: what they put out would else lie as images do, and whatever comes next
     would compute eight times as long."""
     example = torch.rand(2, convolution.in_channels, 8, 8)
     expected = convolution(example)
