@@ -21,7 +21,7 @@ MISTAKES = {
     "training.epochs=many": ("training.epochs", "Integer"),
     "training.epochs=0": ("training.epochs", "at least 1"),
     "training/schedule=cosin": ("training/schedule=cosin", "did you mean cosine?"),
-    "distillation/optimizer=sdg": ("distillation/optimizer=sdg", "adam, adamw, custom, sgd (did you mean sgd?)"),
+    "distillation/optimizer=sdg": ("distillation/optimizer=sdg", "adam, adamw, auto, custom, sgd (did you mean sgd?)"),
     "distillation/optimiser=sgd": ("distillation/optimiser", "distillation"),
     "distillation.optimizer.momentun=0.9": ("distillation.optimizer.momentun", "did you mean momentum?"),
     "distillation.optimizer.momentum=0.9": ("chosen distillation/optimizer has no", "distillation/optimizer=sgd"),
