@@ -11,9 +11,12 @@ from dfkd_exp.reconstruction.loop import reconstruct
 from tests.toy import INPUTS, dropout_teacher, normalised_teacher, toy_images, toy_teacher
 
 CURVES = json.loads(Path(__file__).with_name("golden.json").read_text())
-"""By kind, but those that are nothing or another, and match: the mean loss at steps 0, 6, 12 and the last of 20. ``python -m tests.reconstruction.test_golden`` writes it."""
+"""By kind, but those that are nothing or another, and match: the mean loss at steps 0, 6, 12 and the last of 20.
+``python -m tests.reconstruction.test_golden`` writes it."""
 TEACHERS = {"batch_norm": normalised_teacher, "all_layers_dropout": dropout_teacher}
-NAMES = [f"{kind}, {match}" for kind in kinds("metadata") if kind not in ("none", "auto") for match in ("moments", "sample")]
+NAMES = [
+    f"{kind}, {match}" for kind in kinds("metadata") if kind not in ("none", "auto") for match in ("moments", "sample")
+]
 
 
 def curve(name: str) -> list[float]:
