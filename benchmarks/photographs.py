@@ -1,5 +1,5 @@
-"""What it costs to match statistics of a convolutional network: image-steps per second with nothing to match but the label, and with each
-kind for photographs, plainly and as the engine chooses; and how seconds and memory grow with classes and with the teacher's depth."""
+"""What it costs to match statistics of a convolutional network: milliseconds of an image-step with nothing to match but the label, and
+with each kind for photographs, plainly and as the engine chooses; and how seconds and memory grow with classes and the teacher's depth."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ IMAGES, FEW_STEPS = 2_000, 5
 """Of each growth."""
 
 
-def metadata_of(
-    kind: MetadataKind, teacher: nn.Module, num_classes: int = NUM_CLASSES, per_class: int = 20
-) -> Metadata:
+def metadata_of(kind: MetadataKind, teacher: nn.Module, num_classes: int, per_class: int) -> Metadata:
     """Of smooth noise in colours: as large as that of photographs."""
     noise = torch.rand(per_class * num_classes, SHAPE[0], 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(len(noise)) % num_classes
