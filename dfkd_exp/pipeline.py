@@ -34,6 +34,7 @@ from dfkd_exp.training.transfer_set import TransferSet
 
 if TYPE_CHECKING:
     from dfkd_exp.config.tree import Config
+    from dfkd_exp.metadata.kind import MetadataKind
 
 
 def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | None:
@@ -100,8 +101,7 @@ def release_of(config: Config, context: RunContext, data: LazyData, overrides: l
         except DfkdError as error:
             raise DfkdError(f"release={config.release}: {error}") from error
         said = next((text for text in overrides if text.startswith("metadata=")), None)
-        kind = type(config.metadata.suited_to(release.inputs.shape)).__name__
-        if said and config.metadata.publishes and kind != release.metadata_kind:
+        if said and config.metadata.publishes and not _is_of(release, config.metadata):
             raise ConfigError(
                 f"{said}: the release has {release.metadata_kind}; leave it out, or say metadata=none to use the teacher alone"
             )
@@ -114,6 +114,11 @@ def release_of(config: Config, context: RunContext, data: LazyData, overrides: l
     teacher = make_teacher(context, config.teacher, config.training, data, config.seed)
     metadata = make_metadata(context, config.metadata, config.teacher, teacher, data)
     return make_release(context, config.teacher, teacher, metadata, data)
+
+
+def _is_of(release: Release, kind: MetadataKind) -> bool:
+    """Whether the release's metadata are of that kind, and not of another."""
+    return type(kind.suited_to(release.teacher(), release.inputs)).__name__ == release.metadata_kind
 
 
 def transfer_set_of(config: Config, context: RunContext, release: Release, data: LazyData) -> TransferSet:

@@ -12,7 +12,7 @@ from dfkd_exp.settings import Settings
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from dfkd_exp.inputs import InputSpec, Shape
+    from dfkd_exp.inputs import InputSpec
     from dfkd_exp.metadata.collection import Collector
     from dfkd_exp.metadata.metadata import Metadata
     from dfkd_exp.metadata.statistic import Accumulator
@@ -54,8 +54,8 @@ class MetadataKind(Settings):
             "all, dense, top or a list of module paths, with quotes where a path looks like a decimal number",
         )
 
-    def suited_to(self, shape: Shape) -> MetadataKind:
-        """The kind that is collected where images are of ``shape``."""
+    def suited_to(self, teacher: nn.Module, inputs: InputSpec) -> MetadataKind:
+        """The kind that is collected of such a teacher, trained or not, and such images."""
         return self
 
     @property

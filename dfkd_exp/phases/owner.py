@@ -122,7 +122,6 @@ def make_metadata(
 ) -> Artifact:
     """Collect the metadata in one pass over the training images; ``metadata.safetensors``."""
     inputs = InputSpec.from_json(teacher.info["inputs"])
-    kind = kind.suited_to(inputs.shape)
     identity = {
         "metadata": kind.identity(),
         "teacher": teacher.digest,

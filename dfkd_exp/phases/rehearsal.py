@@ -44,7 +44,6 @@ class Rehearsal:
         """Raise DfkdError, with the flag, for what could not be computed."""
         if self.release is None:
             inputs, num_classes = wanted_inputs(self.config.teacher, self.data), self.data.outline.num_classes
-            self.config = replace(self.config, metadata=self.config.metadata.suited_to(inputs.shape))
             teacher = self._owners_side(inputs, num_classes)
         else:
             inputs, num_classes = self.release.inputs, len(self.release.classes)
@@ -69,12 +68,12 @@ class Rehearsal:
         from dfkd_exp.models.recording import borrowed
         from dfkd_exp.training.rehearsal import rehearse_training
 
-        config = self.config
-        if config.pipeline == "release" and config.release:
-            check_target(Path(config.release))
-        config.metadata.check_images(self.data.outline.num_images)
+        if self.config.pipeline == "release" and self.config.release:
+            check_target(Path(self.config.release))
         # Without the weights of one that is pretrained, which the phase of the teacher, the first, will get.
-        teacher = config.teacher.untrained(inputs, num_classes, derive_seed(config.seed, "teacher"))
+        teacher = self.config.teacher.untrained(inputs, num_classes, derive_seed(self.config.seed, "teacher"))
+        config = self.config = replace(self.config, metadata=self.config.metadata.suited_to(teacher, inputs))
+        config.metadata.check_images(self.data.outline.num_images)
         example = inputs.example()
         if config.pipeline == "release" or config.source.reconstructs:
             require_gradient(teacher, example, f"teacher {config.teacher.title}")

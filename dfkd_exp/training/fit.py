@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dfkd_exp.console import Progress
+from dfkd_exp.console import Progress, note
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.trainer import TrainerSettings
@@ -47,6 +47,8 @@ def fit(
     """
     at_once = 1 if images.follows_student or settings.augmentation.mixes else batches_per_chunk
     network.train()  # it may have been evaluated before
+    if (suited := settings.optimizer.suited_to(network)) is not settings.optimizer:
+        note(f"by {type(suited).__name__}, at a rate of {suited.lr:g}: what suits the network")
     with Progress(label, settings.num_steps(len(images))) as progress:
         module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once)
         callbacks: list[object] = [snapshots] if snapshots else []
@@ -62,7 +64,7 @@ def fit(
         continued = resume if resume and ranks_of_process().agreed(lambda: is_sound(resume)) else None
         runner.fit(module, ckpt_path=str(continued) if continued else None, weights_only=True)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
-        raise DfkdError(f"{label} diverged; lower {settings.flag}.optimizer.lr (now {settings.optimizer.lr:g})")
+        raise DfkdError(f"{label} diverged; lower {settings.optimizer.rate_flag(network)}")
     return network.cpu().eval()
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.settings import Settings, import_by_path
+from dfkd_exp.settings import Settings, import_by_path, under_flag
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +34,14 @@ class Optimizer(Settings):
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of the network's parameters."""
         raise NotImplementedError
+
+    def suited_to(self, network: nn.Module) -> Optimizer:
+        """The optimiser that such a network is trained by."""
+        return self
+
+    def rate_flag(self, network: nn.Module) -> str:
+        """What sets the learning rate, and its value: for whoever is to lower it."""
+        return f"{self.flag}.lr (now {self.lr:g})"
 
     def groups(self, network: nn.Module) -> list[dict[str, Any]]:
         """The network's parameters: those that decay, then those of at most one dimension, which do not unless ``decay_all``.
@@ -134,11 +142,19 @@ class Auto(Optimizer):
         self.require("sgd_lr", self.sgd_lr > 0, "positive")
 
     def build(self, network: nn.Module) -> torch.optim.Optimizer:
+        return self.suited_to(network).build(network)
+
+    def suited_to(self, network: nn.Module) -> Optimizer:
         from torch.nn.modules.batchnorm import _BatchNorm
 
-        if any(isinstance(module, _BatchNorm) for module in network.modules()):
-            return Sgd(lr=self.sgd_lr, weight_decay=self.weight_decay, decay_all=self.decay_all).build(network)
-        return Adam(lr=self.lr).build(network)
+        with under_flag(self.flag):
+            if any(isinstance(module, _BatchNorm) for module in network.modules()):
+                return Sgd(lr=self.sgd_lr, weight_decay=self.weight_decay, decay_all=self.decay_all)
+            return Adam(lr=self.lr)
+
+    def rate_flag(self, network: nn.Module) -> str:
+        by_sgd = isinstance(self.suited_to(network), Sgd)
+        return f"{self.flag}.sgd_lr (now {self.sgd_lr:g})" if by_sgd else super().rate_flag(network)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dfkd_exp.reconstruction.loop import Images
 from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.augmentation import Affine, NoAugmentation
 from dfkd_exp.training.fit import CHUNK_BYTES, MOST_BATCHES_PER_CHUNK, batches_per_chunk, fit
-from dfkd_exp.training.optimizers import Adam
+from dfkd_exp.training.optimizers import Adam, Auto
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.supervised import train_on_labels
 from dfkd_exp.training.transfer_set import FixedImages
@@ -212,6 +212,15 @@ def test_a_training_that_diverges_names_the_flag_to_lower():
     explosion = Training(epochs=1, optimizer=Adam(lr=0.5))
     with pytest.raises(DfkdError, match=r"toy diverged; lower training.optimizer.lr \(now 0.5\)"):
         fit(student(), FixedImages.of(*toy_images(4)), explosive, explosion, 0, **CPU)
+
+
+@pytest.mark.parametrize(
+    ("norm", "said"), [(nn.BatchNorm1d, "Sgd, at a rate of 0.1"), (nn.LayerNorm, "Adam, at a rate of 0.002")]
+)
+def test_which_optimiser_suits_the_network_is_said(norm, said, capsys):
+    network = nn.Sequential(nn.Flatten(), norm(36), nn.Linear(36, CLASSES))
+    distill(network, toy_teacher(), toy_images(4)[0], epochs=1, optimizer=Auto())
+    assert f"by {said}" in capsys.readouterr().out
 
 
 def test_on_mixtures_two_that_are_the_same_agree_and_two_that_are_not_sometimes():

@@ -149,7 +149,7 @@ def test_it_reads_back_as_it_was_written(kind, tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert again.counts == metadata.counts == ([40] * CLASSES if kind.needs_images else None)
     assert again.num_classes == CLASSES
-    assert again.kind["name"] == type(kind.suited_to(INPUTS.shape)).__name__
+    assert again.kind["name"] == type(kind.suited_to(teacher_for(kind), INPUTS)).__name__
     assert (again.inputs, again.layers) == (INPUTS, metadata.layers)
     again.check_teacher(teacher_for(kind))
 

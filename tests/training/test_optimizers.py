@@ -50,6 +50,8 @@ def test_auto_is_sgd_for_networks_with_batch_norm_and_adam_for_others():
     assert [group["weight_decay"] for group in with_norm.param_groups] == [0.01, 0]
     assert type(without) is torch.optim.Adam
     assert [(group["lr"], group["weight_decay"]) for group in without.param_groups] == [(0.003, 0)]
+    assert settings.rate_flag(network()) == "training.optimizer.sgd_lr (now 0.2)"
+    assert settings.rate_flag(nn.Linear(3, 2)) == "training.optimizer.lr (now 0.003)"
 
 
 @pytest.mark.parametrize(
