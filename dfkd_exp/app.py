@@ -40,6 +40,8 @@ WITHOUT_EFFECT = {
     "from_release": ("metadata", "training"),
     "release": (
         "privacy",
+        "shadows",
+        "shadow_students",
         "likeness",
         "student",
         "reconstruction",

@@ -22,6 +22,7 @@ from dfkd_exp.phases.privacy import measure_privacy
 from dfkd_exp.phases.receiver import evaluate, make_student
 from dfkd_exp.phases.reconstruction import Asked, make_reconstruction, objective_of
 from dfkd_exp.phases.rehearsal import Rehearsal
+from dfkd_exp.phases.shadows import measure_shadows
 from dfkd_exp.ranks import join, ranks_of_process
 from dfkd_exp.release import CARD, Release, copy_release, read_release
 from dfkd_exp.release_alone import TeacherAlone
@@ -69,6 +70,8 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         evaluate(context, release, student, config.student, data)
         if config.privacy:
             measure_privacy(context, release, transfer_set, student, config.student, data, config.seed)
+        if config.shadows:
+            measure_shadows(context, config, release, data, transfer_set_of)
         if config.likeness:
             measure_likeness(context, release, transfer_set, student, data, config.seed)
         if not ranks.first:

@@ -40,6 +40,7 @@ LIBRARIES = {
         "shells": "they train what the mathematics is made of",
         "ranks.py": "torch.distributed joins the processes of a run",
         "phases/privacy.py": "the attacks' inputs are tensors",
+        "phases/shadows.py": "and so are halves of the images",
         "phases/reconstruction.py": "puts shards together",
         "report/pictures.py": "images arrive as tensors",
         "report/cells.py": "and are painted as such",
@@ -106,7 +107,8 @@ LIBRARIES = {
         "models/read_weights.py": "its archives of arrays",
     },
     "scipy": {
-        "evaluation/attacks.py": "ranks",
+        "evaluation/attacks.py": "the beta distribution's tails",
+        "evaluation/shadows.py": "Student's distribution's tails",
         "metadata/differential_privacy.py": "the normal distribution's tails",
         "metadata/fourier.py": "QR with pivoting",
     },
@@ -152,7 +154,7 @@ TALKING = {
 LIGHT = (
     "import dfkd_exp, dfkd_exp.app, dfkd_exp.pipeline, dfkd_exp.config.composition, dfkd_exp.help, dfkd_exp.store, dfkd_exp.release",
     "import dfkd_exp.phases.context, dfkd_exp.phases.owner, dfkd_exp.phases.reconstruction, dfkd_exp.phases.receiver",
-    "import dfkd_exp.phases.privacy, dfkd_exp.training.transfer_set, dfkd_exp.distillation.source",
+    "import dfkd_exp.phases.privacy, dfkd_exp.phases.shadows, dfkd_exp.training.transfer_set, dfkd_exp.distillation.source",
     "import dfkd_exp.report.result, dfkd_exp.report.tables, dfkd_exp.sweeps.plan, dfkd_exp.sweeps.callback",
     "from dfkd_exp.config.groups import groups, kinds; [kinds(group) for group in groups()]",  # every settings module
 )

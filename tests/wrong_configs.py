@@ -301,6 +301,9 @@ ALONE = {
     "sweep=nope": "sweep",
     "pipeline=half": "pipeline",
     "privacy=maybe": "privacy",
+    "privacy=true shadows=5": "shadows must be an even number from 6",
+    "shadows=6": "set privacy=true",
+    "privacy=true shadow_students=true": "shadow_students must be false without shadows",
     "rows=[1]": "rows",
     # terms and generators that need what is not there
     "terms=[disagreement]": "terms.disagreement: Disagreement looks at the student",
@@ -352,6 +355,8 @@ ALONE = {
     "pipeline=release student=cnn": "student",
     "pipeline=release privacy=true": "privacy",
     "pipeline=release likeness=true": "likeness",
+    "pipeline=release shadows=6": "shadows",
+    "pipeline=from_release release={release} data=digits privacy=true shadows=6": "pipeline=full",
     "pipeline=release optimizer.lr=1": "optimizer",
     "pipeline=from_release": "release",
     "pipeline=from_release release={tmp}/missing": "release",

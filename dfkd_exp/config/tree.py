@@ -28,7 +28,9 @@ from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.settings import Training
 
 PIPELINES = ("full", "release", "from_release")
-NOT_HASHED = ("outputs", "logger", "name", "release", "rows", "row", "published_teacher", "privacy", "likeness")
+NOT_HASHED = ("outputs", "logger", "name", "release", "rows", "row", "published_teacher", "privacy", "shadows", "shadow_students",
+    "likeness",
+)  # fmt: skip
 
 
 @dataclass
@@ -52,6 +54,11 @@ class Config(Settings):
     logger: LoggerSettings = MISSING
     privacy: bool = False
     """Measure also what the metadata, the images made from it and the student give away of the training images, which it needs."""
+    shadows: int = 0
+    """With privacy=true, also the attack by likelihood ratios, tried on so many shadows: metadata of random halves of all images, each of
+    which is told by the others; 16 say much. 0: none."""
+    shadow_students: bool = False
+    """Whether it is tried on the students too, one for each shadow, each of which takes as long as the run's own."""
     likeness: bool = False
     """Measure also how much the images vary beside the training images, which it needs, in each of the teacher's layers."""
     pipeline: str = "full"
@@ -90,6 +97,21 @@ class Config(Settings):
                 raise ConfigError(
                     f"{name}=true compares with the training images, and data=none; choose the data set, for example data=mnist"
                 )
+        self.require(
+            "shadows",
+            self.shadows == 0 or (self.shadows >= 6 and self.shadows % 2 == 0),
+            "an even number from 6, or 0: none",
+        )
+        if self.shadows and not (self.privacy and self.pipeline == "full"):
+            raise ConfigError(
+                f"shadows={self.shadows} is an attack that needs the training images and the teacher's training: set privacy=true, and "
+                "pipeline=full"
+            )
+        self.require(
+            "shadow_students",
+            not self.shadow_students or self.shadows > 0,
+            "false without shadows, for example shadows=16",
+        )
         if self.pipeline == "from_release":
             self.require("release", bool(self.release), "a folder (release=FOLDER) with pipeline=from_release")
             if self.source.needs_data and not self.data.available:

@@ -6,6 +6,7 @@ others held-out ones of the same kind. It finds what it looks for: a low figure 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,25 +86,44 @@ def confidence_scores(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.double().log_softmax(1).gather(1, labels[:, None])[:, 0]
 
 
+def confidence_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """The same as a logit ``[N]``, the logarithm of the probability over that of all other classes, which is nearly Gaussian over
+    networks. Source: Carlini et al. (2022), Sec. IV-C."""
+    sure = confidence_scores(logits, labels)
+    return sure - (-sure.expm1()).clamp_min(1e-12).log()
+
+
+def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """How well the teacher's activations for images ``[N, *shape]`` fit the metadata of their classes, ``[N]``: minus the mean of their
+    `metadata_misfits`."""
+    return -metadata_misfits(metadata, teacher, inputs, labels).mean(1)
+
+
 @torch.no_grad()
 @exact()
-def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """How well the teacher's activations for images ``[N, *shape]`` fit the metadata of their classes, ``[N]``.
+def metadata_misfits(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+    """How badly the teacher's activations for images ``[N, *shape]`` fit each of the S statistics of their classes, ``[N, S]``
+    (`Distribution.misfits`); where statistics are of single images, whose alternatives are the same in all of them, those of the image
+    that fits best. Where nothing was published, all images fit alike: ``[N, 1]`` of zeros."""
+    if not metadata.statistics:
+        return torch.zeros(len(labels), 1, dtype=torch.float64)
+    found = torch.empty(len(labels), len(metadata.statistics), dtype=torch.float64)
+    for label, rows, activations in by_class(metadata, teacher, inputs, labels):
+        misfits = torch.stack([statistic.misfits(activations, label) for statistic in metadata.statistics])
+        best = misfits.mean(0).argmin(1).expand(len(misfits), -1)
+        found[rows] = misfits.gather(2, best[..., None])[..., 0].T.cpu()
+    return found
 
-    Minus the mean over the statistics of their misfits (`Distribution.misfits`); where statistics are of single images, whose
-    alternatives are the same in all of them, of the image that fits best.
-    """
-    scores = labels.new_empty(len(labels), dtype=torch.float64)
+
+def by_class(
+    metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor
+) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
+    """Class after class, some images ``[N, *shape]`` at a time: the class, which images they are, and their activations, float64, in the
+    form that the statistics describe."""
     with borrowed(teacher), recording(teacher, metadata.layers) as recorder:
-        for start in range(0, len(labels), AT_ONCE):
-            wanted, part = labels[start : start + AT_ONCE], inputs[start : start + AT_ONCE]
-            activations = metadata.activations([values.double() for values in recorder(part)])
-            for label in wanted.unique().tolist():
-                rows = wanted == label
-                own = [values[rows] for values in activations]
-                misfits = torch.stack([statistic.misfits(own, label) for statistic in metadata.statistics])
-                scores[start : start + AT_ONCE][rows] = -misfits.mean(0).min(1).values
-    return scores
+        for label in labels.unique().tolist():
+            for rows in (labels == label).nonzero().squeeze(1).split(AT_ONCE):
+                yield label, rows.cpu(), metadata.activations([values.double() for values in recorder(inputs[rows])])
 
 
 @exact()

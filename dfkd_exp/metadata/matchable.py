@@ -53,6 +53,16 @@ class Distribution(ABC):
         variance = variance + 1e-3 * variance.mean() + 1e-12
         return (((values - self.mean[row].double()).square() / variance + variance.log()) / 2).mean((1, 2))[:, None]
 
+    def shares(self, values: Tensor) -> Tensor | None:
+        """What each of the images ``values[N, M, F]`` adds to `total`, ``[N, 2F]``: its mean values and mean squares. None of distributions
+        that are of single images, and not of sums over them."""
+        return torch.cat([values.mean(1), values.square().mean(1)], 1)
+
+    def total(self, row: int) -> Tensor:
+        """Mean values and mean squares ``[2F]`` of the images of a row together, as they were published; float64."""
+        mean = self.mean[row].double()
+        return torch.cat([mean, self.std()[row].double().square() + mean.square()])
+
 
 @dataclass(frozen=True)
 class Matchable:
@@ -141,9 +151,22 @@ class Matchable:
     def misfits(self, activations: Sequence[Tensor], label: int) -> Tensor:
         """How badly images of one class fit, ``[N, A]`` (`Distribution.misfits`): ``activations[N, *shape]`` of all recorded layers,
         float64."""
-        row = label if self.scope == "class" else 0
+        return self.distribution.misfits(self._gathered(activations), self._row(label))
+
+    def shares(self, activations: Sequence[Tensor]) -> Tensor | None:
+        """What images add to `total`, ``[N, 2F]`` (`Distribution.shares`), from the same activations."""
+        return self.distribution.shares(self._gathered(activations))
+
+    def total(self, label: int) -> Tensor:
+        """What was published of a class's images together, ``[2F]`` (`Distribution.total`)."""
+        return self.distribution.total(self._row(label))
+
+    def _row(self, label: int) -> int:
+        return label if self.scope == "class" else 0
+
+    def _gathered(self, activations: Sequence[Tensor]) -> Tensor:
         own = [activations[index] for index in self.layers]
         if self.view:
             [values] = own
-            return self.distribution.misfits(self.view.gathered(values), row)
-        return self.distribution.misfits(torch.cat([values.flatten(1) for values in own], 1)[:, None], row)
+            return self.view.gathered(values)
+        return torch.cat([values.flatten(1) for values in own], 1)[:, None]

@@ -124,3 +124,6 @@ class Signals(Distribution):
         exact = (shared / kept - 1).abs()
         near = (signals.square().sum(1, keepdim=True) + kept - 2 * shared).clamp_min(0) / kept
         return (exact + ROUNDING).log() + (near + ROUNDING).log()
+
+    def shares(self, values: Tensor) -> None:
+        """None: each record is of one image."""

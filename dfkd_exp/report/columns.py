@@ -78,9 +78,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def columns_of(settings: Sequence[Setting]) -> list[Column]:
-    """The columns of a sweep's table."""
-    return [c for c in COLUMNS if not c.optional or any(c.figure(s).mean is not None for s in settings)]
+def columns_of(settings: Sequence[Setting], columns: Sequence[Column] = COLUMNS) -> list[Column]:
+    """Those of a sweep's table: without the optional ones that have no figure."""
+    return [c for c in columns if not c.optional or any(c.figure(s).mean is not None for s in settings)]
 
 
 PRIVACY = (
@@ -93,9 +93,22 @@ PRIVACY = (
         "metadata TPR, %", "Of the members, how many it finds while it accuses 0.1 % of the others.",
         lambda s: s.attack("metadata", "tpr_at_0.1%"), 1,
     ),
+    Column(
+        "shadows AUC", "Of an attack on such metadata of random halves of all images, which knows those of other halves: what membership "
+        "changes in how well an image fits them.",
+        lambda s: s.attack("metadata_shadows"), 3, optional=True,
+    ),
+    Column(
+        "shadows TPR, %", "As for the metadata, at 0.1 % false accusations.", lambda s: s.attack("metadata_shadows", "tpr_at_0.1%"), 1,
+        optional=True,
+    ),
     Column("images AUC", "Of an attack that sees what the student was shown: how near an image is to it.", lambda s: s.attack("shown"), 3),
     Column("images TPR, %", "As for the metadata, at 0.1 % false accusations.", lambda s: s.attack("shown", "tpr_at_0.1%"), 1),
     Column("student AUC", "Of an attack that sees the student: how sure it is of an image's class.", lambda s: s.attack("student"), 3),
+    Column(
+        "student's shadows AUC", "Of an attack on students from random halves of all images, which knows those of other halves.",
+        lambda s: s.attack("student_shadows"), 3, optional=True,
+    ),
     Column(
         "to training", "Root mean squared difference of what the student was shown to the nearest training image: similarity, not privacy.",
         lambda s: s.nearest("training"), 3,

@@ -35,7 +35,9 @@ def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[
     of: dict[str, Callable[[Setting], float | None]] = {
         "bytes": lambda setting: None if setting.real and not setting.num_bytes else setting.num_bytes,
         "seconds": lambda setting: setting.seconds.mean,
-        "attack": lambda setting: max(setting.attack(on).mean or 0 for on in ("metadata", "shown")) or None,
+        "attack": lambda setting: (
+            max(setting.attack(on).mean or 0 for on in ("metadata", "metadata_shadows", "shown")) or None
+        ),
     }
     drawn = [(x, y, s) for s in settings if (y := s.accuracy.mean) is not None and (x := of[what](s)) is not None]
     numbers = {id(setting): number for number, setting in enumerate(numbered or settings, 1)}
@@ -86,7 +88,7 @@ def _scatter(
         {
             "bytes": "bytes of metadata, or of real images",
             "seconds": "seconds, without the teacher's training",
-            "attack": "AUC of the better attack (0.5: chance)",
+            "attack": "AUC of the best attack (0.5: chance)",
         }[what]
     )
     axes.set_ylabel("true accuracy of the student, %")

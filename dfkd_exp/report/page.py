@@ -69,7 +69,7 @@ CAPTIONS = {
     ),
     "accuracy-attack": (
         "Accuracy against what is given away",
-        "The better of two attacks, on the metadata and on the images made from it: area under the curve, 0.5 for chance.",
+        "The best attack on the metadata, by itself or by shadows, and on the images made from it: area under the curve, 0.5 for chance.",
     ),
     "student-loss": ("The students' training", "Loss over the epochs, of the first seed of each setting."),
 }
@@ -143,12 +143,13 @@ ON_LIKENESS = (
 def _privacy(sweep: Sweep) -> str:
     if not any(setting.attacked for setting in sweep.settings):
         return ""
+    columns = columns_of(sweep.settings, PRIVACY)
     return (
         '<section aria-labelledby="privacy"><h2 id="privacy">What is given away</h2>'
         f'<p class="soft">{in_html(ON_ATTACKS)}</p>'
         '<div class="wide" tabindex="0" role="region" aria-label="Privacy, by setting">'
-        f"{_table(sweep.settings, PRIVACY)}</div>"
-        f"<details><summary>What the columns say</summary><dl>{_meanings(PRIVACY)}</dl></details>{_nearest(sweep)}</section>"
+        f"{_table(sweep.settings, columns)}</div>"
+        f"<details><summary>What the columns say</summary><dl>{_meanings(columns)}</dl></details>{_nearest(sweep)}</section>"
     )
 
 

@@ -117,7 +117,10 @@ def _last_tenth(curve: list[dict[str, Any]], epochs: int) -> float | None:
 def _privacy(artifacts: dict[str, Artifact]) -> dict[str, Any] | None:
     if "privacy" not in artifacts:
         return None
-    return {name: artifacts["privacy"].info[name] for name in ("attacks", "nearest")}
+    found = {name: artifacts["privacy"].info[name] for name in ("attacks", "nearest")}
+    if "shadows" in artifacts:
+        found["attacks"] = {**found["attacks"], **artifacts["shadows"].info["attacks"]}
+    return found
 
 
 def code_version() -> str:

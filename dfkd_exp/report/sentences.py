@@ -14,8 +14,12 @@ NEARLY_ALWAYS = 0.9
 def _exposed(settings: Sequence[Setting]) -> list[str]:
     """What the attacks found, in words."""
     said = []
-    for on, what in (("metadata", "metadata"), ("shown", "images made from it")):
-        found = [s for s in settings if not s.real and s.num_bytes]
+    for on, what in (
+        ("metadata", "metadata"),
+        ("metadata_shadows", "metadata by shadows"),
+        ("shown", "images made from it"),
+    ):
+        found = [s for s in settings if not s.real and s.num_bytes and s.attack(on).mean is not None]
         if found:
             worst = max(found, key=lambda s: s.attack(on).mean or 0)
             floor = worst.attack("teacher")

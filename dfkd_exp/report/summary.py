@@ -13,7 +13,7 @@ from dfkd_exp.report.published import published
 from dfkd_exp.report.status import Status, read_sweep
 from dfkd_exp.report.tables import by_setting, shown, teacher_accuracy
 
-NOT_OF_THE_STUDENT = ("teacher", "evaluation", "privacy", "likeness")
+NOT_OF_THE_STUDENT = ("teacher", "evaluation", "privacy", "shadows", "likeness")
 """Phases whose seconds are not counted as the student's."""
 
 

@@ -47,6 +47,23 @@ def test_members_are_the_images_that_what_is_attacked_was_made_from(dfkd):
     assert real["shown"]["auc"] > 0.999
 
 
+def test_shadows_are_attacked_too_if_that_is_asked_and_kept_in_the_store(dfkd):
+    """Statistics of 90 digits a class, as many numbers, give most of them away to who holds all candidates."""
+    asked = "privacy=true", "shadows=6", "shadow_students=true", "metadata=all_layers_diagonal"
+    ran = dfkd(*asked)
+    assert ran.code == 0, ran.err
+    attacks = ran.result["privacy"]["attacks"]
+    assert attacks["metadata_shadows"]["auc_low"] > 0.8
+    assert attacks["metadata_shadows"]["images"] == 1_797
+    assert 0.4 < attacks["student_shadows"]["auc"] < 0.6
+    assert "shadow 6 of 6" in ran.out
+    again = dfkd(*asked)
+    assert again.result["privacy"] == ran.result["privacy"]
+    assert all(phase["reused"] for phase in again.result["phases"].values())
+    more = dfkd(*asked[:2], asked[3], "metadata.temperature=4")
+    assert set(more.result["privacy"]["attacks"]) == {"teacher", "metadata", "shown", "student", "metadata_shadows"}
+
+
 def test_the_classes_of_members_and_others_have_the_same_shares():
     def part(*counts):
         labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])

@@ -1,0 +1,138 @@
+"""The phase that measures what is given away as an attack by likelihood ratios does: by shadows, see evaluation/shadows.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfkd_exp import console
+from dfkd_exp.config.tree import Config
+from dfkd_exp.data.base import Outline
+from dfkd_exp.logger import NoLogger
+from dfkd_exp.phases.context import LazyData, RunContext, load_network
+from dfkd_exp.phases.owner import make_metadata, make_release
+from dfkd_exp.phases.receiver import make_student
+from dfkd_exp.release import Release
+from dfkd_exp.seeding import derive_seed
+from dfkd_exp.store import Artifact
+from dfkd_exp.training.transfer_set import TransferSet
+
+if TYPE_CHECKING:
+    import torch
+
+    from dfkd_exp.data.images import ImageData, LabelledImages
+
+CANDIDATES = 5_000
+"""Images, at most, that are told apart."""
+
+
+class HalfOfTheData(LazyData):
+    """What a shadow is made of: a random half of each class of the training and test images together (`halves`)."""
+
+    def __init__(self, whole: LazyData, context: RunContext, number: int, shadows: int, seed: int):
+        super().__init__(whole.settings, context)
+        self.whole, self.number, self.shadows, self.seed = whole, number, shadows, seed
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        return {**self.whole.fingerprint, "shadow": self.number, "of": self.shadows, "seed": self.seed}
+
+    @cached_property
+    def outline(self) -> Outline:
+        return self.images.outline
+
+    @cached_property
+    def images(self) -> ImageData:
+        inside = insides(self.whole, self.shadows, self.seed)[self.number]
+        return replace(self.whole.images, train=everything(self.whole, inside.nonzero().squeeze(1)))
+
+
+def everything(data: LazyData, index: torch.Tensor) -> LabelledImages:
+    """Those of ``index[N]`` of the training images with the test images behind them."""
+    import torch
+
+    from dfkd_exp.data.images import LabelledImages
+
+    train, test = data.images.train, data.images.test
+    of_test = index >= len(train)
+    found = [train.select(index[~of_test]), test.select(index[of_test] - len(train))]
+    order = torch.cat([(~of_test).nonzero(), of_test.nonzero()]).squeeze(1).argsort()
+    return LabelledImages(
+        torch.cat([part.images for part in found]), torch.cat([part.labels for part in found])
+    ).select(order)
+
+
+def insides(data: LazyData, shadows: int, seed: int) -> torch.Tensor:
+    """Of which of the training images, with the test images behind them, each shadow is made: ``[K, N]``."""
+    import torch
+
+    from dfkd_exp.evaluation.shadows import halves
+
+    labels = torch.cat([data.images.train.labels, data.images.test.labels])
+    return halves(labels, shadows, torch.Generator().manual_seed(derive_seed(seed, "shadows")))
+
+
+def measure_shadows(
+    context: RunContext,
+    config: Config,
+    release: Release,
+    data: LazyData,
+    transfer_set_of: Callable[[Config, RunContext, Release, LazyData], TransferSet],
+) -> Artifact:
+    """The attack on the metadata, and with ``shadow_students`` on the student, each tried on ``config.shadows`` halves of the data, with
+    the same teacher. What is computed of a shadow is kept in the store, like all else."""
+    teacher, seed = context.artifacts["teacher"], config.seed
+    metadata, students = [], []
+    for number in range(config.shadows):
+        console.heading(f"shadow {number + 1} of {config.shadows}")
+        beside = RunContext(context.store, context.trainer, NoLogger(), context.ranks)
+        half = HalfOfTheData(data, context, number, config.shadows, seed)
+        metadata.append(make_metadata(beside, config.metadata, config.teacher, teacher, half))
+        if config.shadow_students:
+            own = make_release(beside, config.teacher, teacher, metadata[-1], half)
+            shown = transfer_set_of(config, beside, own, half)
+            students.append(make_student(beside, own, shown, config.student, config.distillation, seed))
+    identity = {
+        **release.identity, "data": data.fingerprint, "seed": seed, "network": config.student.function(),
+        "metadata": [artifact.digest for artifact in metadata], "students": [artifact.digest for artifact in students],
+    }  # fmt: skip
+
+    def make(folder: Path) -> dict[str, Any]:
+        import torch
+
+        from dfkd_exp.evaluation.attacks import confidence_logits, metadata_misfits
+        from dfkd_exp.evaluation.metrics import predict_logits
+        from dfkd_exp.evaluation.shadows import attack_on_shadows, likelihood_ratios
+        from dfkd_exp.evaluation.tracing import tracing_scores
+        from dfkd_exp.metadata.metadata import Metadata
+
+        inside = insides(data, config.shadows, seed)
+        chosen = torch.randperm(inside.shape[1], generator=torch.Generator().manual_seed(derive_seed(seed, "attacked")))
+        chosen = chosen[:CANDIDATES].sort().values
+        inside, images = inside[:, chosen], everything(data, chosen)
+        as_inputs, network = release.inputs.from_pixels(images.images), release.teacher()
+        known = [Metadata.load(artifact.file("metadata.safetensors")).resolved(network) for artifact in metadata]
+        misfits, sure = [], []
+        with console.Progress("shadows attacked", config.shadows) as progress:
+            for number, each in enumerate(known):
+                misfits.append(metadata_misfits(each, network, as_inputs, images.labels))
+                if students:
+                    student = load_network(config.student, students[number], release.inputs, len(release.classes))
+                    logits = predict_logits(student, images.images, release.inputs)
+                    sure.append(confidence_logits(logits, images.labels)[:, None])
+                progress.advance()
+        traced = tracing_scores(known, network, as_inputs, images.labels)
+        scores = {"metadata_shadows": torch.cat([torch.stack(misfits), traced], 2)}
+        if students:
+            scores["student_shadows"] = torch.stack(sure)
+        count = {"shadows": config.shadows, "images": len(images)}
+        attacks = {
+            name: {**count, **attack_on_shadows(likelihood_ratios(each, inside, images.labels), inside).plain()}
+            for name, each in scores.items()
+        }
+        return {"attacks": attacks}
+
+    return context.phase("shadows", "shadows: what membership changes, in the metadata and the student", identity, make)

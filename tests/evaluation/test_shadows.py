@@ -1,0 +1,120 @@
+"""The attack by shadows finds what there is to be found, as much as can be, and nothing where there is nothing."""
+
+import statistics
+
+import pytest
+import torch
+from torch.distributions import Normal
+
+from dfkd_exp.evaluation.attacks import by_class
+from dfkd_exp.evaluation.shadows import attack_on_shadows, halves, likelihood_ratios
+from dfkd_exp.evaluation.tracing import tracing_scores
+from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, SpectralAllLayers
+from dfkd_exp.metadata.gaussian import DifferentialPrivacy
+from tests.toy import CLASSES, INPUTS, normalised_teacher, toy_images, toy_teacher
+
+IMAGES, SHADOWS = 1_000, 8
+
+
+def found(generator, shift, scores=3, images=IMAGES, shadows=SHADOWS):
+    """What the attack achieves where an image's scores lie about a mean of its own with deviation 1, ``shift[N, S]`` higher if it is in;
+    those of a class move together."""
+    labels = torch.arange(images) % 5
+    inside = halves(labels, shadows, generator)
+    own, noise = (
+        5 * torch.randn(images, scores, generator=generator),
+        torch.randn(shadows, images, scores, generator=generator),
+    )
+    together = torch.randn(shadows, 5, scores, generator=generator)[:, labels]
+    drawn = own + noise + together + inside[..., None] * shift
+    return attack_on_shadows(likelihood_ratios(drawn, inside, labels), inside)
+
+
+def test_halves_are_halves_of_each_class_and_every_image_is_in_as_many_as_not():
+    labels = torch.tensor([0] * 10 + [1] * 7 + [3])
+    inside = halves(labels, 6, torch.Generator().manual_seed(0))
+    assert (inside.sum(0) == 3).all()
+    assert torch.equal(inside[1::2], ~inside[::2])
+    assert {int(inside[k, :10].sum()) for k in range(6)} == {5}
+    assert {int(inside[k, 10:17].sum()) for k in range(6)} == {3, 4}
+    assert len({tuple(row.tolist()) for row in inside}) == 6
+
+
+@pytest.mark.parametrize("strength", [0.2, 0.5, 2.0])
+def test_it_finds_nearly_as_much_as_who_knows_the_distributions(strength):
+    """Gaussians whose means are d apart are told apart with an area of Phi(d / sqrt 2)."""
+    shift = torch.full((IMAGES, 3), strength)
+    best = float(Normal(0, 1).cdf(shift[0].norm() / 2**0.5))
+    attack = found(torch.Generator().manual_seed(0), shift)
+    assert best - 0.04 < attack.auc < best + 0.02
+    assert attack.auc_interval[0] <= attack.auc <= attack.auc_interval[1]
+
+
+def test_images_whose_own_scores_change_more_are_told_by_that():
+    """Half of them change by 3, half not at all: who knew which would have an area of 0.88 over all; what is the same for all, 0.66."""
+    shift = torch.zeros(IMAGES, 1)
+    shift[::2] = 3
+    assert found(torch.Generator().manual_seed(0), shift, scores=1, shadows=16).auc > 0.70
+
+
+def test_where_there_is_nothing_it_finds_nothing():
+    generator = torch.Generator().manual_seed(0)
+    attacks = [found(generator, torch.zeros(IMAGES, 3), shadows=6) for _ in range(40)]
+    assert abs(statistics.fmean(attack.auc for attack in attacks) - 0.5) < 0.005
+    assert statistics.fmean(low <= 0.5 <= high for low, high in (attack.auc_interval for attack in attacks)) > 0.8
+
+
+def test_scores_that_membership_does_not_change_are_at_chance_to_the_last_digit():
+    labels = torch.arange(60) % 3
+    inside = halves(labels, 6, torch.Generator().manual_seed(0))
+    scores = torch.randn(60, 2).expand(6, 60, 2)
+    assert attack_on_shadows(likelihood_ratios(scores, inside, labels), inside).auc == 0.5
+
+
+def shadowed(kind, images, labels, teacher, outsiders=0):
+    """The attack by tracing alone on metadata of ``kind``; of ``outsiders`` the attacker knows nothing."""
+    inside = halves(labels, 6, torch.Generator().manual_seed(0))
+    metadata = [kind.collect(teacher, [(images[rows], labels[rows])], INPUTS).resolved(teacher) for rows in inside]
+    known = torch.arange(len(labels)) >= outsiders
+    scores = tracing_scores(metadata, teacher, images[known], labels[known])
+    assert scores.shape[:2] == (6, int(known.sum()))
+    return attack_on_shadows(likelihood_ratios(scores, inside[:, known], labels[known]), inside[:, known]), scores
+
+
+def test_means_of_fewer_images_than_numbers_give_them_all_away_and_of_more_less():
+    teacher = toy_teacher()
+    wide, narrow = AllLayers(covariance="diagonal"), AllLayers(covariance="diagonal", layers="top")
+    few, many = toy_images(20), toy_images(400)
+    assert shadowed(wide, *few, teacher)[0].auc > 0.99
+    assert shadowed(narrow, *many, teacher)[0].auc < 0.65
+    assert shadowed(wide, *few, teacher, outsiders=30)[0].auc > 0.6, "half of the candidates are enough"
+
+
+def test_what_is_no_sum_over_images_or_is_of_none_is_not_traced():
+    records, scores = shadowed(SpectralAllLayers(records_per_class=5, fraction=1.0), *toy_images(20), toy_teacher())
+    assert (records.auc, scores.count_nonzero()) == (0.5, 0)
+    attack, _ = shadowed(BatchNormStatistics(), *toy_images(20), normalised_teacher())
+    assert attack.auc == 0.5
+
+
+def test_noise_of_differential_privacy_hides_them():
+    images, labels = toy_images(20)
+    private = AllLayers(covariance="diagonal", dp=DifferentialPrivacy(epsilon=1.0))
+    assert shadowed(private, images, labels, toy_teacher())[0].auc < 0.6
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [AllLayers(covariance="diagonal"), AllLayers(covariance="low_rank", rank=2), Channels(styles=1, grid=2)],
+    ids=lambda kind: type(kind).__name__,
+)
+def test_the_shares_of_all_images_make_up_what_was_published(kind):
+    teacher, (images, labels) = normalised_teacher(), toy_images(200)
+    metadata = kind.collect(teacher, [(images, labels)], INPUTS).resolved(teacher)
+    for label, rows, activations in by_class(metadata, teacher, images, labels):
+        assert labels[rows].unique().tolist() == [label]
+        for statistic in metadata.statistics:
+            torch.testing.assert_close(
+                statistic.shares(activations).mean(0), statistic.total(label), rtol=0.02, atol=0.01
+            )
+    assert label == CLASSES - 1
