@@ -128,7 +128,8 @@ def measure_shadows(
         scores = {"metadata_shadows": torch.cat([torch.stack(misfits), traced], 2)}
         if students:
             scores["student_shadows"] = torch.stack(sure)
-        count = {"shadows": config.shadows, "images": len(images)}
+        members = round(int(inside.sum()) / config.shadows)
+        count = {"shadows": config.shadows, "members": members, "others": len(images) - members}
         attacks = {
             name: {**count, **attack_on_shadows(likelihood_ratios(each, inside, images.labels), inside).plain()}
             for name, each in scores.items()
