@@ -40,7 +40,6 @@ WITHOUT_EFFECT = {
     "from_release": ("metadata", "training"),
     "release": (
         "privacy",
-        "shadows",
         "shadow_students",
         "likeness",
         "student",

@@ -57,6 +57,8 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
         context.rehearse = rehearsal = Rehearsal(config, data)
         release = rehearsal.release = release_of(config, context, data, overrides)
         if config.pipeline == "release":
+            if config.shadows:
+                measure_shadows(context, config, release, data, transfer_set_of)
             failed = False
             if not ranks.first:
                 return None

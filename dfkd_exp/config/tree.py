@@ -55,8 +55,8 @@ class Config(Settings):
     privacy: bool = False
     """Measure also what the metadata, the images made from it and the student give away of the training images, which it needs."""
     shadows: int = 0
-    """With privacy=true, also the attack by likelihood ratios, tried on so many shadows: metadata of random halves of all images, each of
-    which is told by the others; 16 say much. 0: none."""
+    """Also the attack by likelihood ratios, tried on so many shadows: metadata of random halves of all images, each of which is told by the
+    others; 16 say much. 0: none. With privacy=true; with pipeline=release it is what to know before publishing."""
     shadow_students: bool = False
     """Whether it is tried on the students too, one for each shadow, each of which takes as long as the run's own."""
     likeness: bool = False
@@ -102,11 +102,12 @@ class Config(Settings):
             self.shadows == 0 or (self.shadows >= 6 and self.shadows % 2 == 0),
             "an even number from 6, or 0: none",
         )
-        if self.shadows and not (self.privacy and self.pipeline == "full"):
+        if self.shadows and self.pipeline == "from_release":
             raise ConfigError(
-                f"shadows={self.shadows} is an attack that needs the training images and the teacher's training: set privacy=true, and "
-                "pipeline=full"
+                f"shadows={self.shadows} collects metadata of the owner's images: it is for pipeline=release, or full"
             )
+        if self.shadows and self.pipeline == "full" and not self.privacy:
+            raise ConfigError(f"shadows={self.shadows} stands beside the other attacks: set privacy=true")
         self.require(
             "shadow_students",
             not self.shadow_students or self.shadows > 0,

@@ -61,6 +61,12 @@ def test_shadows_are_attacked_too_if_that_is_asked_and_kept_in_the_store(dfkd):
     again = dfkd(*asked)
     assert again.result["privacy"] == ran.result["privacy"]
     assert all(phase["reused"] for phase in again.result["phases"].values())
+    owner = dfkd("pipeline=release", "shadows=6", "metadata=all_layers_diagonal")
+    assert owner.code == 0, owner.err
+    assert (
+        f"metadata of half of the images: area under the attack's curve {attacks['metadata_shadows']['auc']:.3f}"
+        in owner.out
+    )
     more = dfkd(*asked[:2], asked[3], "metadata.temperature=4")
     assert set(more.result["privacy"]["attacks"]) == {"teacher", "metadata", "shown", "student", "metadata_shadows"}
 
