@@ -114,5 +114,6 @@ GAUSSIAN = (
 )
 WITHOUT_NOISE = (
     "Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can\n"
-    "  compute that one from a mean."
+    "  compute that one from a mean; and anybody who holds images that may have been among them can often tell which were, nearly\n"
+    "  always where more numbers than images of the class went into it."
 )
