@@ -41,11 +41,12 @@ def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, inp
 
 
 def _coefficients(shares: Tensor, totals: Tensor) -> Tensor:
-    """Of the fits of ``totals[K, P]`` by ``shares[N, P]``, ``[K, N, R]``; numbers in which images do not differ are left out."""
+    """Of the fits of ``totals[K, P]`` by ``shares[N, P]``, ``[K, N, R]``; numbers in which images do not differ are left out. In float32,
+    since P may be hundreds of thousands, and the ridges are far above what that rounds."""
     mean, deviation = shares.mean(0), shares.std(0, correction=0)
     differ = deviation > 1e-9 * mean.abs()
-    shares = (shares[:, differ] - mean[differ]) / deviation[differ]
-    totals = (totals.to(shares)[:, differ] - mean[differ]) / deviation[differ]
+    shares = ((shares[:, differ] - mean[differ]) / deviation[differ]).float()
+    totals = ((totals.to(mean)[:, differ] - mean[differ]) / deviation[differ]).float()
     alike = shares @ shares.T / max(1, shares.shape[1])
     each = torch.eye(len(alike)).to(alike)
     return torch.stack([torch.linalg.solve(alike + ridge * each, shares @ totals.T).T for ridge in RIDGES], 2)

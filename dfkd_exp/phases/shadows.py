@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dfkd_exp.data.images import ImageData, LabelledImages
 
-CANDIDATES = 5_000
+CANDIDATES = 10_000
 """Images, at most, that are told apart."""
 
 
