@@ -36,7 +36,7 @@ def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, inp
         for index, of_statistic in enumerate(zip(*shares, strict=True)):
             if of_statistic[0] is not None:
                 totals = torch.stack([each.statistics[index].total(label) for each in metadata])
-                found[:, torch.cat(rows), index] = _coefficients(torch.cat(of_statistic), totals).cpu()
+                found[:, torch.cat(rows), index] = _coefficients(torch.cat(of_statistic), totals).double().cpu()
     return found.flatten(2)
 
 
