@@ -12,8 +12,8 @@ RESULTS = CONF.parent / "docs" / "results"
 HEADER = """# Results
 
 Made from the result files by `python -m dfkd_exp.report.results_reference`; do not edit it by hand. Which version of the code made how many
-of a page's result files: between figures of two versions the code may have changed, which `git log A..B -- dfkd_exp` tells. `+changes` says that files
-differed from the commit.
+of a page's result files: between figures of two versions the code may have changed, which `git log A..B -- dfkd_exp` tells. `+changes` says
+that files differed from the commit.
 
 | page | folder | results, by the version that made them |
 |---|---|---|
