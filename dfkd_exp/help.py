@@ -53,8 +53,7 @@ def _first_page() -> str:
             "",
             "[bold]Groups[/] and their choices (group=choice):",
             *_in_columns(_entries()),
-            "",
-            "Beside: seed=0 row=NAME name=NAME outputs=DIR release=DIR privacy=true  shadows=16  likeness=true",
+            "Beside: seed=0 row=NAME name=NAME outputs=DIR release=DIR privacy=true shadows=16 likeness=true",
             "Exit codes: 0 done, 1 failed, 2 the config is wrong, 130 interrupted. --hydra-help: Hydra's own.",
         ]
     )
