@@ -51,18 +51,14 @@ class HalfOfTheData(LazyData):
 
 
 def everything(data: LazyData, index: torch.Tensor) -> LabelledImages:
-    """Those of ``index[N]`` of the training images with the test images behind them."""
+    """Those of ``index[N]``, ascending, of the training images with the test images behind them."""
     import torch
 
     from dfkd_exp.data.images import LabelledImages
 
     train, test = data.images.train, data.images.test
-    of_test = index >= len(train)
-    found = [train.select(index[~of_test]), test.select(index[of_test] - len(train))]
-    order = torch.cat([(~of_test).nonzero(), of_test.nonzero()]).squeeze(1).argsort()
-    return LabelledImages(
-        torch.cat([part.images for part in found]), torch.cat([part.labels for part in found])
-    ).select(order)
+    parts = train.select(index[index < len(train)]), test.select(index[index >= len(train)] - len(train))
+    return LabelledImages(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
 
 
 def insides(data: LazyData, shadows: int, seed: int) -> torch.Tensor:
