@@ -114,6 +114,6 @@ GAUSSIAN = (
 )
 WITHOUT_NOISE = (
     "Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can\n"
-    "  compute that one from a mean; and anybody who holds images that may have been among them can often tell which were, nearly\n"
-    "  always where more numbers than images of the class went into it."
+    "  compute that one from a mean; and anybody who holds images that may have been among them can often tell which were, the\n"
+    "  better, the fewer images a class has and the more numbers were kept of it."
 )
