@@ -28,9 +28,10 @@ from dfkd_exp.trainer import TrainerSettings
 from dfkd_exp.training.settings import Training
 
 PIPELINES = ("full", "release", "from_release")
-NOT_HASHED = ("outputs", "logger", "name", "release", "rows", "row", "published_teacher", "privacy", "shadows", "shadow_students",
-    "likeness",
-)  # fmt: skip
+NOT_HASHED = (
+    *("outputs", "logger", "name", "release", "rows", "row", "published_teacher"),
+    *("privacy", "shadows", "shadow_students", "likeness"),
+)
 
 
 @dataclass
@@ -97,7 +98,7 @@ class Config(Settings):
                 raise ConfigError(
                     f"{name}=true compares with the training images, and data=none; choose the data set, for example data=mnist"
                 )
-        self.require(
+        self.require(  # beside the pair that is attacked, an image must be twice in others and twice out
             "shadows",
             self.shadows == 0 or (self.shadows >= 6 and self.shadows % 2 == 0),
             "an even number from 6, or 0: none",

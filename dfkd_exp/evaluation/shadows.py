@@ -15,9 +15,6 @@ from torch import Tensor
 
 from dfkd_exp.evaluation.attacks import CONFIDENCE, Attack, attack
 
-FEWEST = 6
-"""Shadows: beside the pair that is attacked, an image must be twice in others and twice out."""
-
 
 def halves(labels: Tensor, shadows: int, generator: torch.Generator) -> Tensor:
     """Which of the images with ``labels[N]`` each shadow is made of, ``[K, N]``: a random half of each class, and the next shadow the other

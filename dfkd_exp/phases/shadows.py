@@ -134,10 +134,10 @@ def measure_shadows(
 
     artifact = context.phase("shadows", "shadows: whom they were made of", identity, make)
     for name, found in artifact.info["attacks"].items():
-        rate = found["tpr_at_0.1%"]["rate"]
+        rate, tried = found["tpr_at_0.1%"]["rate"], found["members"] + found["others"]
         console.note(
             f"{'metadata' if name == 'metadata_shadows' else 'student'} of half of the images: area under the attack's curve "
-            f"{found['auc']:.3f} ({found['auc_low']:.3f} to {found['auc_high']:.3f}; 0.5 is chance); of its images {rate:.1%} are found "
-            "while 0.1% of the others are accused"
+            f"{found['auc']:.3f} ({found['auc_low']:.3f} to {found['auc_high']:.3f}; 0.5 is chance) on {tried:,} images; of its own "
+            f"{rate:.1%} are found while 0.1% of the others are accused. An attack that fails proves nothing"
         )
     return artifact

@@ -94,8 +94,8 @@ PRIVACY = (
         lambda s: s.attack("metadata", "tpr_at_0.1%"), 1,
     ),
     Column(
-        "shadows AUC", "Of an attack on such metadata of random halves of all images, which knows those of other halves: what membership "
-        "changes in how well an image fits them.",
+        "shadows AUC", "Of an attack on such metadata of random halves of all images, which knows those of other halves: how well an image "
+        "fits them, and how much it is needed to make them up.",
         lambda s: s.attack("metadata_shadows"), 3, optional=True,
     ),
     Column(

@@ -41,7 +41,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     for name, drawing in drawings.items():
         write_atomically(folder / f"{name}.svg", for_papers(on_page[name]).encode())
         write_atomically(folder / f"{name}.png", png(drawing))
-    columns = [*columns_of(sweep.settings), *(PRIVACY if attacked else ())]
+    columns = [*columns_of(sweep.settings), *(columns_of(sweep.settings, PRIVACY) if attacked else ())]
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
     headings, align = ["no", "setting", *(column.name for column in columns)], "rl" + "r" * len(columns)
     words = [*(f"- {in_markdown(sentence)}" for sentence in in_words(sweep)), "", ""]
