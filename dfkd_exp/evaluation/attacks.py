@@ -6,7 +6,7 @@ others held-out ones of the same kind. It finds what it looks for: a low figure 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.float32 import exact
-from dfkd_exp.models.recording import borrowed, recording
+from dfkd_exp.models.recording import borrowed, device_of, recording
 
 FALSE_POSITIVES = (0.001, 0.01)
 """Rates of false accusations at which the rate of true ones is given. Source: Carlini et al. (2022), "Membership inference attacks
@@ -89,41 +89,48 @@ def confidence_scores(logits: Tensor, labels: Tensor) -> Tensor:
 def confidence_logits(logits: Tensor, labels: Tensor) -> Tensor:
     """The same as a logit ``[N]``, the logarithm of the probability over that of all other classes, which is nearly Gaussian over
     networks. Source: Carlini et al. (2022), Sec. IV-C."""
-    sure = confidence_scores(logits, labels)
-    return sure - (-sure.expm1()).clamp_min(1e-12).log()
+    logits, others = logits.double(), torch.ones_like(logits, dtype=torch.bool).scatter(1, labels[:, None], False)
+    return logits.gather(1, labels[:, None])[:, 0] - logits.where(others, -torch.inf).logsumexp(1)
 
 
-def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """How well the teacher's activations for images ``[N, *shape]`` fit the metadata of their classes, ``[N]``: minus the mean of their
-    `metadata_misfits`."""
-    return -metadata_misfits(metadata, teacher, inputs, labels).mean(1)
+def metadata_scores(metadata: ResolvedMetadata, teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """How well the teacher's activations for ``images[N, *shape]``, as pixels, fit the metadata of their classes, ``[N]``: minus the mean
+    of their `metadata_misfits`."""
+    return -metadata_misfits([metadata], teacher, images, labels)[0].mean(1)
 
 
 @torch.no_grad()
 @exact()
-def metadata_misfits(metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """How badly the teacher's activations for images ``[N, *shape]`` fit each of the S statistics of their classes, ``[N, S]``
-    (`Distribution.misfits`); where statistics are of single images, whose alternatives are the same in all of them, those of the image
-    that fits best. Where nothing was published, all images fit alike: ``[N, 1]`` of zeros."""
-    if not metadata.statistics:
-        return torch.zeros(len(labels), 1, dtype=torch.float64)
-    found = torch.empty(len(labels), len(metadata.statistics), dtype=torch.float64)
-    for label, rows, activations in by_class(metadata, teacher, inputs, labels):
-        misfits = torch.stack([statistic.misfits(activations, label) for statistic in metadata.statistics])
-        best = misfits.mean(0).argmin(1).expand(len(misfits), -1)
-        found[rows] = misfits.gather(2, best[..., None])[..., 0].T.cpu()
+def metadata_misfits(
+    metadata: Sequence[ResolvedMetadata], teacher: nn.Module, images: Tensor, labels: Tensor
+) -> Tensor:
+    """How badly the teacher's activations for ``images[N, *shape]``, as pixels, fit each of the S statistics of their classes in each of K
+    ``metadata`` of one kind and teacher, ``[K, N, S]`` (`Distribution.misfits`); where statistics are of single images, whose alternatives
+    are the same in all of them, those of the image that fits best. Where nothing was published, all images fit alike: ``[K, N, 1]`` of
+    zeros."""
+    kind = metadata[0]
+    if not kind.statistics:
+        return torch.zeros(len(metadata), len(labels), 1, dtype=torch.float64)
+    found = torch.empty(len(metadata), len(labels), len(kind.statistics), dtype=torch.float64)
+    for label, rows, activations in by_class(kind, teacher, images, labels):
+        for number, each in enumerate(metadata):
+            misfits = torch.stack([statistic.misfits(activations, label) for statistic in each.statistics])
+            best = misfits.mean(0).argmin(1).expand(len(misfits), -1)
+            found[number, rows] = misfits.gather(2, best[..., None])[..., 0].T.cpu()
     return found
 
 
 def by_class(
-    metadata: ResolvedMetadata, teacher: nn.Module, inputs: Tensor, labels: Tensor
+    metadata: ResolvedMetadata, teacher: nn.Module, images: Tensor, labels: Tensor
 ) -> Iterator[tuple[int, Tensor, list[Tensor]]]:
-    """Class after class, some images ``[N, *shape]`` at a time: the class, which images they are, and their activations, float64, in the
-    form that the statistics describe."""
+    """Class after class, some of ``images[N, *shape]`` at a time, as pixels: the class, which of them they are, and their activations,
+    float64, in the form that the statistics describe."""
+    device = device_of(teacher)
     with borrowed(teacher), recording(teacher, metadata.layers) as recorder:
         for label in labels.unique().tolist():
-            for rows in (labels == label).nonzero().squeeze(1).split(AT_ONCE):
-                yield label, rows.cpu(), metadata.activations([values.double() for values in recorder(inputs[rows])])
+            for rows in (labels == label).nonzero().squeeze(1).split(metadata.inputs.images_at_once):
+                recorded = recorder(metadata.inputs.from_pixels(images[rows].to(device)))
+                yield label, rows.cpu(), metadata.activations([values.double() for values in recorded])
 
 
 @exact()

@@ -19,33 +19,45 @@ from dfkd_exp.models.float32 import exact
 
 RIDGES = (0.01, 1.0)
 """Of the fit, in units of what an image's share has for itself: little trusts that the candidates are all there are, much does not."""
+ROOM = 2**28
+"""Numbers, of what the images of a class add to all statistics, that are held at once; of more, so many at random are traced."""
 
 
 @torch.no_grad()
 @exact()
-def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-    """How much each image ``inputs[N, *shape]`` is needed to make up each of the S statistics of its class, ``[K, N, S * R]``, by each of
-    the RIDGES; zeros where a statistic is no sum over images. ``metadata``: K of one kind and teacher."""
+def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    """How much each of the ``images[N, *shape]``, as pixels, is needed to make up each part T of what was published of its class (means and
+    mean squares of a statistic, and covariances if there are some), ``[K, N, T * R]``, by each of the RIDGES; N zeros of a part where
+    there is none. ``metadata``: K of one kind and teacher."""
     kind = metadata[0]
-    found = torch.zeros(len(metadata), len(labels), len(kind.statistics), len(RIDGES), dtype=torch.float64)
-    for label, parts in groupby(by_class(kind, teacher, inputs, labels), key=lambda part: part[0]):
-        rows, shares = [], []
-        for _, some, activations in parts:
-            rows.append(some)
-            shares.append([statistic.shares(activations) for statistic in kind.statistics])
-        for index, of_statistic in enumerate(zip(*shares, strict=True)):
-            if of_statistic[0] is not None:
-                totals = torch.stack([each.statistics[index].total(label) for each in metadata])
-                found[:, torch.cat(rows), index] = _coefficients(torch.cat(of_statistic), totals).double().cpu()
-    return found.flatten(2)
+    of_scope = {"class": labels, "all": torch.zeros_like(labels)}
+    found = [torch.zeros(len(metadata), len(labels), 0, dtype=torch.float64)]
+    for scope, rows in of_scope.items():
+        own = [index for index, statistic in enumerate(kind.statistics) if statistic.scope == scope]
+        each = ROOM // (len(own) * int(rows.bincount().max())) if own else 0
+        traced = [(i, products) for i in own for products in kind.statistics[i].distribution.sums(max(2, each))]
+        if not traced:
+            continue
+        scores = torch.zeros(len(metadata), len(labels), len(traced), len(RIDGES), dtype=torch.float64)
+        for row, parts in groupby(by_class(kind, teacher, images, rows), key=lambda part: part[0]):
+            candidates, shares = [], []
+            for _, some, activations in parts:
+                candidates.append(some)
+                shares.append([kind.statistics[i].shares(activations, products).float() for i, products in traced])
+            for part, of_part in enumerate(zip(*shares, strict=True)):
+                index, products = traced[part]
+                totals = torch.stack([one.statistics[index].total(row, products) for one in metadata])
+                scores[:, torch.cat(candidates), part] = _coefficients(torch.cat(of_part), totals).double().cpu()
+        found.append(scores.flatten(2))
+    return torch.cat(found, 2)
 
 
 def _coefficients(shares: Tensor, totals: Tensor) -> Tensor:
     """Of the fits of ``totals[K, P]`` by ``shares[N, P]``, ``[K, N, R]``; numbers in which images do not differ are left out. In float32,
     since P may be hundreds of thousands, and the ridges are far above what that rounds."""
-    mean, deviation = shares.mean(0), shares.std(0, correction=0)
-    differ = deviation > 1e-9 * mean.abs()
-    shares = ((shares[:, differ] - mean[differ]) / deviation[differ]).float()
+    mean, deviation = shares.mean(0, dtype=torch.float64), shares.std(0, correction=0).double()
+    differ = deviation > 1e-6 * mean.abs()
+    shares = (shares[:, differ] - mean[differ].float()) / deviation[differ].float()
     totals = ((totals.to(mean)[:, differ] - mean[differ]) / deviation[differ]).float()
     alike = shares @ shares.T / max(1, shares.shape[1])
     each = torch.eye(len(alike)).to(alike)

@@ -94,6 +94,9 @@ class Full(GaussianSummary):
     def roots(self, row: int) -> Tensor:
         return self.factor(row).T
 
+    def covariances(self, row: int, one: Tensor, other: Tensor) -> Tensor:
+        return packed_entries(self.covariance[row], one, other).double()
+
     def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)
         return self.mean[row] + noise @ self.factor(row).T
@@ -121,6 +124,10 @@ class LowRank(GaussianSummary):
 
     def roots(self, row: int) -> Tensor:
         return torch.cat([self.factor[row].T, self.variance[row].sqrt().diag()])
+
+    def covariances(self, row: int, one: Tensor, other: Tensor) -> Tensor:
+        factor = self.factor[row].double()
+        return (factor[one] * factor[other]).sum(1) + (one == other) * self.variance[row].double()[one]
 
     def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         shared = torch.randn(count, self.factor.shape[2], generator=generator).to(self.mean)
@@ -156,6 +163,12 @@ def packed_diagonal(packed: Tensor) -> Tensor:
     """The diagonals ``[..., U]`` of what `pack_symmetric` gave."""
     order = torch.arange(1, (isqrt(8 * packed.shape[-1] + 1) - 1) // 2 + 1, device=packed.device)
     return packed[..., order * (order + 1) // 2 - 1]
+
+
+def packed_entries(packed: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The entries ``[P]`` in ``rows[P]`` and ``columns[P]`` of one matrix that `pack_symmetric` gave."""
+    below, before = torch.maximum(rows, columns), torch.minimum(rows, columns)
+    return packed[below * (below + 1) // 2 + before]
 
 
 def require_variances(packed: Tensor, name: str) -> None:

@@ -17,6 +17,12 @@ class Rooted(Protocol):
 
     mean: Tensor
 
+    def sums(self, most: int) -> list[Tensor]: ...
+
+    def shares(self, values: Tensor, products: Tensor) -> Tensor: ...
+
+    def total(self, row: int, products: Tensor) -> Tensor: ...
+
     def roots(self, row: int) -> Tensor:
         """``R[P, F]`` with ``R^T R`` the covariance of one row."""
 
@@ -43,3 +49,13 @@ class InBasis(Distribution):
 
     def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         return self.basis.inverse(self.coefficients.sample(row, count, generator)).to(self.mean)
+
+    def sums(self, most: int) -> list[Tensor]:
+        """Of coefficients, as they were published: where there are fewer than units, the rest of the units' own is in no sum."""
+        return self.coefficients.sums(most)
+
+    def shares(self, values: Tensor, products: Tensor) -> Tensor:
+        return self.coefficients.shares(self.basis.transform(values[:, 0])[:, None], products)
+
+    def total(self, row: int, products: Tensor) -> Tensor:
+        return self.coefficients.total(row, products)

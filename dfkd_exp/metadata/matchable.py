@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_exp.metadata.directions import whitening
@@ -53,15 +54,53 @@ class Distribution(ABC):
         variance = variance + 1e-3 * variance.mean() + 1e-12
         return (((values - self.mean[row].double()).square() / variance + variance.log()) / 2).mean((1, 2))[:, None]
 
-    def shares(self, values: Tensor) -> Tensor | None:
-        """What each of the images ``values[N, M, F]`` adds to `total`, ``[N, 2F]``: its mean values and mean squares. None of distributions
-        that are of single images, and not of sums over them."""
-        return torch.cat([values.mean(1), values.square().mean(1)], 1)
+    def covariances(self, row: int, one: Tensor, other: Tensor) -> Tensor | None:
+        """Covariances ``[P]`` of the values ``one[P]`` with the values ``other[P]``, by index, in one row, float64; None where those of
+        different values are not known."""
+        return None
 
-    def total(self, row: int) -> Tensor:
-        """Mean values and mean squares ``[2F]`` of the images of a row together, as they were published; float64."""
-        mean = self.mean[row].double()
-        return torch.cat([mean, self.std()[row].double().square() + mean.square()])
+    def sums(self, most: int) -> list[Tensor]:
+        """Of what sums over images were published, in one or two parts: products of two values, by index, ``[2, P]``, where F stands for a
+        one behind the values, so that what is multiplied with it is a mean. At most so many in all, at random where there are more; no
+        part of distributions that are of single images.
+        """
+        count = self.mean.shape[1]
+        values, generator = torch.arange(count), torch.Generator().manual_seed(0)
+        own = torch.cat([torch.stack([values, torch.full_like(values, count)]), torch.stack([values, values])], 1)
+        if self.covariances(0, values[:1], values[:1]) is None:
+            return [_some_of(own, most, generator)]
+        if count * (count - 1) // 2 <= most // 2:
+            between = torch.tril_indices(count, count, -1)
+        else:
+            between = torch.randint(count, (2, most // 2), generator=generator)
+            between = between[:, between[0] != between[1]]
+        return [_some_of(own, most // 2, generator), *([between] if count > 1 else [])]
+
+    def shares(self, values: Tensor, products: Tensor) -> Tensor:
+        """What each of the images ``values[N, M, F]`` adds to a part of the `sums`, ``products[2, P]``: ``[N, P]``."""
+        one, other = products.to(values.device)
+        with_one = F.pad(values, (0, 1), value=1.0)
+        if values.shape[1] == 1:
+            return with_one[:, 0, one] * with_one[:, 0, other]
+        return torch.stack([(image.T @ image)[one, other] for image in with_one]) / values.shape[1]
+
+    def total(self, row: int, products: Tensor) -> Tensor:
+        """A part of the `sums` as it was published of one row, ``[P]``, for each image; float64."""
+        one, other = products.to(self.mean.device)
+        mean = F.pad(self.mean[row].double(), (0, 1), value=1.0)
+        found, same, different = mean[one] * mean[other], one == other, (one != other) & (other < self.mean.shape[1])
+        found[same] += self.std()[row].double().square()[one[same]]
+        between = self.covariances(row, one[different], other[different])
+        if between is not None:
+            found[different] += between
+        return found
+
+
+def _some_of(products: Tensor, most: int, generator: torch.Generator) -> Tensor:
+    """At most so many of ``products[2, P]``, at random."""
+    if products.shape[1] <= most:
+        return products
+    return products[:, torch.randperm(products.shape[1], generator=generator)[:most]]
 
 
 @dataclass(frozen=True)
@@ -153,13 +192,13 @@ class Matchable:
         float64."""
         return self.distribution.misfits(self._gathered(activations), self._row(label))
 
-    def shares(self, activations: Sequence[Tensor]) -> Tensor | None:
-        """What images add to `total`, ``[N, 2F]`` (`Distribution.shares`), from the same activations."""
-        return self.distribution.shares(self._gathered(activations))
+    def shares(self, activations: Sequence[Tensor], products: Tensor) -> Tensor:
+        """What images add to `total`, ``[N, P]`` (`Distribution.shares`), from the same activations."""
+        return self.distribution.shares(self._gathered(activations), products)
 
-    def total(self, label: int) -> Tensor:
-        """What was published of a class's images together, ``[2F]`` (`Distribution.total`)."""
-        return self.distribution.total(self._row(label))
+    def total(self, label: int, products: Tensor) -> Tensor:
+        """What was published of a class's images together, ``[P]`` (`Distribution.total`)."""
+        return self.distribution.total(self._row(label), products)
 
     def _row(self, label: int) -> int:
         return label if self.scope == "class" else 0

@@ -15,6 +15,7 @@ from dfkd_exp.metadata.covariance import (
     GaussianSummary,
     covariance_factor,
     packed_diagonal,
+    packed_entries,
     require_variances,
     unpack_symmetric,
 )
@@ -46,6 +47,12 @@ class Separable(GaussianSummary):
         by_channel = packed_diagonal(self.channels).clamp_min(0)
         by_location = self.factor.square().sum(2) + self.variance
         return (by_channel[:, :, None] * by_location[:, None]).sqrt().flatten(1)
+
+    def covariances(self, row: int, one: Tensor, other: Tensor) -> Tensor:
+        locations, factor = len(self.variance[row]), self.factor[row].double()
+        place, there = one % locations, other % locations
+        by_location = (factor[place] * factor[there]).sum(1) + (place == there) * self.variance[row].double()[place]
+        return packed_entries(self.channels[row], one // locations, other // locations) * by_location
 
     @cached_property
     def _factors(self) -> dict[int, Tensor]:

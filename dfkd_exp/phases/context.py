@@ -40,7 +40,7 @@ VERSIONS = {
     "student": 6,
     "evaluation": 2,
     "privacy": 6,
-    "shadows": 2,
+    "shadows": 3,
     "likeness": 1,
 }
 """Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
@@ -56,12 +56,15 @@ class RunContext:
     ranks: Ranks = ALONE
     rehearse: Callable[[], None] = lambda: None
     """Called once, before the first phase that is computed: it raises DfkdError if a later one could not be."""
+    searched: bool = True
+    """Whether its student is what a search waits for, if one runs this."""
 
     def __post_init__(self) -> None:
         self.artifacts: dict[str, Artifact] = {}
         self._rehearsed = False
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Before anything is computed: the device is there, and what comes later can be. The second time it does nothing."""
         _ = self.device
         if not self._rehearsed:
             self._rehearsed = True
@@ -100,7 +103,7 @@ class RunContext:
 
         def get() -> Artifact:
             together = self.ranks if by == "all" else ALONE
-            return self.store.get_or_make(name, identity, VERSIONS[name], measured, together, prepare=self._prepare)
+            return self.store.get_or_make(name, identity, VERSIONS[name], measured, together, prepare=self.prepare)
 
         artifact = self.ranks.in_turn(get) if by == "first" else get()
         console.note(f"reused from the store: {artifact.path}" if artifact.reused else f"{artifact.seconds:,.1f} s")

@@ -67,13 +67,13 @@ def measure_privacy(
         of_shown = among(images.train, inputs, seen) if transfer_set.real else of_metadata
         attacks = {}
         for name, members, score in (
-            ("teacher", everyone, lambda part, _: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
-            ("metadata", of_metadata, lambda part, as_inputs: metadata_scores(metadata, teacher, as_inputs, part.labels)),
-            ("shown", of_shown, lambda part, as_inputs: image_scores(as_inputs, part.labels, seen, shown.labels)),
-            ("student", of_shown, lambda part, _: confidence_scores(predict_logits(network, part.images, inputs), part.labels)),
+            ("teacher", everyone, lambda part: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
+            ("metadata", of_metadata, lambda part: metadata_scores(metadata, teacher, part.images, part.labels)),
+            ("shown", of_shown, lambda part: image_scores(inputs.from_pixels(part.images), part.labels, seen, shown.labels)),
+            ("student", of_shown, lambda part: confidence_scores(predict_logits(network, part.images, inputs), part.labels)),
         ):  # fmt: skip
             both = candidates(images.train.select(members), images.test, generator)
-            achieved = attack(*(score(part, inputs.from_pixels(part.images)) for part in both))
+            achieved = attack(*map(score, both))
             attacks[name] = {"members": len(both[0]), "others": len(both[1]), **achieved.plain()}
         looked_at = torch.randperm(len(seen), generator=generator)[:LOOKED_AT]
         pool_size = min(NEIGHBOURS, len(images.train), len(images.test))

@@ -81,7 +81,7 @@ def make_student(
             both = network.to(context.device), teacher.to(context.device)
             return mixed_agreement(*both, images, inputs, derive_seed(seed, "mixtures"))
 
-        if (trial := trial_of_process()) is not None:
+        if context.searched and (trial := trial_of_process()) is not None:
 
             def look(part: int) -> None:
                 agreed = agreement_on_mixtures()

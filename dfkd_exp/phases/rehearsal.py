@@ -16,6 +16,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.phases.context import LazyData
 from dfkd_exp.phases.owner import wanted_inputs
 from dfkd_exp.phases.receiver import check_test_set
+from dfkd_exp.phases.shadows import check_classes
 from dfkd_exp.release import Release, holds_release
 from dfkd_exp.seeding import derive_seed
 
@@ -49,6 +50,8 @@ class Rehearsal:
             inputs, num_classes = self.release.inputs, len(self.release.classes)
             check_test_set(self.release, self.data)
             teacher = self.release.teacher()
+        if self.config.shadows:
+            check_classes(self.data)
         if self.config.pipeline != "release":
             self._check_known()
             if self.config.source.needs_data:

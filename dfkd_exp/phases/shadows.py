@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dfkd_exp import console
 from dfkd_exp.config.tree import Config
 from dfkd_exp.data.base import Outline
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
 from dfkd_exp.phases.owner import make_metadata, make_release
@@ -61,6 +62,20 @@ def everything(data: LazyData, index: torch.Tensor) -> LabelledImages:
     return LabelledImages(torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts]))
 
 
+def check_classes(data: LazyData) -> None:
+    """Raise DfkdError if a class has no two images, of which each shadow of a pair could have one."""
+    import torch
+
+    images = data.images
+    counts = torch.cat([images.train.labels, images.test.labels]).bincount(minlength=len(images.classes))
+    for name, count in zip(images.classes, counts.tolist(), strict=True):
+        if count < 2:
+            raise DfkdError(
+                f"shadows is for two images of each class at least, half of them in each, and class {name} has {count}; give it more, or "
+                "leave shadows out"
+            )
+
+
 def insides(data: LazyData, shadows: int, seed: int) -> torch.Tensor:
     """Of which of the training images, with the test images behind them, each shadow is made: ``[K, N]``."""
     import torch
@@ -82,9 +97,9 @@ def measure_shadows(
     the same teacher. What is computed of a shadow is kept in the store, like all else."""
     teacher, seed = context.artifacts["teacher"], config.seed
     metadata, students = [], []
+    beside = RunContext(context.store, context.trainer, NoLogger(), context.ranks, context.prepare, searched=False)
     for number in range(config.shadows):
         console.heading(f"shadow {number + 1} of {config.shadows}")
-        beside = RunContext(context.store, context.trainer, NoLogger(), context.ranks)
         half = HalfOfTheData(data, context, number, config.shadows, seed)
         metadata.append(make_metadata(beside, config.metadata, config.teacher, teacher, half))
         if config.shadow_students:
@@ -109,21 +124,19 @@ def measure_shadows(
         chosen = torch.randperm(inside.shape[1], generator=torch.Generator().manual_seed(derive_seed(seed, "attacked")))
         chosen = chosen[:CANDIDATES].sort().values
         inside, images = inside[:, chosen], everything(data, chosen)
-        as_inputs, network = release.inputs.from_pixels(images.images), release.teacher()
-        known = [Metadata.load(artifact.file("metadata.safetensors")).resolved(network) for artifact in metadata]
-        misfits, sure = [], []
+        network = release.teacher().to(context.device)
+        known, sure = [], []
         with console.Progress("shadows attacked", config.shadows) as progress:
-            for number, each in enumerate(known):
-                misfits.append(metadata_misfits(each, network, as_inputs, images.labels))
-                if students:
-                    student = load_network(config.student, students[number], release.inputs, len(release.classes))
-                    logits = predict_logits(student, images.images, release.inputs)
-                    sure.append(confidence_logits(logits, images.labels)[:, None])
+            for artifact in metadata:
+                known.append(Metadata.load(artifact.file("metadata.safetensors")).resolved(network))
                 progress.advance()
-        traced = tracing_scores(known, network, as_inputs, images.labels)
-        scores = {"metadata_shadows": torch.cat([torch.stack(misfits), traced], 2)}
+        attacked = known, network, images.images, images.labels
+        scores = {"metadata_shadows": torch.cat([metadata_misfits(*attacked), tracing_scores(*attacked)], 2)}
+        for artifact in students:
+            student = load_network(config.student, artifact, release.inputs, len(release.classes)).to(context.device)
+            sure.append(confidence_logits(predict_logits(student, images.images, release.inputs), images.labels))
         if students:
-            scores["student_shadows"] = torch.stack(sure)
+            scores["student_shadows"] = torch.stack(sure)[..., None]
         members = round(int(inside.sum()) / config.shadows)
         count = {"shadows": config.shadows, "members": members, "others": len(images) - members}
         attacks = {

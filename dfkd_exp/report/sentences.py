@@ -15,16 +15,16 @@ def _exposed(settings: Sequence[Setting]) -> list[str]:
     """What the attacks found, in words."""
     said = []
     for on, what in (
-        ("metadata", "metadata"),
-        ("metadata_shadows", "metadata by shadows"),
-        ("shown", "images made from it"),
+        ("metadata", "An attack on the metadata tells training images"),
+        ("metadata_shadows", "An attack by shadows tells images that such metadata are of"),
+        ("shown", "An attack on the images made from it tells training images"),
     ):
         found = [s for s in settings if not s.real and s.num_bytes and s.attack(on).mean is not None]
         if found:
             worst = max(found, key=lambda s: s.attack(on).mean or 0)
             floor = worst.attack("teacher")
             said.append(
-                f"An attack on the {what} tells training images from others best for {worst.title}: AUC {worst.attack(on).text(3)}, and "
+                f"{what} from others best for {worst.title}: AUC {worst.attack(on).text(3)}, and "
                 f"{floor.text(3)} on the teacher alone (0.5 is chance; an attack that fails proves nothing)."
             )
             given_away = [s.title for s in found if (s.attack(on).mean or 0) > NEARLY_ALWAYS]

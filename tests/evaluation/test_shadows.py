@@ -1,15 +1,18 @@
 """The attack by shadows finds what there is to be found, as much as can be, and nothing where there is nothing."""
 
+import math
 import statistics
+from itertools import groupby
 
 import pytest
 import torch
 from torch.distributions import Normal
 
-from dfkd_exp.evaluation.attacks import by_class
+from dfkd_exp.evaluation import tracing
+from dfkd_exp.evaluation.attacks import by_class, confidence_logits, confidence_scores
 from dfkd_exp.evaluation.shadows import attack_on_shadows, halves, likelihood_ratios
 from dfkd_exp.evaluation.tracing import tracing_scores
-from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, SpectralAllLayers
+from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Composed, Spatial, SpectralAllLayers
 from dfkd_exp.metadata.gaussian import DifferentialPrivacy
 from tests.toy import CLASSES, INPUTS, normalised_teacher, toy_images, toy_teacher
 
@@ -71,50 +74,100 @@ def test_scores_that_membership_does_not_change_are_at_chance_to_the_last_digit(
     assert attack_on_shadows(likelihood_ratios(scores, inside, labels), inside).auc == 0.5
 
 
-def shadowed(kind, images, labels, teacher, outsiders=0):
-    """The attack by tracing alone on metadata of ``kind``; of ``outsiders`` the attacker knows nothing."""
+def traces(kind, images, labels, teacher, outsiders=0):
+    """Scores by tracing alone on metadata of ``kind`` of six halves, and who is in which; of ``outsiders`` the attacker knows nothing."""
     inside = halves(labels, 6, torch.Generator().manual_seed(0))
     metadata = [kind.collect(teacher, [(images[rows], labels[rows])], INPUTS).resolved(teacher) for rows in inside]
     known = torch.arange(len(labels)) >= outsiders
     scores = tracing_scores(metadata, teacher, images[known], labels[known])
     assert scores.shape[:2] == (6, int(known.sum()))
-    return attack_on_shadows(likelihood_ratios(scores, inside[:, known], labels[known]), inside[:, known]), scores
+    return scores, inside[:, known], labels[known]
+
+
+def shadowed(kind, images, labels, teacher, outsiders=0):
+    """What the attack achieves with those."""
+    scores, inside, labels = traces(kind, images, labels, teacher, outsiders)
+    return attack_on_shadows(likelihood_ratios(scores, inside, labels), inside)
 
 
 def test_means_of_fewer_images_than_numbers_give_them_all_away_and_of_more_less():
     teacher = toy_teacher()
     wide, narrow = AllLayers(covariance="diagonal"), AllLayers(covariance="diagonal", layers="top")
     few, many = toy_images(20), toy_images(400)
-    assert shadowed(wide, *few, teacher)[0].auc > 0.99
-    assert shadowed(narrow, *many, teacher)[0].auc < 0.65
-    assert shadowed(wide, *few, teacher, outsiders=30)[0].auc > 0.6, "half of the candidates are enough"
+    assert shadowed(wide, *few, teacher).auc > 0.99
+    assert shadowed(narrow, *many, teacher).auc < 0.65
+    assert shadowed(wide, *few, teacher, outsiders=30).auc > 0.6, "half of the candidates are enough"
+
+
+def test_covariances_that_are_published_give_away_more_than_what_lies_on_their_diagonals():
+    teacher, many = toy_teacher(), toy_images(200)
+    own, between = (shadowed(AllLayers(covariance=form), *many, teacher).auc for form in ("diagonal", "full"))
+    assert own < 0.9
+    assert between > 0.99
+
+
+def test_statistics_of_all_classes_together_are_traced_with_the_images_of_all():
+    kind = Channels(grid=4, scope="all", covariance="diagonal")
+    assert shadowed(kind, *toy_images(20), normalised_teacher()).auc > 0.99
+
+
+def test_no_more_numbers_are_traced_than_there_is_room_for(monkeypatch):
+    few = toy_images(20)
+    whole = shadowed(AllLayers(covariance="diagonal"), *few, toy_teacher()).auc
+    monkeypatch.setattr(tracing, "ROOM", 20 * 3 * 20)
+    part = shadowed(AllLayers(covariance="diagonal"), *few, toy_teacher()).auc
+    assert 0.55 < part < whole
 
 
 def test_what_is_no_sum_over_images_or_is_of_none_is_not_traced():
-    records, scores = shadowed(SpectralAllLayers(records_per_class=5, fraction=1.0), *toy_images(20), toy_teacher())
-    assert (records.auc, scores.count_nonzero()) == (0.5, 0)
-    attack, _ = shadowed(BatchNormStatistics(), *toy_images(20), normalised_teacher())
-    assert attack.auc == 0.5
+    records = SpectralAllLayers(records_per_class=5, fraction=1.0)
+    assert traces(records, *toy_images(20), toy_teacher())[0].shape == (6, 60, 0)
+    assert shadowed(BatchNormStatistics(), *toy_images(20), normalised_teacher()).auc == 0.5
 
 
 def test_noise_of_differential_privacy_hides_them():
     images, labels = toy_images(20)
     private = AllLayers(covariance="diagonal", dp=DifferentialPrivacy(epsilon=1.0))
-    assert shadowed(private, images, labels, toy_teacher())[0].auc < 0.6
+    assert shadowed(private, images, labels, toy_teacher()).auc < 0.6
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [AllLayers(covariance="diagonal"), AllLayers(covariance="low_rank", rank=2), Channels(styles=1, grid=2)],
-    ids=lambda kind: type(kind).__name__,
-)
-def test_the_shares_of_all_images_make_up_what_was_published(kind):
+SUMMED = {
+    "moments": AllLayers(covariance="diagonal"),
+    "covariances": AllLayers(covariance="full"),
+    "low rank": AllLayers(covariance="low_rank", rank=2),
+    "maps": Spatial(rank=36),
+    "channels": Channels(styles=1, grid=2),
+    "covariances of channels": Channels(covariance="full"),
+    "all classes": Channels(scope="all"),
+    "in a basis": Composed(basis="all_layers", covariance="full"),
+    "few frequencies": Composed(basis="layer_pairs", covariance="full", graph_rank=3),
+}
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_the_shares_of_all_images_make_up_what_was_published(name):
+    """Of a low rank covariances are not what images add up to, but means and mean squares are; of space and channels apart, means alone."""
     teacher, (images, labels) = normalised_teacher(), toy_images(200)
-    metadata = kind.collect(teacher, [(images, labels)], INPUTS).resolved(teacher)
-    for label, rows, activations in by_class(metadata, teacher, images, labels):
-        assert labels[rows].unique().tolist() == [label]
+    metadata = SUMMED[name].collect(teacher, [(images, labels)], INPUTS).resolved(teacher)
+    parts_of = {"low rank": lambda sums: sums[:1], "maps": lambda sums: [sums[0][:, sums[0][1] > sums[0][0]]]}.get(
+        name, list
+    )
+    rows = torch.zeros_like(labels) if name == "all classes" else labels
+    seen = 0
+    for row, parts in groupby(by_class(metadata, teacher, images, rows), key=lambda part: part[0]):
+        activations = [torch.cat(each) for each in zip(*(part[2] for part in parts), strict=True)]
         for statistic in metadata.statistics:
-            torch.testing.assert_close(
-                statistic.shares(activations).mean(0), statistic.total(label), rtol=0.02, atol=0.01
-            )
-    assert label == CLASSES - 1
+            if (statistic.scope == "all") != (name == "all classes"):
+                continue
+            for products in parts_of(statistic.distribution.sums(10_000)):
+                shares, total = statistic.shares(activations, products), statistic.total(row, products)
+                torch.testing.assert_close(shares.mean(0), total, rtol=0.02, atol=0.01)
+                seen += 1
+    assert seen >= (1 if name == "all classes" else 2 * CLASSES)
+
+
+def test_a_student_that_is_certain_is_told_from_one_that_is_more_so():
+    logits = torch.tensor([[60.0, 0.0, 0.0], [90.0, 0.0, 0.0], [0.0, 1.0, 3.0]])
+    found = confidence_logits(logits, torch.tensor([0, 0, 2]))
+    torch.testing.assert_close(found[:2], torch.tensor([60.0, 90.0]).double() - math.log(2))
+    torch.testing.assert_close(found[2], confidence_scores(logits, torch.tensor([0, 0, 2])).exp()[2].logit())

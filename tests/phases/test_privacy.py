@@ -3,6 +3,7 @@
 import json
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 
@@ -69,6 +70,28 @@ def test_shadows_are_attacked_too_if_that_is_asked_and_kept_in_the_store(dfkd):
     )
     more = dfkd(*asked[:2], asked[3], "metadata.temperature=4")
     assert set(more.result["privacy"]["attacks"]) == {"teacher", "metadata", "shown", "student", "metadata_shadows"}
+
+
+def test_a_student_that_knows_its_images_by_heart_is_found_by_its_shadows_of_which_a_search_hears_nothing(
+    dfkd, monkeypatch
+):
+    asked = "metadata=channels", "source=data", "distillation=labels", "distillation.epochs=30"
+    assert dfkd(*asked).code == 0
+    monkeypatch.setenv("DFKD_TRIAL", "of/no/study.journal:0")
+    ran = dfkd(*asked, "privacy=true", "shadows=6", "shadow_students=true")
+    assert ran.code == 0, ran.err
+    assert ran.result["privacy"]["attacks"]["student_shadows"]["auc_low"] > 0.5
+
+
+def test_shadows_of_a_class_with_a_single_image_are_refused_before_anything_is_computed(dfkd, tmp_path):
+    labels = np.arange(41) % 4
+    labels[40] = 4
+    images = np.random.default_rng(0).integers(0, 255, (41, 8, 8), np.uint8)
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=labels, x_test=images[:40], y_test=labels[:40])
+    ran = dfkd("data=arrays", f"data.path={tmp_path / 'own.npz'}", "privacy=true", "shadows=6")
+    assert ran.code == 1
+    assert "shadows is for two images of each class" in ran.err
+    assert "training" not in ran.out
 
 
 def test_the_classes_of_members_and_others_have_the_same_shares():
