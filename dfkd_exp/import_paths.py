@@ -49,8 +49,8 @@ def on_its_own(said: str) -> Iterator[None]:
         with redirect_stderr(heard):
             yield
     except SystemExit as error:
-        lines = [line for line in [*"".join(heard.texts).splitlines(), str(error)] if line.strip()]
-        reason = lines[-2] if len(lines) > 1 and str(error).isdigit() else lines[-1] if lines else "sys.exit()"
+        code, lines = str(error), [line for line in "".join(heard.texts).splitlines() if line.strip()]
+        reason = code if code and not code.isdigit() else lines[-1] if lines else f"sys.exit({code})"
         heard.texts.clear()
         raise DfkdError(
             f"{said} ends the program ({brief(reason)}){where(error)}; put what reads arguments or runs something under "

@@ -55,7 +55,8 @@ def test_what_lies_within_a_class_is_found(write):
             "import sys\nsys.exit('give a config')\n",
             r"importing {name} ends the program \(give a config\) \({name}.py, line 2\)",
         ),
-        ("import sys\nsys.exit()\n", r"importing {name} ends the program \(sys.exit\(\)\) \({name}.py, line 2\)"),
+        # 0 is what wandb's sys.exit, which is in force from its first run on, makes of nothing.
+        ("import sys\nsys.exit()\n", r"importing {name} ends the program \(sys.exit\(0?\)\) \({name}.py, line 2\)"),
         (
             "import argparse\np = argparse.ArgumentParser()\np.add_argument('--root', required=True)\np.parse_args()\n",
             r"importing {name} ends the program \({name}: error: the following arguments are required: --root\) \({name}.py, line 4\); put",
