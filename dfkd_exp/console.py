@@ -96,6 +96,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
+def size(num_bytes: int) -> str:
+    """``640 kB``, ``21 MB``, ``3.5 GB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if num_bytes >= unit:
+            return f"{num_bytes / unit:.{0 if num_bytes >= 10 * unit else 1}f} {name}"
+    return f"{num_bytes / 1e3:.0f} kB"
+
+
 class Progress:
     """A bar with the time left on a terminal; elsewhere (a log file, a cluster) a line every ten seconds."""
 

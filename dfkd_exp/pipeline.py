@@ -29,7 +29,7 @@ from dfkd_exp.release_alone import TeacherAlone
 from dfkd_exp.release_card import usage
 from dfkd_exp.release_hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
-from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RESULT
+from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RESULT, jobs_left
 from dfkd_exp.store import Store, write_atomically
 from dfkd_exp.training.transfer_set import TransferSet
 
@@ -54,7 +54,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
     logger.start(folder, config.plain(), _tags(config))
     try:
         data = LazyData(config.data, context)
-        context.rehearse = rehearsal = Rehearsal(config, data)
+        context.rehearse = rehearsal = Rehearsal(config, data, context, jobs_left(folder))
         release = rehearsal.release = release_of(config, context, data, overrides)
         if config.pipeline == "release":
             if config.shadows:

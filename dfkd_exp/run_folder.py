@@ -92,6 +92,12 @@ def planned_jobs(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def jobs_left(folder: Path) -> int:
+    """Of the sweep that the run in ``folder`` is one of, those without a result, as far as they are known; 1 for a run by itself."""
+    planned = len(read_plan(folder.parent).get("jobs") or []) if (folder.parent / SWEEP).is_file() else 0
+    return max(1, sum(not (folder.parent / str(number) / RESULT).is_file() for number in range(planned)))
+
+
 def job_numbers(folder: Path) -> list[int]:
     """Of the jobs that have begun: each has a folder of its own."""
     names = [path.name for path in folder.iterdir() if path.is_dir()]

@@ -86,6 +86,15 @@ class Source(Settings):
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         """Raise DfkdError if so many bytes of metadata, where the owner's images take ``bytes_per_image`` each, are too few."""
 
+    def num_images(self, made: int, given: int | None) -> int:
+        """How many the student will be shown in an epoch, as far as that is known beforehand, where a reconstruction makes ``made`` and the
+        owner has ``given``."""
+        return made
+
+    def image_steps(self, made: int, student_steps: int) -> int:
+        """Through the teacher for so many steps of the student, where a reconstruction has ``made``."""
+        return made if self.reconstructs else 0
+
     def check_parametrisation(self, parametrisation: Parametrisation) -> None:
         """Raise DfkdError if images cannot be made so for this source."""
         if parametrisation.shares and not self.has_student:
@@ -142,6 +151,9 @@ class FromData(Source):
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "images" or value is not None}
 
+    def num_images(self, made: int, given: int | None) -> int:
+        return self.images or given or made
+
     def check_data(self, outline: Outline) -> None:
         fits = self.images is None or outline.num_classes <= self.images <= outline.num_images
         self.require(
@@ -190,6 +202,9 @@ class FromNoise(Source):
     def __post_init__(self) -> None:
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
         self.require("std", self.std > 0, "positive")
+
+    def num_images(self, made: int, given: int | None) -> int:
+        return self.images or made
 
     def transfer_set(self, resources: Resources) -> TransferSet:
         count, seed = self.images or resources.num_images, derive_seed(resources.seed, "noise")

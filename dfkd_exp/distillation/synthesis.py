@@ -65,6 +65,12 @@ class Synthesis(Source):
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
 
+    def num_images(self, made: int, given: int | None) -> int:
+        return self.images
+
+    def image_steps(self, made: int, student_steps: int) -> int:
+        return -(-student_steps // self.student_steps) * self.batch_size * self.steps
+
     def check_parametrisation(self, parametrisation: Parametrisation) -> None:
         if self.fresh and not parametrisation.shares:
             raise DfkdError(

@@ -70,6 +70,11 @@ class RunContext:
             self._rehearsed = True
             self.rehearse()
 
+    @property
+    def engines(self) -> Path:
+        """Where it is kept which engine was fastest."""
+        return self.store.root / "engine.json"
+
     @cached_property
     def device(self) -> torch.device:
         return self.trainer.device()

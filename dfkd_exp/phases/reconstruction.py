@@ -82,7 +82,7 @@ def objective_of(context: RunContext, release: Release, asked: Asked) -> Objecti
     metadata = resolved_metadata(context, release, teacher)
     teacher = frozen(teacher).to(context.device)
     problem = Problem(teacher, metadata, asked.settings, asked.parametrisation, asked.terms)
-    engine = engine_in_the_loop(asked.engine, problem, context.store.root / "engine.json")
+    engine = engine_in_the_loop(asked.engine, problem, context.engines)
     console.note(f"images in {describe_computation(engine)}")
     return Objective(problem, engine)
 
@@ -108,7 +108,7 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
         teacher = teacher.to(context.device)
         problem = Problem(teacher, metadata, settings, asked.parametrisation, asked.terms, at_once)
         # One of several processes measures, and the others, who wait, do not disturb it.
-        cache = context.store.root / "engine.json"
+        cache = context.engines
         chosen = ranks.agreed(lambda: vars(resolve_engine(asked.engine, problem, cache)))
         engine = ResolvedEngine(**chosen)
         console.note(describe(engine))

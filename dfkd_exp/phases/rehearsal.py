@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.phases.context import LazyData
+from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import wanted_inputs
 from dfkd_exp.phases.receiver import check_test_set
 from dfkd_exp.phases.shadows import check_classes
@@ -35,14 +35,17 @@ MUCH = 2**32
 
 @dataclass
 class Rehearsal:
-    """Of a run. ``release``: once it is there; before that, what it will be of follows from the data and the teacher."""
+    """Of a run, one of a sweep of which so many ``jobs`` are left. ``release``: once it is there; before that, what it will be of follows
+    from the data and the teacher."""
 
     config: Config
     data: LazyData
+    context: RunContext
+    jobs: int = 1
     release: Release | None = None
 
     def __call__(self) -> None:
-        """Raise DfkdError, with the flag, for what could not be computed."""
+        """Raise DfkdError, with the flag, for what could not be computed; say how long the rest will take, if that is minutes."""
         if self.release is None:
             inputs, num_classes = wanted_inputs(self.config.teacher, self.data), self.data.outline.num_classes
             teacher = self._owners_side(inputs, num_classes)
@@ -52,11 +55,32 @@ class Rehearsal:
             teacher = self.release.teacher()
         if self.config.shadows:
             check_classes(self.data)
+        student = None
         if self.config.pipeline != "release":
             self._check_known()
             if self.config.source.needs_data:
                 self.config.source.check_data(self.data.outline)
-            self._receivers_side(teacher, inputs, num_classes)
+            student = self._receivers_side(teacher, inputs, num_classes)
+        self._tell(teacher, student, inputs, num_classes)
+
+    def _tell(self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int) -> None:
+        """How long the rest will take, if that is minutes."""
+        from dfkd_exp.models.recording import borrowed
+        from dfkd_exp.phases.forecast import WORTH_SAYING, forecast
+        from dfkd_exp.reconstruction.pace import Pace
+
+        context = self.context
+        pace = Pace(inputs, num_classes, context.device, context.engines, context.ranks.world)
+        with borrowed(teacher):
+            layers = (
+                self.config.metadata.recorded(teacher, inputs.example())
+                if self.release is None
+                else self.release.metadata().layers
+            )
+        images = self.data.outline.num_images if self.data.settings.available else None
+        found = forecast(self.config, pace, [*context.artifacts], teacher, student, layers, images)
+        if found.total > WORTH_SAYING:
+            console.note(found.text(self.jobs))
 
     def _check_known(self) -> None:
         """What images are to match must be known."""
@@ -91,7 +115,8 @@ class Rehearsal:
             rehearse_training(teacher, config.training, inputs, num_classes, f"teacher {config.teacher.title}")
         return teacher
 
-    def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> None:
+    def _receivers_side(self, teacher: nn.Module, inputs: InputSpec, num_classes: int) -> nn.Module:
+        """The student, as it will be but for its weights."""
         from dfkd_exp.distillation.attention import Attention
         from dfkd_exp.reconstruction.rehearsal import rehearse_reconstruction
         from dfkd_exp.reconstruction.terms.term import check_independent
@@ -113,6 +138,7 @@ class Rehearsal:
         warn_of_snapshots(student, config.distillation)
         terms, in_the_loop = self._terms(teacher), config.source.has_student
         rehearse_reconstruction(config.optimizer, terms, teacher, inputs, num_classes, in_the_loop)
+        return student
 
     def _terms(self, teacher: nn.Module) -> list[Term]:
         """Those of the objective, as far as they are suited to the teacher; which are not is said."""

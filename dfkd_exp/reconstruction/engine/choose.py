@@ -7,13 +7,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dfkd_exp import console
 from dfkd_exp.damage import move_aside
@@ -21,6 +22,7 @@ from dfkd_exp.errors import ConfigError
 from dfkd_exp.files import canonical_json, read_json, write_atomically
 from dfkd_exp.locks import lock
 from dfkd_exp.models.channels_last import takes_channels_last
+from dfkd_exp.models.layers import Layer
 from dfkd_exp.reconstruction.engine.measure import Budget, Timed, fastest, images_that_fit, measured, precisions
 from dfkd_exp.reconstruction.engine.settings import CONVOLUTIONS, PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
@@ -54,7 +56,7 @@ def resolve_engine(engine: Engine, problem: Problem, cache: Path | None = None) 
     if engine.images_per_batch is None:
         plain = replace(plain, images_per_batch=_images_per_batch(problem, plain))
     known = _read(cache) if cache else {}
-    kept = known.get(PRECISION, {}).get(_kind_of_teacher(problem))
+    kept = known.get(PRECISION, {}).get(_kind_of_teacher(problem.teacher))
     num_steps = len(problem.batches(plain.images_per_batch)) * problem.settings.steps
     if num_steps < FEWEST_STEPS:
         return replace(plain, precision=_precisions(engine, problem, plain, kept, measuring=False)[0])
@@ -98,9 +100,9 @@ def engine_in_the_loop(engine: Engine, problem: Problem, cache: Path | None = No
     terms = [term for term in problem.terms if not (term.of_student or term.learns)]
     alone = replace(problem, parametrisation=Pixels(), terms=terms)
     with _locked(cache):
-        known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem)
+        known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem.teacher)
         kept = known.get(PRECISION, {}).get(teacher)
-        offered = _precisions(engine, alone, plain, kept, measuring=_multiplies_bf16(problem.device))
+        offered = _precisions(engine, alone, plain, kept, measuring=multiplies_bf16(problem.device))
         if kept is None:
             known.setdefault(PRECISION, {})[teacher] = offered[-1]
             if cache:
@@ -108,7 +110,7 @@ def engine_in_the_loop(engine: Engine, problem: Problem, cache: Path | None = No
     return replace(plain, precision=offered[-1])
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
+def multiplies_bf16(device: torch.device) -> bool:
     """Whether a device has instructions for it, so that nothing need be measured."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
@@ -120,7 +122,7 @@ def _chosen(
     engine: Engine, plain: Timed, offered: list[str], problem: Problem, budget: Budget, cache: Path | None
 ) -> ResolvedEngine:
     """What the cache says for such work, or what is measured, and is then in the cache."""
-    known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem)
+    known, teacher = _read(cache) if cache else {}, _kind_of_teacher(problem.teacher)
     kept = known.get(PRECISION, {}).get(teacher) if engine.precision == "auto" else None
     if kept in offered:  # while this process waited for its turn, another chose
         offered = [kept]
@@ -194,21 +196,37 @@ def _images_per_batch(problem: Problem, plain: ResolvedEngine) -> int:
     below a quarter of a gigabyte."""
     if problem.device.type == "cuda":
         return images_that_fit(problem, plain)
-    return max(1, min(1_000, 2**28 // (4 * sum(layer.num_units for layer in problem.metadata.layers))))
+    return images_on_cpu(problem.metadata.layers)
+
+
+def images_on_cpu(layers: Sequence[Layer]) -> int:
+    """How many images a processor makes at once of a teacher of which these ``layers`` are recorded, unless something else is measured."""
+    return max(1, min(1_000, 2**28 // (4 * max(1, sum(layer.num_units for layer in layers)))))
+
+
+def known_rate(cache: Path, teacher: nn.Module) -> float | None:
+    """Image-steps a second of such a teacher, as they were measured when an engine was chosen last; None if that never was."""
+    kind = _kind_of_teacher(teacher)
+    rates = [
+        entry["image_steps_per_second"]
+        for key, entry in _read(cache).items()
+        if key.startswith(f'["{kind}"') and _understood(entry) and entry.get("image_steps_per_second")
+    ]
+    return rates[-1] if rates else None
 
 
 def _image_steps(problem: Problem) -> int:
     return problem.num_groups * problem.settings.group_size * problem.settings.steps
 
 
-def _kind_of_teacher(problem: Problem) -> str:
+def _kind_of_teacher(teacher: nn.Module) -> str:
     """Its architecture and what it costs, whatever its weights."""
-    weights = [[name, *value.shape] for name, value in problem.teacher.state_dict().items()]
-    return hashlib.sha256(canonical_json([str(problem.teacher), weights]).encode()).hexdigest()
+    weights = [[name, *value.shape] for name, value in teacher.state_dict().items()]
+    return hashlib.sha256(canonical_json([str(teacher), weights]).encode()).hexdigest()
 
 
 def _key(engine: Engine, offered: list[str], problem: Problem) -> str:
-    return canonical_json([_kind_of_teacher(problem), _circumstances(engine, offered, problem)])
+    return canonical_json([_kind_of_teacher(problem.teacher), _circumstances(engine, offered, problem)])
 
 
 def _circumstances(engine: Engine, offered: list[str], problem: Problem) -> dict[str, Any]:

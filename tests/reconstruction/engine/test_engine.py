@@ -383,11 +383,11 @@ def test_in_the_loop_a_precision_is_chosen_without_measuring_and_kept(monkeypatc
         tmp_path / "engine.json",
         problem(teacher, metadata, SETTINGS, FromGenerator(width=4), [Disagreement()]),
     )
-    monkeypatch.setattr(choose, "_multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(choose, "multiplies_bf16", lambda device: True)
     monkeypatch.setattr(choose, "precisions", lambda problem, plain: ["fp32", "bf16"])
     chosen = ResolvedEngine("bf16", "channels_last")
     assert engine_in_the_loop(Engine(), asked, cache) == chosen
-    monkeypatch.setattr(choose, "_multiplies_bf16", lambda device: False)
+    monkeypatch.setattr(choose, "multiplies_bf16", lambda device: False)
     assert engine_in_the_loop(Engine(), asked, cache) == chosen, "all work with that kind of teacher has one precision"
     assert engine_in_the_loop(Engine(), asked).precision == "fp32"
     assert engine_in_the_loop(Engine(precision="fp32", convolutions="direct"), asked, cache) == PLAIN

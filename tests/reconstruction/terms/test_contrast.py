@@ -175,7 +175,7 @@ def test_where_images_are_made_in_groups_it_is_refused(teacher, metadata):
 
 
 def test_the_precision_is_chosen_by_what_else_there_is(teacher, metadata, monkeypatch):
-    monkeypatch.setattr(choose, "_multiplies_bf16", lambda device: True)
+    monkeypatch.setattr(choose, "multiplies_bf16", lambda device: True)
     asked = problem(teacher, metadata, Moments(images_per_class=4, group_size=4), terms=[Contrast()])
     assert choose.engine_in_the_loop(Engine(), asked).precision in ("fp32", "bf16")
 

@@ -1,0 +1,99 @@
+"""How fast networks are on a device, from a step of each: for who wants to know beforehand how long a run will take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.recording import borrowed, recording
+from dfkd_exp.reconstruction.engine.choose import images_on_cpu, known_rate, multiplies_bf16
+from dfkd_exp.training.settings import Training
+
+if TYPE_CHECKING:
+    from dfkd_exp.models.layers import Layer
+
+TIMED = 1.0
+"""Seconds that a step which is timed may take, or as long as two images take: of longer ones a part is timed."""
+DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+FEWEST = 2
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long steps of networks take on a ``device``, one of ``world`` that share them, for inputs that are ``inputs``; ``engines``: where
+    it is kept which engine was fastest."""
+
+    inputs: InputSpec
+    num_classes: int
+    device: torch.device
+    engines: Path
+    world: int = 1
+
+    def of_engine(self, teacher: nn.Module) -> float | None:
+        """Image-steps a second through such a teacher, if an engine was measured with one."""
+        return known_rate(self.engines, teacher)
+
+    def of_training(
+        self, network: nn.Module, settings: Training, precision: str, teacher: nn.Module | None = None
+    ) -> float:
+        """Seconds of a step, of forward and backward pass, and of the ``teacher`` that answers for its images, if one does."""
+        network = deepcopy(network).to(self.device).train()
+        answering = None if teacher is None else deepcopy(teacher).to(self.device).eval()
+        dtype = DTYPES.get(precision)
+
+        def step(count: int) -> Tensor:
+            shown = torch.rand(count, *self.inputs.shape, device=self.device)
+            targets = torch.arange(count, device=self.device) % self.num_classes
+            with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+                if answering is not None:
+                    with torch.no_grad():
+                        targets = answering(shown).float().argmax(1)
+                loss = F.cross_entropy(network(shown).float(), targets)
+            loss.backward()
+            return loss
+
+        return self._of(step, settings.batch_size)
+
+    def images_per_second(self, teacher: nn.Module, layers: Sequence[Layer], precision: str | None = None) -> float:
+        """How many images go through the ``teacher`` with moments of its ``layers``: forwards and, in an engine's ``precision``, back."""
+        teacher, back = deepcopy(teacher).to(self.device).eval(), precision is not None
+        rounded = precision == "bf16" or (precision == "auto" and multiplies_bf16(self.device))
+
+        def step(count: int) -> Tensor:
+            pixels = torch.rand(count, *self.inputs.shape, device=self.device, requires_grad=back)
+            with (
+                torch.set_grad_enabled(back), torch.autocast(self.device.type, torch.bfloat16, enabled=rounded), borrowed(teacher),
+                recording(teacher, layers) as recorder,
+            ):  # fmt: skip
+                moments = [each.float().std(0).square().mean() for each in (*recorder(pixels), recorder.output)]
+                missed = torch.stack(moments).sum()
+            if back:
+                missed.backward()
+            return missed
+
+        at_once = images_on_cpu(layers) if self.device.type == "cpu" else self.inputs.images_at_once
+        return at_once / self._of(step, at_once)
+
+    def _of(self, step: Callable[[int], Tensor], images: int) -> float:
+        """Seconds that ``step`` takes for a process's share of so many images."""
+        share = max(FEWEST, -(-images // self.world))
+
+        def timed(count: int) -> float:
+            began = time.perf_counter()
+            step(count).item()  # a GPU is waited for
+            return time.perf_counter() - began
+
+        with torch.random.fork_rng(), torch.enable_grad():
+            step(FEWEST)  # what is done once
+            few = timed(FEWEST)
+            count = max(FEWEST, min(share, int(FEWEST * TIMED / few)))
+            return (min(timed(count), timed(count)) if count > FEWEST else few) * share / count
