@@ -183,7 +183,9 @@ def test_the_whole_pipeline_runs(dfkd, monkeypatch):
         return trainer(**{**options, "accelerator": "auto", "strategy": SingleDeviceStrategy(CUDA, accelerator=OnIt())})
 
     monkeypatch.setattr(pl, "Trainer", on_the_gpu)
-    monkeypatch.setattr("dfkd_exp.reconstruction.pace.multiplies_bf16", lambda device: False)  # there is no driver to say
+    monkeypatch.setattr(
+        "dfkd_exp.reconstruction.pace.multiplies_bf16", lambda device: False
+    )  # there is no driver to say
     with as_cuda() as device:
         ran = dfkd("scale=smoke", "privacy=true", "likeness=true", "parametrisation.start=metadata", small=False)
     assert ran.code == 0, ran.err

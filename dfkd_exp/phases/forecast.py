@@ -68,11 +68,12 @@ def forecast(
     from dfkd_exp.reconstruction.shards import STORED
 
     found, precision = Forecast(), config.trainer.precision
-    if num_images and "teacher" not in done and not config.teacher.trained:
-        steps = config.training.num_steps(num_images)
+    owners = num_images if config.pipeline != "from_release" else None
+    if owners and "teacher" not in done and not config.teacher.trained:
+        steps = config.training.num_steps(owners)
         found.seconds["teacher"] = steps * pace.of_training(teacher, config.training, precision)
-    if num_images and (config.metadata.needs_images or config.shadows):
-        collecting = num_images / pace.images_per_second(teacher, layers)
+    if owners and (config.metadata.needs_images or config.shadows):
+        collecting = owners / pace.images_per_second(teacher, layers)
         if "metadata" not in done:
             found.seconds["metadata"] = collecting
         if config.shadows:

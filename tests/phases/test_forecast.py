@@ -47,6 +47,11 @@ def test_what_is_done_is_not_counted_again(tmp_path, paced):
     assert list(found.seconds) == ["student"]
 
 
+def test_of_a_release_that_is_given_the_owners_phases_are_not_counted(tmp_path, paced):
+    found = of(tmp_path, *IMAGES, *STUDENT, "pipeline=from_release", "release=somewhere", "source=data", "data=digits")
+    assert found.seconds == pytest.approx({"student": 6 * 20 * 0.2})
+
+
 @pytest.mark.parametrize(
     ("source", "images", "student"),
     [
