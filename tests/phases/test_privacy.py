@@ -75,7 +75,7 @@ def test_shadows_are_attacked_too_if_that_is_asked_and_kept_in_the_store(dfkd):
 def test_a_student_that_knows_its_images_by_heart_is_found_by_its_shadows_of_which_a_search_hears_nothing(
     dfkd, monkeypatch
 ):
-    asked = "metadata=channels", "source=data", "distillation=labels", "distillation.epochs=30"
+    asked = "data.limit=200", "metadata=channels", "source=data", "distillation=labels", "distillation.epochs=40"
     assert dfkd(*asked).code == 0
     monkeypatch.setenv("DFKD_TRIAL", "of/no/study.journal:0")
     ran = dfkd(*asked, "privacy=true", "shadows=6", "shadow_students=true")
