@@ -92,10 +92,10 @@ def planned_jobs(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def jobs_left(folder: Path) -> int:
-    """Of the sweep that the run in ``folder`` is one of, those without a result, as far as they are known; 1 for a run by itself."""
-    planned = len(read_plan(folder.parent).get("jobs") or []) if (folder.parent / SWEEP).is_file() else 0
-    return max(1, sum(not (folder.parent / str(number) / RESULT).is_file() for number in range(planned)))
+def jobs_left(folder: Path) -> list[list[str]]:
+    """The overrides of those jobs of the sweep that the run in ``folder`` is one of that have no result, as far as they are known."""
+    planned = (read_plan(folder.parent).get("jobs") or []) if (folder.parent / SWEEP).is_file() else []
+    return [job for number, job in enumerate(planned) if not (folder.parent / str(number) / RESULT).is_file()]
 
 
 def job_numbers(folder: Path) -> list[int]:

@@ -12,6 +12,7 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from dfkd_exp.evaluation.attacks import metadata_scores
 from dfkd_exp.evaluation.metrics import predict_logits
+from dfkd_exp.evaluation.tracing import tracing_scores
 from dfkd_exp.metadata import (
     AllLayers,
     AllLayersDropout,
@@ -162,10 +163,12 @@ def test_answers_and_attacks_are_the_same():
     teacher = frozen(toy_teacher())
     kept = AllLayers().collect(teacher, [(images, labels)], INPUTS).resolved(teacher)
     logits, scores = predict_logits(teacher, images, INPUTS), metadata_scores(kept, teacher, images, labels)
+    traced = tracing_scores([kept], teacher, images, labels)
     with as_cuda():
         there = frozen(toy_teacher()).to(CUDA)
         assert torch.equal(predict_logits(there, images, INPUTS), logits)
-        assert torch.equal(metadata_scores(kept, teacher, images, labels), scores)
+        torch.testing.assert_close(metadata_scores(kept, there, images, labels), scores)
+        torch.testing.assert_close(tracing_scores([kept], there, images, labels), traced)
 
 
 class OnIt(CPUAccelerator):

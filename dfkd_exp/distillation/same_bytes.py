@@ -13,6 +13,7 @@ from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dfkd_exp.data.base import Outline
     from dfkd_exp.data.images import LabelledImages
     from dfkd_exp.data.rows import Rows
 
@@ -39,6 +40,10 @@ class SameBytes(Source):
     def identity(self) -> dict[str, Any]:
         found = super().identity()
         return found if self.codec != "raw" else {n: v for n, v in found.items() if n not in ("codec", "quality")}
+
+    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
+        known = outline is not None and num_bytes and self.codec == "raw"
+        return min(num_bytes // outline.bytes_per_image, outline.num_images) if known and outline else made
 
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         if self.codec == "raw":  # what others take is known once there are images

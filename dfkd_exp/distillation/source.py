@@ -86,9 +86,9 @@ class Source(Settings):
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         """Raise DfkdError if so many bytes of metadata, where the owner's images take ``bytes_per_image`` each, are too few."""
 
-    def num_images(self, made: int, given: int | None) -> int:
-        """How many the student will be shown in an epoch, as far as that is known beforehand, where a reconstruction makes ``made`` and the
-        owner has ``given``."""
+    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
+        """How many the student will be shown in an epoch, as far as that is known beforehand, where a reconstruction makes ``made``, the
+        owner's data is as its ``outline`` says and metadata takes ``num_bytes``, or 0 if that is not known."""
         return made
 
     def image_steps(self, made: int, student_steps: int) -> int:
@@ -151,8 +151,8 @@ class FromData(Source):
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "images" or value is not None}
 
-    def num_images(self, made: int, given: int | None) -> int:
-        return self.images or given or made
+    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
+        return self.images or (outline.num_images if outline else made)
 
     def check_data(self, outline: Outline) -> None:
         fits = self.images is None or outline.num_classes <= self.images <= outline.num_images
@@ -203,7 +203,7 @@ class FromNoise(Source):
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
         self.require("std", self.std > 0, "positive")
 
-    def num_images(self, made: int, given: int | None) -> int:
+    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
         return self.images or made
 
     def transfer_set(self, resources: Resources) -> TransferSet:

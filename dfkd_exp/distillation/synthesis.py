@@ -11,6 +11,7 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
 
 if TYPE_CHECKING:
+    from dfkd_exp.data.base import Outline
     from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 
 SCHEDULES = ("constant", "cosine")
@@ -65,7 +66,7 @@ class Synthesis(Source):
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
 
-    def num_images(self, made: int, given: int | None) -> int:
+    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
         return self.images
 
     def image_steps(self, made: int, student_steps: int) -> int:

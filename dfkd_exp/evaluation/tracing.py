@@ -43,11 +43,11 @@ def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, ima
             candidates, shares = [], []
             for _, some, activations in parts:
                 candidates.append(some)
-                shares.append([kind.statistics[i].shares(activations, products).float() for i, products in traced])
-            for part, of_part in enumerate(zip(*shares, strict=True)):
-                index, products = traced[part]
+                shares.append([kind.statistics[i].shares(activations, products) for i, products in traced])
+            for part, (index, products) in enumerate(traced):
+                own_shares = torch.cat([some.pop(0) for some in shares])  # which the list then holds no longer
                 totals = torch.stack([one.statistics[index].total(row, products) for one in metadata])
-                scores[:, torch.cat(candidates), part] = _coefficients(torch.cat(of_part), totals).double().cpu()
+                scores[:, torch.cat(candidates), part] = _coefficients(own_shares, totals).double().cpu()
         found.append(scores.flatten(2))
     return torch.cat(found, 2)
 
@@ -55,7 +55,7 @@ def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, ima
 def _coefficients(shares: Tensor, totals: Tensor) -> Tensor:
     """Of the fits of ``totals[K, P]`` by ``shares[N, P]``, ``[K, N, R]``; numbers in which images do not differ are left out. In float32,
     since P may be hundreds of thousands, and the ridges are far above what that rounds."""
-    mean, deviation = shares.mean(0, dtype=torch.float64), shares.std(0, correction=0).double()
+    deviation, mean = (each.double() for each in torch.std_mean(shares, 0, correction=0))
     differ = deviation > 1e-6 * mean.abs()
     shares = (shares[:, differ] - mean[differ].float()) / deviation[differ].float()
     totals = ((totals.to(mean)[:, differ] - mean[differ]) / deviation[differ]).float()

@@ -50,9 +50,9 @@ class Distribution(ABC):
 
         An attack that asks whether an image was among those that were summarised uses this and nothing else.
         """
-        variance = self.std()[row].double().square()
+        mean, variance = self.mean[row].to(values), self.std()[row].to(values).square()
         variance = variance + 1e-3 * variance.mean() + 1e-12
-        return (((values - self.mean[row].double()).square() / variance + variance.log()) / 2).mean((1, 2))[:, None]
+        return (((values - mean).square() / variance + variance.log()) / 2).mean((1, 2))[:, None]
 
     def covariances(self, row: int, one: Tensor, other: Tensor) -> Tensor | None:
         """Covariances ``[P]`` of the values ``one[P]`` with the values ``other[P]``, by index, in one row, float64; None where those of
@@ -69,20 +69,16 @@ class Distribution(ABC):
         own = torch.cat([torch.stack([values, torch.full_like(values, count)]), torch.stack([values, values])], 1)
         if self.covariances(0, values[:1], values[:1]) is None:
             return [_some_of(own, most, generator)]
-        if count * (count - 1) // 2 <= most // 2:
-            between = torch.tril_indices(count, count, -1)
-        else:
-            between = torch.randint(count, (2, most // 2), generator=generator)
-            between = between[:, between[0] != between[1]]
-        return [_some_of(own, most // 2, generator), *([between] if count > 1 else [])]
+        between = _pairs(count, most // 2, generator)
+        return [_some_of(own, most // 2, generator), *([between] if between.numel() else [])]
 
     def shares(self, values: Tensor, products: Tensor) -> Tensor:
-        """What each of the images ``values[N, M, F]`` adds to a part of the `sums`, ``products[2, P]``: ``[N, P]``."""
+        """What each of the images ``values[N, M, F]`` adds to a part of the `sums`, ``products[2, P]``: ``[N, P]``, float32."""
         one, other = products.to(values.device)
         with_one = F.pad(values, (0, 1), value=1.0)
         if values.shape[1] == 1:
-            return with_one[:, 0, one] * with_one[:, 0, other]
-        return torch.stack([(image.T @ image)[one, other] for image in with_one]) / values.shape[1]
+            return (with_one[:, 0, one] * with_one[:, 0, other]).float()
+        return torch.stack([(image.T @ image)[one, other].float() for image in with_one]) / values.shape[1]
 
     def total(self, row: int, products: Tensor) -> Tensor:
         """A part of the `sums` as it was published of one row, ``[P]``, for each image; float64."""
@@ -94,6 +90,22 @@ class Distribution(ABC):
         if between is not None:
             found[different] += between
         return found
+
+
+def _pairs(count: int, most: int, generator: torch.Generator) -> Tensor:
+    """Pairs of different ones of ``count`` values, by index, ``[2, P]``: all of them, or at most so many at random."""
+    number = count * (count - 1) // 2
+    if number <= most:
+        return torch.tril_indices(count, count, -1)
+    chosen = torch.randint(
+        number, (2 * most,), generator=generator
+    ).unique()  # more than are wanted, since some come twice
+    chosen = chosen[torch.randperm(len(chosen), generator=generator)[:most]]
+    # The k-th pair below the diagonal, row by row, is in the last row of which all before have k pairs at most.
+    row = ((1 + (1 + 8 * chosen.double()).sqrt()) / 2).long()
+    row = torch.where(row * (row - 1) // 2 > chosen, row - 1, row)
+    row = torch.where(row * (row + 1) // 2 <= chosen, row + 1, row)
+    return torch.stack([row, chosen - row * (row - 1) // 2])
 
 
 def _some_of(products: Tensor, most: int, generator: torch.Generator) -> Tensor:

@@ -119,7 +119,7 @@ class Signals(Distribution):
         What a record leaves out of its image's signal s is orthogonal to what it keeps of it, s_bar, in any orthonormal basis: so
         ``<s, s_bar> = |s_bar|^2``, as exactly as numbers are stored, for that image and hardly for another; and s is near s_bar.
         """
-        signals, records = values.flatten(1), self.signals[row].double()
+        signals, records = values.flatten(1), self.signals[row].to(values)
         kept, shared = records.square().sum(1) + 1e-12, signals @ records.T
         exact = (shared / kept - 1).abs()
         near = (signals.square().sum(1, keepdim=True) + kept - 2 * shared).clamp_min(0) / kept

@@ -6,12 +6,13 @@ It is rough. How fast images are made shows when the engine has been chosen, and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
 from dfkd_exp.config.tree import Config
+from dfkd_exp.data.base import Outline
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,80 +21,108 @@ if TYPE_CHECKING:
     from dfkd_exp.reconstruction.pace import Pace
 
 WORTH_SAYING = 120.0
-"""Seconds of a run below which nothing is said."""
+"""Seconds of a run, and of the sweep that it is of, below which nothing is said."""
+OF_TEACHERS = ("seed=", "data", "teacher", "training", "trainer.precision")
+"""Overrides from which other teachers follow begin so."""
+PHASES = {"images": "reconstruction"}
+"""What a phase is called in the store, where people call it otherwise."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How many jobs of a sweep are left, the one that asks among them, and how many ``teachers`` they have together."""
+
+    jobs: int = 1
+    teachers: int = 1
+
+    @classmethod
+    def of(cls, jobs: Sequence[Sequence[str]]) -> Sweep:
+        """That of the overrides of those jobs; who trains another teacher follows from them."""
+        teachers = {tuple(text for text in job if text.startswith(OF_TEACHERS)) for job in jobs}
+        return cls(max(1, len(jobs)), max(1, len(teachers)))
 
 
 @dataclass
 class Forecast:
-    """``seconds`` of each phase, by what people call it, and ``num_bytes`` that a run leaves on the disk; ``plainly``: whether the images'
-    are those of PyTorch as it is, for no engine has been measured with such a teacher."""
+    """``seconds`` of each phase that is left, by what people call it, and ``num_bytes`` that networks and images take on the
+    disk; ``plainly``: whether images are made as PyTorch makes them, for no engine has been measured with such a teacher."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     num_bytes: int = 0
     plainly: bool = False
 
-    @property
-    def total(self) -> float:
-        return sum(self.seconds.values())
+    def total(self, sweep: Sweep = Sweep()) -> float:
+        """Seconds of all of it, and of the rest of a ``sweep`` whose jobs are all like it."""
+        teacher = self.seconds.get("teacher", 0.0)
+        return sweep.jobs * (sum(self.seconds.values()) - teacher) + sweep.teachers * teacher
 
-    def text(self, jobs: int = 1) -> str:
-        """In words; ``jobs``: how many of a sweep's are left, this one among them, which all have this one's teacher."""
+    def text(self, sweep: Sweep = Sweep()) -> str:
+        """In words."""
         parts = {name: console.duration(seconds) for name, seconds in self.seconds.items() if seconds >= 1}
         if self.plainly and "images" in parts:
-            parts["images"] += " at most, an engine may be faster"
-        said = (
-            f"about {console.duration(self.total)} in all: {', '.join(f'{name} {took}' for name, took in parts.items())}; "
-            f"{console.size(self.num_bytes)} of disk"
-        )
-        if jobs == 1:
-            return said
-        others = (jobs - 1) * (self.total - self.seconds.get("teacher", 0.0))
+            parts["images"] += ", less if an engine is faster"
+        said = f"about {console.duration(self.total())} in all: {', '.join(f'{name} {took}' for name, took in parts.items())}"
+        if sweep.jobs == 1:
+            return f"{said}; {console.size(self.num_bytes)} of disk"
         return (
-            f"{said}. The sweep's {jobs:,} jobs that are left, if they are alike, about {console.duration(self.total + others)} one after "
-            f"another and {console.size(jobs * self.num_bytes)}"
+            f"{said}; {console.size(self.num_bytes)} of disk. The sweep's {sweep.jobs:,} jobs that are left, if they are alike, about "
+            f"{console.duration(self.total(sweep))} one after another and {console.size(sweep.jobs * self.num_bytes)}"
         )
 
 
 def forecast(
     config: Config,
     pace: Pace,
-    done: Sequence[str],
+    done: Collection[str],
     teacher: nn.Module,
     student: nn.Module | None,
     layers: Sequence[Layer],
-    num_images: int | None,
+    outline: Outline | None,
 ) -> Forecast:
-    """What is left of a run of which the phases ``done`` are. ``student``: None where the run ends with the release; ``num_images``: of the
-    owner's training data, if there is some."""
+    """What is left of a run of which the phases ``done`` are. ``student``: None where the run ends with the release; ``outline``: of the
+    owner's data, if there is some."""
     from dfkd_exp.reconstruction.shards import STORED
 
-    found, precision = Forecast(), config.trainer.precision
-    owners = num_images if config.pipeline != "from_release" else None
-    if owners and "teacher" not in done and not config.teacher.trained:
-        steps = config.training.num_steps(owners)
-        found.seconds["teacher"] = steps * pace.of_training(teacher, config.training, precision)
-    if owners and (config.metadata.needs_images or config.shadows):
-        collecting = owners / pace.images_per_second(teacher, layers)
-        if "metadata" not in done:
-            found.seconds["metadata"] = collecting
-        if config.shadows:
-            found.seconds["shadows"] = config.shadows * collecting / 2
-    if student is None or "student" in done:
-        return found
-    made = config.reconstruction.images_per_class * pace.num_classes
-    shown = config.source.num_images(made, num_images)
-    steps = config.distillation.num_steps(shown)
-    image_steps = config.source.image_steps(made * config.reconstruction.steps, steps)
-    if image_steps and "reconstruction" not in done:
-        rate = None if config.source.has_student else pace.of_engine(teacher)
-        found.plainly = rate is None and not config.source.has_student
-        rate = rate or pace.images_per_second(teacher, layers, config.engine.precision)
-        found.seconds["images"] = image_steps / rate
-    answering = None if config.distillation.targets == "labels" else teacher
-    found.seconds["student"] = steps * pace.of_training(student, config.distillation, precision, answering)
-    if config.shadow_students:
-        found.seconds["shadows"] += config.shadows * (found.seconds["student"] + found.seconds.get("images", 0.0))
-    weights = sum(tensor.nbytes for tensor in student.state_dict().values())
-    kept = made * math.prod(pace.inputs.shape) * STORED.itemsize if image_steps and not config.source.has_student else 0
-    found.num_bytes = kept + weights * (1 + min(config.distillation.snapshots, config.distillation.epochs))
+    found, seconds, shadow, precision = Forecast(), {}, 0.0, config.trainer.precision
+    metadata_bytes = 0
+    if outline and config.pipeline != "from_release":
+        if "teacher" not in done and not config.teacher.trained:
+            steps = config.training.num_steps(outline.num_images)
+            seconds["teacher"] = steps * pace.of_training(teacher, config.training, precision)
+        if config.source.fills_bytes and config.metadata.sized_beforehand:
+            metadata_bytes = config.metadata.num_bytes(teacher, pace.inputs, pace.num_classes)
+        if config.metadata.needs_images:
+            seconds["metadata"] = outline.num_images / pace.images_per_second(teacher, layers)
+            shadow = seconds["metadata"] / 2
+        found.num_bytes = 2 * _num_bytes(teacher)
+    if student is not None and ("student" not in done or config.shadow_students):
+        source = config.source
+        made = config.reconstruction.images_per_class * pace.num_classes
+        steps = config.distillation.num_steps(source.num_images(made, outline, metadata_bytes))
+        answering = None if config.distillation.targets == "labels" else teacher
+        each = steps * pace.of_training(student, config.distillation, precision, answering)
+        num_bytes = _num_bytes(student) * (1 + min(config.distillation.snapshots, config.distillation.epochs))
+        if image_steps := source.image_steps(made * config.reconstruction.steps, steps):
+            rate = None if source.has_student else pace.of_engine(teacher, layers)
+            making = (
+                config.optimizer.evaluations
+                * image_steps
+                / (rate or pace.images_per_second(teacher, layers, config.engine.precision))
+            )
+            if source.has_student:
+                each += making
+            else:
+                found.plainly = rate is None
+                seconds["images"] = making
+                num_bytes += made * math.prod(pace.inputs.shape) * STORED.itemsize
+        seconds["student"] = each
+        if config.shadow_students:
+            shadow += each + seconds.get("images", 0.0)
+        found.num_bytes += num_bytes * (1 + config.shadows * config.shadow_students)
+    seconds["shadows"] = config.shadows * shadow
+    found.seconds = {name: took for name, took in seconds.items() if took and PHASES.get(name, name) not in done}
     return found
+
+
+def _num_bytes(network: nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in network.state_dict().values())

@@ -7,12 +7,14 @@ reused from the store has been computed, and is not rehearsed.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.harmless import in_brief
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import wanted_inputs
 from dfkd_exp.phases.receiver import check_test_set
@@ -35,13 +37,13 @@ MUCH = 2**32
 
 @dataclass
 class Rehearsal:
-    """Of a run, one of a sweep of which so many ``jobs`` are left. ``release``: once it is there; before that, what it will be of follows
-    from the data and the teacher."""
+    """Of a run, one of a sweep of which these ``jobs`` are left, by their overrides. ``release``: once it is there; before that, what it
+    will be of follows from the data and the teacher."""
 
     config: Config
     data: LazyData
     context: RunContext
-    jobs: int = 1
+    jobs: Sequence[Sequence[str]] = ()
     release: Release | None = None
 
     def __call__(self) -> None:
@@ -65,22 +67,26 @@ class Rehearsal:
 
     def _tell(self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int) -> None:
         """How long the rest will take, if that is minutes."""
-        from dfkd_exp.models.recording import borrowed
-        from dfkd_exp.phases.forecast import WORTH_SAYING, forecast
+        from dfkd_exp.phases.forecast import WORTH_SAYING, Sweep, forecast
         from dfkd_exp.reconstruction.pace import Pace
 
-        context = self.context
+        config, context = self.config, self.context
+        # Of a job that ends with its release nothing in its folder tells that it has.
+        sweep = Sweep.of(self.jobs if config.pipeline != "release" else [])
         pace = Pace(inputs, num_classes, context.device, context.engines, context.ranks.world)
-        with borrowed(teacher):
+        outline = self.data.outline if self.data.settings.available else None
+        try:
             layers = (
-                self.config.metadata.recorded(teacher, inputs.example())
-                if self.release is None
-                else self.release.metadata().layers
+                self.release.metadata().layers
+                if self.release
+                else self.config.metadata.recorded(teacher, inputs.example())
             )
-        images = self.data.outline.num_images if self.data.settings.available else None
-        found = forecast(self.config, pace, [*context.artifacts], teacher, student, layers, images)
-        if found.total > WORTH_SAYING:
-            console.note(found.text(self.jobs))
+            found = forecast(config, pace, context.artifacts, teacher, student, layers, outline)
+        except Exception as error:  # of a step that is taken for this alone: the run itself may well go on
+            console.note(f"how long it will take could not be found out ({in_brief(error)})")
+            return
+        if found.total(sweep) > WORTH_SAYING:
+            console.note(found.text(sweep))
 
     def _check_known(self) -> None:
         """What images are to match must be known."""

@@ -126,7 +126,7 @@ def measure_shadows(
         inside, images = inside[:, chosen], everything(data, chosen)
         network = release.teacher().to(context.device)
         known, sure = [], []
-        with console.Progress("shadows attacked", config.shadows) as progress:
+        with console.Progress("metadata of shadows read", config.shadows) as progress:
             for artifact in metadata:
                 known.append(Metadata.load(artifact.file("metadata.safetensors")).resolved(network))
                 progress.advance()

@@ -27,6 +27,11 @@ class Optimizer(Settings):
     def __post_init__(self) -> None:
         self.require("lr", self.lr > 0, "positive")
 
+    @property
+    def evaluations(self) -> int:
+        """Of the objective in a step, at least."""
+        return 1
+
     def build(self, *values: Tensor) -> torch.optim.Optimizer:
         """The optimiser of ``values``: pixels or latents ``[N, …]``, or the weights of what makes images."""
         raise NotImplementedError
@@ -104,6 +109,10 @@ class Lbfgs(Optimizer):
         super().__post_init__()
         for name in ("max_iter", "history_size"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
+
+    @property
+    def evaluations(self) -> int:
+        return self.max_iter
 
     def build(self, *values: Tensor) -> torch.optim.Optimizer:
         import torch

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.models.recording import borrowed, recording
+from dfkd_exp.models.recording import borrowed, frozen, recording
 from dfkd_exp.reconstruction.engine.choose import images_on_cpu, known_rate, multiplies_bf16
 from dfkd_exp.training.settings import Training
 
@@ -30,7 +29,7 @@ FEWEST = 2
 @dataclass(frozen=True)
 class Pace:
     """How long steps of networks take on a ``device``, one of ``world`` that share them, for inputs that are ``inputs``; ``engines``: where
-    it is kept which engine was fastest."""
+    it is kept which engine was fastest. The networks are moved there, and those that are not trained are frozen."""
 
     inputs: InputSpec
     num_classes: int
@@ -38,16 +37,17 @@ class Pace:
     engines: Path
     world: int = 1
 
-    def of_engine(self, teacher: nn.Module) -> float | None:
-        """Image-steps a second through such a teacher, if an engine was measured with one."""
-        return known_rate(self.engines, teacher)
+    def of_engine(self, teacher: nn.Module, layers: Sequence[Layer]) -> float | None:
+        """Image-steps a second through such a teacher, by all processes, if an engine was measured with one."""
+        rate = known_rate(self.engines, teacher, layers, self.device)
+        return None if rate is None else rate * self.world
 
     def of_training(
         self, network: nn.Module, settings: Training, precision: str, teacher: nn.Module | None = None
     ) -> float:
         """Seconds of a step, of forward and backward pass, and of the ``teacher`` that answers for its images, if one does."""
-        network = deepcopy(network).to(self.device).train()
-        answering = None if teacher is None else deepcopy(teacher).to(self.device).eval()
+        network.to(self.device).train()
+        answering = None if teacher is None else teacher.to(self.device).eval()
         dtype = DTYPES.get(precision)
 
         def step(count: int) -> Tensor:
@@ -65,7 +65,8 @@ class Pace:
 
     def images_per_second(self, teacher: nn.Module, layers: Sequence[Layer], precision: str | None = None) -> float:
         """How many images go through the ``teacher`` with moments of its ``layers``: forwards and, in an engine's ``precision``, back."""
-        teacher, back = deepcopy(teacher).to(self.device).eval(), precision is not None
+        frozen(teacher.to(self.device))
+        back = precision is not None
         rounded = precision == "bf16" or (precision == "auto" and multiplies_bf16(self.device))
 
         def step(count: int) -> Tensor:
@@ -92,7 +93,8 @@ class Pace:
             step(count).item()  # a GPU is waited for
             return time.perf_counter() - began
 
-        with torch.random.fork_rng(), torch.enable_grad():
+        generators = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(generators), torch.enable_grad():
             step(FEWEST)  # what is done once
             few = timed(FEWEST)
             count = max(FEWEST, min(share, int(FEWEST * TIMED / few)))

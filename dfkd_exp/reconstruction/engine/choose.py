@@ -204,15 +204,17 @@ def images_on_cpu(layers: Sequence[Layer]) -> int:
     return max(1, min(1_000, 2**28 // (4 * max(1, sum(layer.num_units for layer in layers)))))
 
 
-def known_rate(cache: Path, teacher: nn.Module) -> float | None:
-    """Image-steps a second of such a teacher, as they were measured when an engine was chosen last; None if that never was."""
-    kind = _kind_of_teacher(teacher)
-    rates = [
-        entry["image_steps_per_second"]
-        for key, entry in _read(cache).items()
-        if key.startswith(f'["{kind}"') and _understood(entry) and entry.get("image_steps_per_second")
-    ]
-    return rates[-1] if rates else None
+def known_rate(cache: Path, teacher: nn.Module, layers: Sequence[Layer], device: torch.device) -> float | None:
+    """Image-steps a second of such a teacher with these ``layers`` recorded, as an engine was once found to make them on this machine; None
+    where none was."""
+    alike = [_kind_of_teacher(teacher), {**_machine(device), "layers": _of_layers(layers)}]
+    for key, entry in _read(cache).items():
+        if key == PRECISION or _understood(entry) is None:
+            continue
+        kind, circumstances = json.loads(key)
+        if [kind, {name: circumstances.get(name) for name in alike[1]}] == alike:
+            return entry.get("image_steps_per_second")
+    return None
 
 
 def _image_steps(problem: Problem) -> int:
@@ -231,12 +233,11 @@ def _key(engine: Engine, offered: list[str], problem: Problem) -> str:
 
 def _circumstances(engine: Engine, offered: list[str], problem: Problem) -> dict[str, Any]:
     """What the choice depends on, beside the teacher."""
-    on_gpu, settings, metadata = problem.device.type == "cuda", problem.settings, problem.metadata
+    settings, metadata = problem.settings, problem.metadata
     return {
-        "machine": torch.cuda.get_device_name(problem.device) if on_gpu else f"{platform.node()} {platform.machine()}",
-        "threads": torch.get_num_threads(),
+        **_machine(problem.device),
         "torch": torch.__version__,
-        "layers": [[layer.name, layer.side, *layer.shape] for layer in metadata.layers],
+        "layers": _of_layers(metadata.layers),
         "inputs": list(metadata.inputs.shape),
         "match": settings.match,
         "terms": sorted(type(term).__name__ for term in problem.all_terms),
@@ -247,6 +248,18 @@ def _circumstances(engine: Engine, offered: list[str], problem: Problem) -> dict
         "asked": [getattr(engine, name) for name in CHOICES],
         "offered": [offered, list(CONVOLUTIONS)],
     }
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    on_gpu = device.type == "cuda"
+    return {
+        "machine": torch.cuda.get_device_name(device) if on_gpu else f"{platform.node()} {platform.machine()}",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _of_layers(layers: Sequence[Layer]) -> list[list[Any]]:
+    return [[layer.name, layer.side, *layer.shape] for layer in layers]
 
 
 def _read(cache: Path) -> dict[str, Any]:
