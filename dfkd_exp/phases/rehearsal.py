@@ -63,7 +63,8 @@ class Rehearsal:
             if self.config.source.needs_data:
                 self.config.source.check_data(self.data.outline)
             student = self._receivers_side(teacher, inputs, num_classes)
-        self._tell(teacher, student, inputs, num_classes)
+        if self.context.ranks.first:
+            self._tell(teacher, student, inputs, num_classes)
 
     def _tell(self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int) -> None:
         """How long the rest will take, if that is minutes."""
