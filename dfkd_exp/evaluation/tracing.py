@@ -20,7 +20,8 @@ from dfkd_exp.models.float32 import exact
 RIDGES = (0.01, 1.0)
 """Of the fit, in units of what an image's share has for itself: little trusts that the candidates are all there are, much does not."""
 ROOM = 2**28
-"""Numbers, of what the images of a class add to all statistics, that are held at once; of more, so many at random are traced."""
+"""Numbers, of what the images of a class add to all statistics, that are held at once: a gigabyte, and up to three while they are computed.
+Of more, so many at random are traced."""
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, ima
     for scope, rows in of_scope.items():
         own = [index for index, statistic in enumerate(kind.statistics) if statistic.scope == scope]
         each = ROOM // (len(own) * int(rows.bincount().max())) if own else 0
-        traced = [(i, products) for i in own for products in kind.statistics[i].distribution.sums(max(2, each))]
+        traced = [(i, products) for i in own for products in kind.statistics[i].sums(max(2, each))]
         if not traced:
             continue
         scores = torch.zeros(len(metadata), len(labels), len(traced), len(RIDGES), dtype=torch.float64)

@@ -20,7 +20,7 @@ def forms() -> dict[str, type[Summary]]:
     while queue:
         for child in queue.pop().__subclasses__():
             queue.append(child)
-            if child.form:
+            if vars(child).get("form"):  # one that it only inherits is its parent's
                 found[child.form] = child
     return found
 

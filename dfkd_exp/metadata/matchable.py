@@ -75,10 +75,10 @@ class Distribution(ABC):
     def shares(self, values: Tensor, products: Tensor) -> Tensor:
         """What each of the images ``values[N, M, F]`` adds to a part of the `sums`, ``products[2, P]``: ``[N, P]``, float32."""
         one, other = products.to(values.device)
-        with_one = F.pad(values, (0, 1), value=1.0)
+        with_one = F.pad(values.float(), (0, 1), value=1.0)
         if values.shape[1] == 1:
-            return (with_one[:, 0, one] * with_one[:, 0, other]).float()
-        return torch.stack([(image.T @ image)[one, other].float() for image in with_one]) / values.shape[1]
+            return with_one[:, 0, one].mul_(with_one[:, 0, other])
+        return torch.stack([(image.T @ image)[one, other] for image in with_one]) / values.shape[1]
 
     def total(self, row: int, products: Tensor) -> Tensor:
         """A part of the `sums` as it was published of one row, ``[P]``, for each image; float64."""
@@ -97,9 +97,8 @@ def _pairs(count: int, most: int, generator: torch.Generator) -> Tensor:
     number = count * (count - 1) // 2
     if number <= most:
         return torch.tril_indices(count, count, -1)
-    chosen = torch.randint(
-        number, (2 * most,), generator=generator
-    ).unique()  # more than are wanted, since some come twice
+    # More than are wanted, since some come twice.
+    chosen = torch.randint(number, (2 * most,), generator=generator).unique()
     chosen = chosen[torch.randperm(len(chosen), generator=generator)[:most]]
     # The k-th pair below the diagonal, row by row, is in the last row of which all before have k pairs at most.
     row = ((1 + (1 + 8 * chosen.double()).sqrt()) / 2).long()
@@ -118,13 +117,15 @@ def _some_of(products: Tensor, most: int, generator: torch.Generator) -> Tensor:
 @dataclass(frozen=True)
 class Matchable:
     """A statistic of some ``layers``, by index, and what they are (``recorded``), ready to be matched: its ``distribution`` is of their
-    units or, if there is one, of a ``view`` of a single one. It cannot be saved."""
+    units or, if there is one, of a ``view`` of a single one. ``published``: whether it is, and not carried by the teacher. It cannot be
+    saved."""
 
     layers: tuple[int, ...]
     recorded: tuple[Layer, ...]
     distribution: Distribution
     view: View | None = None
     scope: str = "class"
+    published: bool = True
 
     @property
     def _parts(self) -> list[slice]:
@@ -203,6 +204,10 @@ class Matchable:
         """How badly images of one class fit, ``[N, A]`` (`Distribution.misfits`): ``activations[N, *shape]`` of all recorded layers,
         float64."""
         return self.distribution.misfits(self._gathered(activations), self._row(label))
+
+    def sums(self, most: int) -> list[Tensor]:
+        """Of what sums over images were published (`Distribution.sums`)."""
+        return self.distribution.sums(most) if self.published else []
 
     def shares(self, activations: Sequence[Tensor], products: Tensor) -> Tensor:
         """What images add to `total`, ``[N, P]`` (`Distribution.shares`), from the same activations."""

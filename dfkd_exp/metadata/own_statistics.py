@@ -41,7 +41,7 @@ class Carried(Summary):
         if len(layers) > 1 or layers[0].side != "input" or layers[0].num_channels != self.channels:
             raise ValueError(f"statistics of {self.channels} channels that are carried by no one layer's input")
 
-    def distribution(self, side: TeacherSide) -> CarriedMoments:
+    def distribution(self, side: TeacherSide) -> Diagonal:
         [layer] = side.layers
         module = dict(side.teacher.named_modules()).get(layer.name)
         if module is None or not carries_statistics(module) or len(module.running_mean) != self.channels:
@@ -50,15 +50,7 @@ class Carried(Summary):
                 "names; use the teacher of the same release"
             )
         mean, variance = module.running_mean, module.running_var
-        return CarriedMoments(mean[None].float().clone(), variance[None].float().clone())
-
-
-class CarriedMoments(Diagonal):
-    """Mean and variance of which nothing was published."""
-
-    def sums(self, most: int) -> list[Tensor]:
-        """None: whoever has the teacher has them."""
-        return []
+        return Diagonal(mean[None].float().clone(), variance[None].float().clone())
 
 
 class OwnStatistics(Accumulator):

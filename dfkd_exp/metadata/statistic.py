@@ -207,4 +207,4 @@ class Statistic:
         own = tuple(layers[index] for index in self.layers)
         found = self.summary.restored(kept) if kept is not None else None
         found = found or self.summary.distribution(TeacherSide(teacher, own, basis))
-        return Matchable(self.layers, own, found, self.view(layers), self.scope)
+        return Matchable(self.layers, own, found, self.view(layers), self.scope, self.origin == "data")

@@ -103,16 +103,13 @@ def forecast(
         each = steps * pace.of_training(student, config.distillation, precision, answering)
         num_bytes = _num_bytes(student) * (1 + min(config.distillation.snapshots, config.distillation.epochs))
         if image_steps := source.image_steps(made * config.reconstruction.steps, steps):
-            rate = None if source.has_student else pace.of_engine(teacher, layers)
-            making = (
-                config.optimizer.evaluations
-                * image_steps
-                / (rate or pace.images_per_second(teacher, layers, config.engine.precision))
-            )
+            known = None if source.has_student else pace.of_engine(teacher, layers)
+            rate = known or pace.images_per_second(teacher, layers, config.engine.precision)
+            making = config.optimizer.evaluations * image_steps / rate
             if source.has_student:
                 each += making
             else:
-                found.plainly = rate is None
+                found.plainly = known is None
                 seconds["images"] = making
                 num_bytes += made * math.prod(pace.inputs.shape) * STORED.itemsize
         seconds["student"] = each

@@ -28,7 +28,7 @@ from dfkd_exp.metadata import (
 from dfkd_exp.metadata.auto import Auto
 from dfkd_exp.metadata.choices import BASES, SCOPES
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, unpack_symmetric
-from dfkd_exp.metadata.forms import forms
+from dfkd_exp.metadata.forms import form, forms
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.metadata.records import Records
@@ -483,3 +483,11 @@ def test_the_reader_refuses_another_version_or_format(folder, reader, tmp_path, 
 
 def test_rewriting_alone_is_not_what_is_refused(folder, tmp_path):
     read_release(rewritten(folder, tmp_path / "copy")).metadata()
+
+
+def test_a_summary_that_inherits_a_form_is_not_what_a_file_is_read_as():
+    class Alike(Diagonal):
+        pass
+
+    assert Alike.form == Diagonal.form
+    assert form(Diagonal.form) is Diagonal

@@ -159,7 +159,7 @@ def test_the_shares_of_all_images_make_up_what_was_published(name):
         for statistic in metadata.statistics:
             if (statistic.scope == "all") != (name == "all classes"):
                 continue
-            for products in parts_of(statistic.distribution.sums(10_000)):
+            for products in parts_of(statistic.sums(10_000)):
                 shares, total = statistic.shares(activations, products), statistic.total(row, products)
                 torch.testing.assert_close(shares.double().mean(0), total, rtol=0.02, atol=0.01)
                 seen += 1

@@ -215,7 +215,7 @@ def test_whose_activations_are_recorded_is_known_wherever_the_teacher_computes()
     found = collector.finish().resolved(teacher)
     members = recorded(LabelledImages(pixels, labels), inputs, CLASSES, 7)
     assert members.shape == (CLASSES * 7,)
-    scores = metadata_scores(found, teacher, exact, labels)
+    scores = metadata_scores(found, teacher, pixels, labels)
     others = torch.ones(90, dtype=torch.bool)
     others[members] = False
     assert attack(scores[members], scores[others]).auc == 1
