@@ -28,7 +28,7 @@ from dfkd_exp.metadata import (
 from dfkd_exp.metadata.auto import Auto
 from dfkd_exp.metadata.choices import BASES, SCOPES
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, unpack_symmetric
-from dfkd_exp.metadata.forms import form, forms
+from dfkd_exp.metadata.forms import forms
 from dfkd_exp.metadata.metadata import Metadata
 from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.metadata.records import Records
@@ -490,4 +490,4 @@ def test_a_summary_that_inherits_a_form_is_not_what_a_file_is_read_as():
         pass
 
     assert Alike.form == Diagonal.form
-    assert form(Diagonal.form) is Diagonal
+    assert forms()[Diagonal.form] is Diagonal
