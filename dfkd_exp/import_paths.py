@@ -78,7 +78,8 @@ def _restore(before: tuple[str, bool, Any, Any]) -> None:
         torch.set_grad_enabled(gradients)
         torch.set_default_dtype(dtype or torch.float32)
         if torch.get_default_device() != (device or torch.device("cpu")):
-            torch.set_default_device(device)
+            # To say cpu would leave a mode behind that every function goes through; None, which means the same, leaves none.
+            torch.set_default_device(None if device is None or device.type == "cpu" else device)
 
 
 def where(error: BaseException) -> str:

@@ -107,6 +107,7 @@ def test_modes_are_afterwards_as_they_were(write, tmp_path):
     assert torch.is_grad_enabled()
     assert torch.zeros(1).dtype == torch.float32
     assert torch.zeros(1).device.type == "cpu"
+    assert not torch.overrides._get_current_function_mode_stack(), "every function would go through it"
     assert os.getcwd() == str(tmp_path)
 
 
