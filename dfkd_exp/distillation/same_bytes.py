@@ -42,8 +42,9 @@ class SameBytes(Source):
         return found if self.codec != "raw" else {n: v for n, v in found.items() if n not in ("codec", "quality")}
 
     def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
-        known = outline is not None and num_bytes and self.codec == "raw"
-        return min(num_bytes // outline.bytes_per_image, outline.num_images) if known and outline else made
+        if outline is None or not num_bytes or self.codec != "raw":
+            return made
+        return min(num_bytes // outline.bytes_per_image, outline.num_images)
 
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         if self.codec == "raw":  # what others take is known once there are images

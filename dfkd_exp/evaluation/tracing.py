@@ -28,8 +28,8 @@ Of more, so many at random are traced."""
 @exact()
 def tracing_scores(metadata: Sequence[ResolvedMetadata], teacher: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """How much each of the ``images[N, *shape]``, as pixels, is needed to make up each part T of what was published of its class (means and
-    mean squares of a statistic, and covariances if there are some), ``[K, N, T * R]``, by each of the RIDGES; N zeros of a part where
-    there is none. ``metadata``: K of one kind and teacher."""
+    mean squares of a statistic, and covariances if there are some), ``[K, N, T * R]``, by each of the RIDGES; T is 0 where no sums
+    over images were published. ``metadata``: K of one kind and teacher."""
     kind = metadata[0]
     of_scope = {"class": labels, "all": torch.zeros_like(labels)}
     found = [torch.zeros(len(metadata), len(labels), 0, dtype=torch.float64)]
