@@ -144,6 +144,7 @@ TALKING = {
     "data/": "downloads and decoding take minutes",
     "metadata/gaussian.py": "says which statistics take gigabytes",
     "metadata/bases.py": "a large graph's bases take minutes",
+    "evaluation/attacks.py": "ten thousand images against shadows of a large network take minutes",
     "reconstruction/loop.py": "a notebook's reconstruction takes minutes",
     "reconstruction/prior.py": "directions of large weights take minutes",
     "reconstruction/parametrisation/": "says where images start from, if not from what was asked for",

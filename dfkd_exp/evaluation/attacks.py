@@ -14,6 +14,7 @@ import torch
 from scipy.stats import beta
 from torch import Tensor, nn
 
+from dfkd_exp import console
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.recording import borrowed, device_of, recording
@@ -126,11 +127,13 @@ def by_class(
     """Class after class, some of ``images[N, *shape]`` at a time, as pixels: the class, which of them they are, and their activations,
     float64, in the form that the statistics describe."""
     device = device_of(teacher)
-    with borrowed(teacher), recording(teacher, metadata.layers) as recorder:
+    progress = console.Progress("images attacked", len(images))
+    with borrowed(teacher), recording(teacher, metadata.layers) as recorder, progress:
         for label in labels.unique().tolist():
             for rows in (labels == label).nonzero().squeeze(1).split(metadata.inputs.images_at_once):
                 recorded = recorder(metadata.inputs.from_pixels(images[rows].to(device)))
                 yield label, rows.cpu(), metadata.activations([values.double() for values in recorded])
+                progress.advance(len(rows))
 
 
 @exact()

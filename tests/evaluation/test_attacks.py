@@ -79,6 +79,16 @@ def test_statistics_that_the_teacher_carries_are_asked_like_others():
     assert (near > far).all()
 
 
+def test_an_attack_says_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr("dfkd_exp.console._SECONDS_BETWEEN_LINES", 0.0)
+    images, labels = toy_images(10)
+    teacher = toy_teacher()
+    metadata_scores(AllLayers().collect(teacher, [(images, labels)], INPUTS).resolved(teacher), teacher, images, labels)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == CLASSES
+    assert lines[-1].split(",")[0] == f"  images attacked: {len(images)} of {len(images)}"
+
+
 def test_a_network_is_surer_of_what_it_was_right_about():
     logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     scores = confidence_scores(logits, torch.tensor([0, 0]))
