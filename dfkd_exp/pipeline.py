@@ -24,10 +24,10 @@ from dfkd_exp.phases.reconstruction import Asked, make_reconstruction, objective
 from dfkd_exp.phases.rehearsal import Rehearsal
 from dfkd_exp.phases.shadows import measure_shadows
 from dfkd_exp.ranks import join, ranks_of_process
-from dfkd_exp.release import CARD, Release, copy_release, read_release
-from dfkd_exp.release_alone import TeacherAlone
-from dfkd_exp.release_card import usage
-from dfkd_exp.release_hub import local_folder, require_folder
+from dfkd_exp.release.alone import TeacherAlone
+from dfkd_exp.release.card import usage
+from dfkd_exp.release.folder import CARD, Release, copy_release, read_release
+from dfkd_exp.release.hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
 from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RESULT, jobs_left
 from dfkd_exp.store import Store, write_atomically

@@ -24,7 +24,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, BatchNormStatistics, Channels, Spatial, SpectralAllLayers, SpectralLayerPairs
 from dfkd_exp.metadata.gaussian import DifferentialPrivacy
 from dfkd_exp.models.ours import Ours
-from dfkd_exp.release import read_release, write_release
+from dfkd_exp.release.folder import read_release, write_release
 from tests.toy import toy_images
 
 INPUTS = InputSpec((1, 8, 8), (0.0,), (1.0,))

@@ -29,7 +29,7 @@ RINGS = {
     ),
     "command": (
         "__init__.py __main__.py app.py arguments.py config/ help.py pipeline.py phases/ "
-        "store.py release.py release_card.py release_hub.py release_alone.py report/ sweeps/ /hydra_plugins/"
+        "store.py release/ report/ sweeps/ /hydra_plugins/"
     ),
 }
 """From the inside out: a folder with all that lies in it, or a file, which goes before its folder; below dfkd_exp/ unless it says."""
@@ -117,7 +117,7 @@ LIBRARIES = {
         "models/read_weights.py": "the format of weights",
         "reconstruction/shards.py": "the format of images",
         "phases/": "artifacts of the store",
-        "release.py": "files of a release",
+        "release/folder.py": "files of a release",
     },
     "jsonschema": {"schema.py": "checks what comes from outside by the schemas that are shipped"},
     "matplotlib": {"report/": "figures"},
@@ -131,7 +131,7 @@ LIBRARIES = {
     "sklearn": {"data/digits.py": "has the digits", "data/wine.py": "has the table"},
     "pooch": {"data/published.py": "downloads"},
     "datasets": {"data/hub.py": "the Hugging Face Hub"},
-    "huggingface_hub": {"release_hub.py": "releases there", "models/from_hub.py": "files beside networks"},
+    "huggingface_hub": {"release/hub.py": "releases there", "models/from_hub.py": "files beside networks"},
     "filelock": {"locks.py": "one process at a time"},
     "torchvision": {"models/from_torchvision.py": "its networks", "models/from_timm.py": "timm wants it at import"},
     "transformers": {"models/from_hub.py": "its networks"},
@@ -153,7 +153,7 @@ TALKING = {
 """Who of the mathematics says something to people, or draws a progress bar."""
 
 LIGHT = (
-    "import dfkd_exp, dfkd_exp.app, dfkd_exp.pipeline, dfkd_exp.config.composition, dfkd_exp.help, dfkd_exp.store, dfkd_exp.release",
+    "import dfkd_exp, dfkd_exp.app, dfkd_exp.pipeline, dfkd_exp.config.composition, dfkd_exp.help, dfkd_exp.store, dfkd_exp.release.folder",
     "import dfkd_exp.phases.context, dfkd_exp.phases.owner, dfkd_exp.phases.reconstruction, dfkd_exp.phases.receiver",
     "import dfkd_exp.phases.privacy, dfkd_exp.phases.shadows, dfkd_exp.training.transfer_set, dfkd_exp.distillation.source",
     "import dfkd_exp.report.result, dfkd_exp.report.tables, dfkd_exp.sweeps.plan, dfkd_exp.sweeps.callback",

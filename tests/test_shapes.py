@@ -17,7 +17,7 @@ from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.terms.l2 import L2
 from dfkd_exp.reconstruction.terms.term import Candidates
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
-from dfkd_exp.release import read_release, write_release
+from dfkd_exp.release.folder import read_release, write_release
 from dfkd_exp.report.pictures import draw_images
 from dfkd_exp.schema import require_schema
 from dfkd_exp.training.augmentation import Affine, FlipAndCrop

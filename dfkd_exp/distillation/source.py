@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dfkd_exp.reconstruction.objective import Objective
     from dfkd_exp.reconstruction.optimizers import Optimizer
     from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
-    from dfkd_exp.release import Release
+    from dfkd_exp.release.folder import Release
     from dfkd_exp.store import Artifact
 
 

@@ -20,7 +20,7 @@ from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.weight_files import Loaded
 from dfkd_exp.ranks import ALONE, Ranks
-from dfkd_exp.release import MODEL
+from dfkd_exp.release.folder import MODEL
 from dfkd_exp.store import Artifact, Store
 from dfkd_exp.trainer import TrainerSettings
 

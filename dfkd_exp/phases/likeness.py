@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp.phases.context import LazyData, RunContext
-from dfkd_exp.release import Release
+from dfkd_exp.release.folder import Release
 from dfkd_exp.run_folder import LIKENESS
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact

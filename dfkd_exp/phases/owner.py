@@ -17,7 +17,7 @@ from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
 from dfkd_exp.ranks import Ranks
-from dfkd_exp.release import MODEL, Release, read_release, write_release
+from dfkd_exp.release.folder import MODEL, Release, read_release, write_release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.training.settings import Training

@@ -8,7 +8,7 @@ from typing import Any
 
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.phases.context import LazyData, RunContext
-from dfkd_exp.release import Release
+from dfkd_exp.release.folder import Release
 from dfkd_exp.run_folder import PICTURE
 from dfkd_exp.store import Artifact
 from dfkd_exp.training.transfer_set import FixedImages, TransferSet

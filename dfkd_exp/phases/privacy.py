@@ -9,7 +9,7 @@ from typing import Any
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
 from dfkd_exp.phases.reconstruction import resolved_metadata
-from dfkd_exp.release import Release
+from dfkd_exp.release.folder import Release
 from dfkd_exp.run_folder import NEAREST
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact

@@ -15,7 +15,7 @@ from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.inputs import described
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
-from dfkd_exp.release import MODEL, Release
+from dfkd_exp.release.folder import MODEL, Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import WORK, Artifact, write_atomically
 from dfkd_exp.sweeps.trial import trial_of_process

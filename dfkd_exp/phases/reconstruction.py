@@ -17,7 +17,7 @@ from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.parametrisation.base import Parametrisation
 from dfkd_exp.reconstruction.settings import Reconstruction
 from dfkd_exp.reconstruction.terms.term import Term
-from dfkd_exp.release import Release
+from dfkd_exp.release.folder import Release
 from dfkd_exp.store import Artifact
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import wanted_inputs
 from dfkd_exp.phases.receiver import check_test_set
 from dfkd_exp.phases.shadows import check_classes
-from dfkd_exp.release import Release, holds_release
+from dfkd_exp.release.folder import Release, holds_release
 from dfkd_exp.seeding import derive_seed
 
 if TYPE_CHECKING:

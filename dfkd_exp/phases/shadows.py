@@ -16,7 +16,7 @@ from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
 from dfkd_exp.phases.owner import make_metadata, make_release
 from dfkd_exp.phases.receiver import make_student
-from dfkd_exp.release import Release
+from dfkd_exp.release.folder import Release
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact
 from dfkd_exp.training.transfer_set import TransferSet

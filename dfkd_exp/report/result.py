@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.config.words import words_of
-from dfkd_exp.release import Release
+from dfkd_exp.release.folder import Release
 from dfkd_exp.store import Artifact
 from dfkd_exp.training.transfer_set import TransferSet
 

@@ -12,7 +12,7 @@ from dfkd_exp.data.base import first_in_turn
 from dfkd_exp.data.decoded import DecodedData
 from dfkd_exp.data.waves import Waves
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.release import read_release
+from dfkd_exp.release.folder import read_release
 from tests.data.test_image_folder import fill
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.ours import Ours
-from dfkd_exp.release import read_release
+from dfkd_exp.release.folder import read_release
 from dfkd_exp.settings import under_flag
 from tests.models.outside import Tiny
 

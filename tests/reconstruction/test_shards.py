@@ -22,7 +22,7 @@ from dfkd_exp.reconstruction.loop import Images, reconstruct
 from dfkd_exp.reconstruction.optimizers import Adam, Sgd
 from dfkd_exp.reconstruction.parametrisation.pixels import Pixels
 from dfkd_exp.reconstruction.shards import STORED, open_shards, read_losses, shard_name, write_shard
-from dfkd_exp.release import read_release, write_release
+from dfkd_exp.release.folder import read_release, write_release
 from dfkd_exp.store import Store
 from dfkd_exp.trainer import TrainerSettings
 from tests.toy import CLASSES, INPUTS, toy_images

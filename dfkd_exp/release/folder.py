@@ -26,7 +26,7 @@ from dfkd_exp.metadata.header import Header, read_header
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.ours import Ours
 from dfkd_exp.models.published import LIBRARIES
-from dfkd_exp.release_card import model_card
+from dfkd_exp.release.card import model_card
 from dfkd_exp.schema import require_schema
 from dfkd_exp.store import MANIFEST, seal, verify
 

@@ -21,7 +21,7 @@ from dfkd_exp.evaluation.probe import probe_pixels
 from dfkd_exp.models.by_import_path import ByImportPath
 from dfkd_exp.models.ours import Ours
 from dfkd_exp.models.recording import frozen, weights_digest
-from dfkd_exp.release import copy_release, read_release, write_release
+from dfkd_exp.release.folder import copy_release, read_release, write_release
 from dfkd_exp.store import seal
 from tests.toy import CLASSES, INPUTS, toy_images
 
@@ -332,7 +332,7 @@ def large_or_small(width=4):
 
 @pytest.mark.parametrize("width", [10**9, 10**18, -1, "wide", None])
 def test_arguments_for_somebodys_own_network_take_no_memory_either(copy, width):
-    said = ByImportPath(target="tests.test_release.large_or_small")
+    said = ByImportPath(target="tests.release.test_folder.large_or_small")
     weights = large_or_small().state_dict()
     save_file(weights, copy / "model.safetensors")
     edit_config(copy, architecture=said.architecture() | {"kwargs": {"width": width}}, num_parameters=310)
@@ -349,7 +349,7 @@ def needs_values(width=4):
 
 
 def test_a_network_whose_code_needs_values_is_read_too(copy):
-    said = ByImportPath(target="tests.test_release.needs_values")
+    said = ByImportPath(target="tests.release.test_folder.needs_values")
     state = needs_values().state_dict()
     network = said.rebuilt(state, "file", read_release(copy).inputs, 10)
     assert torch.equal(network[1].weight, state["1.weight"])
@@ -413,7 +413,7 @@ def test_the_weights_are_the_teachers_own(release_folder):
 
 def test_names_on_the_card_are_names_and_nothing_else():
     from dfkd_exp.metadata import TopLayer
-    from dfkd_exp.release_card import model_card
+    from dfkd_exp.release.card import model_card
     from tests.toy import INPUTS, toy_images, toy_teacher
 
     hostile = "<script>x</script>\n# a heading ![](http://a/b.png) | more"
@@ -431,7 +431,7 @@ def test_names_on_the_card_are_names_and_nothing_else():
 
 def test_the_card_says_what_is_kept_and_that_records_are_of_single_images():
     from dfkd_exp.metadata import AllLayers, SpectralLayerPairs
-    from dfkd_exp.release_card import model_card
+    from dfkd_exp.release.card import model_card
     from tests.toy import INPUTS, toy_images, toy_teacher
 
     config = {

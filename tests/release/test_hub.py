@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.release import read_release
-from dfkd_exp.release_hub import local_folder
+from dfkd_exp.release.folder import read_release
+from dfkd_exp.release.hub import local_folder
 
 
 def snapshot(release: Path, cache: Path) -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.metadata.nothing import Nothing
-from dfkd_exp.release import Release
+from dfkd_exp.release.folder import Release
 
 if TYPE_CHECKING:
     from dfkd_exp.metadata.metadata import Metadata

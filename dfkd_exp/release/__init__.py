@@ -1,0 +1,1 @@
+"""What a model owner publishes: a folder, on the Hugging Face Hub too, with its card."""
