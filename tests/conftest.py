@@ -22,8 +22,10 @@ REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_done_for_a_power_failure_or_over_and_over():
-    """Files of tests need not survive the machine; what is installed, which Lightning looks up for each Trainer, stays; and so do the
-    files of conf/, of which most commands compose the same choices."""
+    """Files of tests need not survive the machine; what is installed, which Lightning looks up for each Trainer, stays; so do the files
+    of conf/, of which most commands compose the same choices; and of each seed torch would keep, for each kind of device that is not
+    there, how it came to be set."""
+    import torch
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository
     from lightning_fabric.utilities import registry
@@ -35,6 +37,9 @@ def nothing_is_done_for_a_power_failure_or_over_and_over():
         patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", once(ConfigLoaderImpl._load_configuration_impl))
         patch.setattr(ConfigRepository, "load_config", read_once(ConfigRepository.load_config))
+        for kind in (torch.cuda, torch.xpu, torch.mtia):
+            if not kind.is_available():
+                patch.setattr(kind, "_lazy_call", lambda call, **kwargs: None)
         yield
 
 
