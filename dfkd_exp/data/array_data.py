@@ -71,6 +71,12 @@ class ArrayData(Data):
     @cached_property
     def _found(self) -> Arrays:
         found = self.find()
+        types = {part: str(values.dtype) for part, values in found.inputs.items()}
+        if not self.range and (types["train"] == "uint8") != (types["test"] == "uint8"):
+            raise DfkdError(
+                f"data: training examples are {types['train']} and test examples {types['test']}, which are likely to be in different "
+                "units; give both one type, or say data.range=[LOW,HIGH] of both"
+            )
         if self.limit is None:
             return found
         index = self.limited({part: own.tolist() for part, own in found.labels.items()}, len(found.classes))

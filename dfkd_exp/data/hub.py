@@ -167,11 +167,13 @@ class Hub(DecodedData):
         return f"{self.name}: split {split!r}"
 
     def _part(self, table: Any, split: str, rows: list[int], labels: list[int], column: str) -> Part:
+        only = table.select_columns(column)
+
         def name(index: int) -> str:
             return f"image {rows[index]} of {self.name}, split {split!r},"
 
         def read(index: int) -> Tensor:
-            value = table[rows[index]][column]
-            return readable(name(index), lambda: to_tensor(opened(value), self.channels, self.size))
+            # The library decodes it when it is asked for it.
+            return readable(name(index), lambda: to_tensor(opened(only[rows[index]][column]), self.channels, self.size))
 
         return Part(labels, read, name)

@@ -103,7 +103,8 @@ def split_rows(
 def held_out(
     classes: list[str], labelled: Sequence[Labelled], test_fraction: float, place: str, notes: list[str]
 ) -> Split:
-    """A share of each class held out. By the hash of its name, an image stays on its side when others are added."""
+    """A share of each class held out, the images whose names have the smallest hashes: in whatever order they are listed. Where others are
+    added, most images stay on their side."""
     by_class: dict[str, list[str]] = {name: [] for name in classes}
     for name, image in labelled:
         by_class[name].append(image)
@@ -113,7 +114,8 @@ def held_out(
         count = max(1, round(len(images) * test_fraction))
         if count >= len(images):
             raise DfkdError(
-                f"{place}: {brief(name)} holds {len(images)} image; a class needs at least two, to train and to test"
+                f"{place}: {brief(name)} holds {len(images)} image{'s' * (len(images) > 1)}, of which {count} would be tested on; "
+                "a class needs one more, to train on"
             )
         test += [(name, image) for image in sorted(ranked[:count])]
         train += [(name, image) for image in sorted(ranked[count:])]

@@ -13,6 +13,7 @@ from dfkd_exp.data.labelled import as_images
 from dfkd_exp.distillation.attention import Attention, attention_distance, logits_and_maps
 from dfkd_exp.distillation.losses import logit_distance, soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import agreement, predict_logits
 from dfkd_exp.inputs import InputSpec, unit_pixels
 from dfkd_exp.models.channels_last import channels_last
@@ -26,6 +27,8 @@ from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 
 MIXTURES = 2_000
 """On which agreement is measured: as many say it to a point."""
+WHOLE_RUN = {"targets": "soft", "label_smoothing": 0.0, "holdout": 0.0, "snapshots": 0}
+"""Settings that `distill` has no use for, at what it does."""
 
 
 def train_on_teacher(
@@ -82,13 +85,18 @@ def distill(
     """The student, trained in place on a teacher's soft targets for ``images``: `Images`, or what a network takes, ``[N, *shape]``.
 
     Either may return a tuple or dict with its logits, probabilities, or one logit of two classes. A student in half precision is
-    converted to float32. ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``. ``augment``: whether
+    converted to float32. ``settings``: the fields of `Distillation`, such as ``epochs=30`` or ``temperature=8``, but those of a whole run
+    (WHOLE_RUN): the teacher answers for all ``images``, and what is left is the student after the last epoch. ``augment``: whether
     images are changed at random each time they are shown, as suits them (`Auto`); tables, series and volumes never are.
     ``inputs`` say which of a network's inputs are black and white, which matters only for augmentation; left out, it is the range of
     the images.
     """
     if not augment:
         settings["augmentation"] = NoAugmentation()
+    if unused := [name for name, value in WHOLE_RUN.items() if settings.pop(name, value) != value]:
+        raise DfkdError(
+            f"distill knows no {' and no '.join(unused)}: that is of the command dfkd (distillation.{unused[0]})"
+        )
     seen = None
     if isinstance(images, Images):
         pixels, inputs = images.pixels, images.spec
@@ -144,7 +152,7 @@ def mixed_agreement(
         num_classes = answers[1].shape[1]
         classes.append(answers[1].argmax(1))
         agreed.append((answers[0].argmax(1) == classes[-1]).double())
-        if sum(map(len, agreed)) >= MIXTURES:
+        if len(pixels) < 2 or sum(map(len, agreed)) >= MIXTURES:
             break
     same, of = torch.cat([torch.empty(0).double(), *agreed]), torch.cat([torch.empty(0).long(), *classes])
     if not len(same):

@@ -13,7 +13,6 @@ from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dfkd_exp.data.base import Outline
     from dfkd_exp.data.images import LabelledImages
     from dfkd_exp.data.rows import Rows
 
@@ -22,7 +21,8 @@ CODECS = ("raw", "jpeg", "webp")
 
 @dataclass
 class SameBytes(Source):
-    """As many whole training images, classes balanced, as fit into the metadata's bytes."""
+    """As many whole training images, classes balanced, as fit into the metadata's bytes. An epoch shows as many as would be reconstructed,
+    each of them more than once or some of them: the student learns for as long as that of reconstructions."""
 
     needs_data: ClassVar[bool] = True
     fills_bytes: ClassVar[bool] = True
@@ -41,11 +41,6 @@ class SameBytes(Source):
         found = super().identity()
         return found if self.codec != "raw" else {n: v for n, v in found.items() if n not in ("codec", "quality")}
 
-    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
-        if outline is None or not num_bytes or self.codec != "raw":
-            return made
-        return min(num_bytes // outline.bytes_per_image, outline.num_images)
-
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         if self.codec == "raw":  # what others take is known once there are images
             require_one_each(num_bytes // bytes_per_image, num_classes, num_bytes, bytes_per_image)
@@ -63,9 +58,16 @@ class SameBytes(Source):
         return FixedImages(
             load,
             title=f"as many real images as fit into {num_bytes:,} bytes{'' if self.codec == 'raw' else f' as {self.codec}'}",
-            identity={**self.identity(), "data": data.fingerprint, "num_bytes": num_bytes, "seed": seed},
+            identity={
+                **self.identity(),
+                "data": data.fingerprint,
+                "num_bytes": num_bytes,
+                "seed": seed,
+                "per_epoch": resources.num_images,
+            },
             num_bytes=num_bytes,
             real=True,
+            per_epoch=resources.num_images,
         )
 
 

@@ -140,7 +140,8 @@ class FromData(Source):
     words: ClassVar[str] = "the training set"
 
     images: int | None = None
-    """So many of them, at random, the classes taken in turn; empty: all."""
+    """So many of them, at random, the classes taken in turn, of which an epoch shows as many as would be reconstructed; empty: all of them,
+    each once an epoch."""
 
     def __post_init__(self) -> None:
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
@@ -152,7 +153,7 @@ class FromData(Source):
         return {name: value for name, value in super().identity().items() if name != "images" or value is not None}
 
     def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
-        return self.images or (outline.num_images if outline else made)
+        return outline.num_images if outline and self.images is None else made
 
     def check_data(self, outline: Outline) -> None:
         fits = self.images is None or outline.num_classes <= self.images <= outline.num_images
@@ -179,9 +180,10 @@ class FromData(Source):
         return FixedImages(
             load,
             title=f"{count:,} of the training images",
-            identity={**identity, "seed": seed},
+            identity={**identity, "seed": seed, "per_epoch": resources.num_images},
             num_bytes=count * data.outline.bytes_per_image,
             real=True,
+            per_epoch=resources.num_images,
         )
 
 

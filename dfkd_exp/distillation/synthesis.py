@@ -59,6 +59,7 @@ class Synthesis(Source):
             self.require(name, getattr(self, name) >= 1, "at least 1")
         self.require("clip", self.clip is None or self.clip > 0, "positive, or empty")
         self.require_choice("schedule", SCHEDULES)
+        self.require("batch_size", self.batch_size >= 2, "at least 2: one image has no deviation")
         fits = self.groups is None or (self.groups >= 1 and self.batch_size % self.groups == 0)
         fits = fits and (self.groups in (None, 1) or self.groups < self.batch_size)  # one image has no variance
         of = f"{self.named('batch_size')}={self.batch_size}"

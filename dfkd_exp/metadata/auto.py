@@ -25,13 +25,15 @@ class Auto(MetadataKind):
     does not know of this one."""
 
     def suited_to(self, teacher: nn.Module, inputs: InputSpec) -> MetadataKind:
-        from dfkd_exp.models.recording import borrowed, find_layers
+        from dfkd_exp.models.recording import borrowed, device_of, find_layers
 
         common = {field.name: getattr(self, field.name) for field in fields(MetadataKind)}
         with under_flag(self.flag):
             if are_photographs(inputs.shape):
                 with borrowed(teacher):
-                    layers = find_layers(teacher, inputs.example(), self.layers, batch_norm="input")
+                    layers = find_layers(
+                        teacher, inputs.example().to(device_of(teacher)), self.layers, batch_norm="input"
+                    )
                 if any(layer.num_units > layer.num_channels for layer in layers):
                     return Channels(styles=1, **common)
             return AllLayers(covariance="top_only", **common)

@@ -20,7 +20,7 @@ from dfkd_exp.models.layers import Layer
 @dataclass
 class Graph:
     """Of what the edges are: the teacher's ``weights``, or the ``coactivation`` of units, for which the class ``means`` ``[K, U]`` of every
-    layer are published too. ``rank``: of the basis, None for the whole one. Source: METHOD, "Graph Fourier transform"."""
+    layer are published too. ``rank``: of the basis, None for the whole one. Source: docs/method.md, "Graph Fourier transform"."""
 
     edges: str = "weights"
     rank: int | None = None

@@ -12,5 +12,5 @@ PIXELS = ("none", "moments", "spectrum")
 SIGNALS = ("before_relu", "after_relu")
 STORAGES = ("fp32", "fp16", "bf16", "int8")
 GRAPHS = ("weights", "coactivation")
-SUMMARIES = ("diagonal", "full", "low_rank", "separable", "records", "carried")
+SUMMARIES = ("diagonal", "full", "low_rank", "separable", "shared", "records", "carried")
 """Forms of summaries that the format has."""

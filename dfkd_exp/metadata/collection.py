@@ -75,13 +75,14 @@ class Collector:
     @torch.no_grad()
     @exact()
     def update(self, images: Tensor, labels: Tensor, pixels: Tensor | None = None) -> None:
-        """Add a batch: ``images[N, *shape]`` as the teacher takes them, ``labels[N]``.
+        """Add a batch: ``images[N, *shape]`` as the teacher takes them, on any device, ``labels[N]``.
 
         ``pixels``: of the images, on the CPU. By them those are chosen whose activations are recorded; a GPU's inputs may differ from a
         CPU's in the last bit, and then nobody could say later which images were chosen. Left out, the ``images`` have to do.
         """
         labels = class_numbers(labels, self.num_classes)
         self.counts += labels.bincount(minlength=self.num_classes)
+        images = images.to(device_of(self.teacher))
         order = labels.argsort(
             stable=True
         )  # the classes' values are then views, and nothing is picked out of large tensors

@@ -7,11 +7,12 @@ has, and the teacher's weights, are public. What is claimed is of the metadata a
 from __future__ import annotations
 
 import math
-import secrets
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
-from scipy.special import log_ndtr, ndtr
+from scipy.special import log_ndtr, ndtr, ndtri
 from torch import Tensor
 
 FLOOR = 1e-4
@@ -106,13 +107,15 @@ class PrivateSums:
         other.count, other._first, other._second = int(state["count"]), state["first"], state["second"]
         return other
 
-    def released(self, noise: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def released(self, noise: float, drawn: Callable[[torch.Size], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The mean ``[U]`` and the variances ``[U]`` or covariance ``[U, U]``, float64, each sum with Gaussian noise of ``noise`` times its
-        sensitivity; what is done after the noise costs no privacy."""
+        sensitivity; what is done after the noise costs no privacy. ``drawn``: a standard Gaussian tensor of a shape, if not
+        `secret_gaussian`."""
+        drawn = drawn or secret_gaussian
         first, second = self._first, self._second
         sensitive_first, sensitive_second = self.sensitivities
-        first = first + noise * sensitive_first * _gaussian(first, generator)
-        fresh = noise * sensitive_second * _gaussian(second, generator)
+        first = first + noise * sensitive_first * drawn(first.shape)
+        fresh = noise * sensitive_second * drawn(second.shape)
         if self.full:  # one number for each pair of units
             fresh = fresh.tril() + fresh.tril(-1).T
         mean, moment = first / self.count, (second + fresh) / self.count
@@ -123,14 +126,13 @@ class PrivateSums:
         return mean, (vectors * values.clamp_min(floor)) @ vectors.T
 
 
-def secret_generator() -> torch.Generator:
-    """Of noise that nobody can draw again: with a known seed it could be subtracted."""
-    return torch.Generator().manual_seed(secrets.randbits(63))
+def secret_gaussian(shape: torch.Size) -> Tensor:
+    """Standard Gaussian noise that nobody can draw again, float64: each number from bits of the system's own. Noise of a seed could be
+    subtracted by whoever tries all seeds, of which torch's generator of a CPU has 2^32, however long the one is that it is given."""
+    bits = np.frombuffer(os.urandom(8 * shape.numel()), dtype=np.uint64)
+    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return torch.from_numpy(ndtri(uniform)).view(shape)
 
 
 def _clipped(rows: Tensor, norm: float) -> Tensor:
     return rows * (norm / rows.norm(dim=1, keepdim=True).clamp_min(1e-300)).clamp_max(1)
-
-
-def _gaussian(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, dtype=torch.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dfkd_exp.metadata.fourier import leading_triplets
@@ -22,13 +23,18 @@ def whitening(distribution: Distribution, part: slice, count: int) -> Tensor:
     """``W[R, D, F]``, D at most ``count``, for a ``part`` of a distribution's values: the covariance of a row's ``W a`` is the identity.
 
     Its rows are the eigenvectors of the row's covariance with the largest eigenvalues, divided by the root of these. D is 0 where
-    the statistics know of no covariances, and otherwise the number of directions that every row has.
+    the statistics know of no covariances, and otherwise the largest number of directions that a row has; those of others, as of a class
+    of few images, end in zeros.
     """
     num_rows, num_values = distribution.mean[:, part].shape
-    found = [distribution.leading(row, part, count) for row in range(num_rows)]
-    number = min(int((variances > SMALLEST * variances.max()).sum()) if len(variances) else 0 for variances, _ in found)
-    rows = [vectors[:number] / variances[:number, None].sqrt() for variances, vectors in found]
-    return torch.stack(rows).float() if number else torch.empty(num_rows, 0, num_values)
+    rows = []
+    for row in range(num_rows):
+        variances, vectors = distribution.leading(row, part, count)
+        known = variances > SMALLEST * variances.max() if len(variances) else torch.zeros(0, dtype=torch.bool)
+        rows.append(vectors[known] / variances[known, None].sqrt())
+    number = max(map(len, rows))
+    padded = [F.pad(whitened, (0, 0, 0, number - len(whitened))) for whitened in rows]
+    return torch.stack(padded).float() if number else torch.empty(num_rows, 0, num_values)
 
 
 def leading_of_matrix(covariance: Tensor, count: int) -> tuple[Tensor, Tensor]:

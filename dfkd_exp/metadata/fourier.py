@@ -40,7 +40,7 @@ class GraphFourier:
     the blocks. Signs and the vectors of equal frequencies follow from the blocks alone (`canonical_rotation`), so that who computes the
     basis elsewhere gets the same one.
 
-    Source: Sandryhaila and Moura (2013), METHOD. Raises DfkdError if the basis would take more than `LARGEST_BASIS` bytes.
+    Source: Sandryhaila and Moura (2013). Raises DfkdError if the basis would take more than `LARGEST_BASIS` bytes.
     """
 
     def __init__(self, blocks: Sequence[Block], rank: int | None = None):

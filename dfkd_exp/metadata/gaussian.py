@@ -65,7 +65,7 @@ class DifferentialPrivacy(Settings):
 class Gaussian(MetadataKind):
     """A Gaussian per class and layer: its mean and a covariance. Logits are divided by the temperature first.
 
-    Source: METHOD, "What the paper keeps". The paper always keeps full covariances.
+    Source: Lopes et al. (2017). The paper always keeps full covariances.
     """
 
     covariance: str = "auto"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dfkd_exp.metadata.bases import Graph
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, low_rank_factor, pack_symmetric
-from dfkd_exp.metadata.differential_privacy import PrivateSums, secret_generator
+from dfkd_exp.metadata.differential_privacy import PrivateSums
 from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
 from dfkd_exp.metadata.separable import Separable
@@ -188,13 +188,9 @@ class PrivateGaussianSums(GaussianSums):
     def _row(self) -> PrivateSums:
         return PrivateSums(self.place.num_values, self.clip, self.form == "full")
 
-    def observe(self, batch: Observed) -> None:
-        for row, values in self.place.by_row(batch):
-            self.rows[row].update(values)
-
     def finish(self, storage: str) -> list[Statistic]:
-        generator, spread = secret_generator(), "covariance" if self.form == "full" else "variance"
-        released = [sums.released(self.noise, generator) for sums in self.rows]
+        spread = "covariance" if self.form == "full" else "variance"
+        released = [sums.released(self.noise) for sums in self.rows]
         kept = [{"mean": mean, spread: pack_symmetric(s) if self.form == "full" else s} for mean, s in released]
         return [self.place.statistic(self._stacked(kept, storage))]
 

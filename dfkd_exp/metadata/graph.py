@@ -65,7 +65,7 @@ class Linearised(TorchFunctionMode):
     """Within it, activations and dropout are the identity and max-pooling is average-pooling, in modules and functions.
 
     Only for what gradients flow through; what does not depend on the layer in question is computed as ever.
-    Source: METHOD, "Graph Fourier transform"; the paper does not say what joins two units across them.
+    Source: docs/method.md, "Graph Fourier transform"; the paper does not say what joins two units across them.
     """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -173,7 +173,7 @@ def weight_blocks(teacher: nn.Module, layers: Sequence[Layer], image_shape: Sequ
 def coactivation_blocks(means: Sequence[Tensor]) -> list[Block]:
     """The blocks between consecutive layers from their class means ``means[l][K, U_l]``: ``1/K sum_c mu_{l+1,c} mu_{l,c}^T``.
 
-    Source: the authors' public code (METHOD), which joins units by the outer products of their mean activations.
+    Source: the authors' public code, which joins units by the outer products of their mean activations.
     Raises DfkdError for a single layer.
     """
     return [FactorBlock(later / len(later), earlier) for earlier, later in _pairs(means)]

@@ -150,9 +150,9 @@ class Matchable:
             mean, std = mean[rows[0]], std[rows[0]]
         else:
             shares = (counts / counts.sum()).to(mean)[:, None]
-            own_mean, square = mean[rows], std[rows].square() + mean[rows].square()
+            own_mean, own_std = mean[rows], std[rows]
             mean = (shares * own_mean).sum(0)
-            std = ((shares * square).sum(0) - mean.square()).clamp_min(0).sqrt()
+            std = (shares * (own_std.square() + (own_mean - mean).square())).sum(0).sqrt()
         return [(mean[part], std[part]) for part in self._parts]
 
     @property

@@ -134,6 +134,9 @@ class Metadata:
         }
         if self.graph:
             plain |= self.graph.tensors()
+        return self._stored(plain)
+
+    def _stored(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stored: dict[str, Tensor] = {}
         for name, tensor in plain.items():
             stored |= encode(name, tensor, self.storage) if tensor.is_floating_point() else {name: tensor}
@@ -141,8 +144,7 @@ class Metadata:
 
     def bytes_of(self, statistic: Statistic) -> int:
         """Bytes that one of the statistics takes."""
-        prefix = f"statistics.{self.statistics.index(statistic)}."
-        return sum(t.numel() * t.element_size() for name, t in self.tensors().items() if name.startswith(prefix))
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._stored(statistic.tensors()).values())
 
     def check_finite(self, source: str) -> None:
         """Raise DfkdError if a statistic is NaN or infinite."""
@@ -187,11 +189,16 @@ class ResolvedMetadata:
         return not self.statistics or any(statistic.scope == "all" for statistic in self.statistics)
 
     def group_labels(self, group: int, size: int, turns: Tensor | None = None) -> Tensor:
-        """The classes of the ``size`` images of a group: one for all, and groups take turns; or all classes in turn, where they are mixed.
-        So any run of groups is balanced. ``turns``: the classes in the order of their turns, where these are not equal."""
-        turns = torch.arange(self.num_classes) if turns is None else turns
+        """The classes of the ``size`` images of a group: one for all, and groups take turns; or all classes in turn, where they are mixed,
+        in an order of chance where there are more than images, since neighbours in a list of classes are often alike. So any run of groups
+        is balanced. ``turns``: the classes in the order of their turns, where these are not equal."""
         if self.mixes_classes:
+            if turns is None:
+                mixed = torch.Generator().manual_seed(self.num_classes)
+                fits = size >= self.num_classes
+                turns = torch.arange(self.num_classes) if fits else torch.randperm(self.num_classes, generator=mixed)
             return turns[torch.arange(group * size, (group + 1) * size) % len(turns)]
+        turns = torch.arange(self.num_classes) if turns is None else turns
         return turns[group % len(turns)].repeat(size)
 
     def activations(self, recorded: Sequence[Tensor]) -> list[Tensor]:

@@ -25,7 +25,7 @@ ROUNDING = 1e-6
 class Records(Summary):
     """``values[R, N, C]`` and ``indices[R, N, C]``: the C coefficients of largest magnitude of N images per class, of ``num_coefficients``.
 
-    Source: METHOD, ``spectral_all_layers`` and ``spectral_layer_pairs``, where the coefficients are those of a graph Fourier basis.
+    Source: Lopes et al. (2017), where the coefficients are those of a graph Fourier basis.
     """
 
     form: ClassVar[str] = "records"

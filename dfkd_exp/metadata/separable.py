@@ -29,7 +29,7 @@ class Separable(GaussianSummary):
 
     ``channels[R, C(C+1)/2]``: S, the mean over locations of the channels' covariance, packed as in `Full`. ``factor[R, L, P]`` and
     ``variance[R, L]``: ``Q = factor factor^T + diag(variance)``, of mean diagonal 1.
-    Source: METHOD, "spatial"; Dutilleul (1999) for the matrix normal.
+    Source: docs/method.md, "Metadata"; Dutilleul (1999) for the matrix normal.
     """
 
     form: ClassVar[str] = "separable"

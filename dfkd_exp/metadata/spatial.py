@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Spatial(Gaussian):
     """``spatial``: as ``all_layers``, but a feature map's covariance is that of its channels times that of its locations, of low rank.
 
-    Source: METHOD, "What the paper keeps". On a dense layer, and on tokens, it is ``all_layers``.
+    Source: Lopes et al. (2017). On a dense layer, and on tokens, it is ``all_layers``.
     """
 
     def check_private(self) -> None:

@@ -134,7 +134,7 @@ def find_layers(
     ``which``: ``all`` layers with weights, ``dense`` (those that put out a vector), ``top`` (the logits alone), or module paths. For a
     layer with weights that does not put out one tensor per image, or is not called, the block around it stands.
     ``example``: inputs ``[N, *shape]``. ``batch_norm``: whether of BatchNorm layers the ``output`` is meant or the ``input``, which is
-    left out where it is another layer's output. Source: METHOD, "Notation". Raises DfkdError for an unknown path or a layer whose output
+    left out where it is another layer's output. Raises DfkdError for an unknown path or a layer whose output
     is not one tensor per image.
     """
     modules = dict(network.named_modules())

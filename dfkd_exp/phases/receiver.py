@@ -24,7 +24,7 @@ from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 TRANSFER_SET = "transfer_set.safetensors"
 """The state of a transfer set that followed its student."""
 TRAINING_IMAGES = 10_000
-"""Of the training set, from its end, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
+"""Of the training set, of all classes alike, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
 
 
 def snapshot_file(epoch: int) -> str:
@@ -104,7 +104,8 @@ def make_student(
                 write_atomically(folder / TRANSFER_SET, save(state))
         mixed = agreement_on_mixtures()
         return {
-            "images": len(images), "agreement_held_out": None if held is None else agreement_on(held),
+            "images": images.num_images, "images_per_epoch": len(images),
+            "agreement_held_out": None if held is None else agreement_on(held),
             "agreement_mixed": mixed and mixed.overall, "agreement_mixed_by_class": mixed and mixed.by_class,
             "num_parameters": num_parameters(network),
             "image_steps": images.image_steps, "snapshots": snapshots.kept if snapshots else [],
@@ -158,6 +159,9 @@ def evaluate(
         if not data.settings.available:
             none = dict.fromkeys(("accuracy", "teacher_accuracy", "agreement", "agreement_training"))
             return {**none, "test_images": 0, "snapshots": []}
+        import torch
+
+        from dfkd_exp.data.images import class_balanced
         from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 
         test = data.images.test
@@ -166,7 +170,8 @@ def evaluate(
             load_network(settings, student, release.inputs, len(release.classes)),
             release.teacher(),
         )
-        training = data.images.train.images[-TRAINING_IMAGES:]
+        train, any_of_them = data.images.train, torch.Generator().manual_seed(0)
+        training = train.select(class_balanced(train.labels, TRAINING_IMAGES, len(release.classes), any_of_them)).images
         (student_logits, teacher_logits), on_training = (
             [predict_logits(n.to(context.device), images, release.inputs) for n in networks]
             for images in (test.images, training)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.layers import Layer
+from dfkd_exp.models.layers import Layer, first_input
 from dfkd_exp.models.recording import borrowed, carries_statistics, inputs_of_batch_norm
 from dfkd_exp.reconstruction.terms.term import AtBatchNorm, Term
 
@@ -84,7 +84,10 @@ def last_layer(teacher: nn.Module, example: Tensor, term: Term) -> Layer:
     applied: list[tuple[str, Tensor, Tensor]] = []
     handles = [
         module.register_forward_hook(
-            lambda _module, inputs, output, name=name: applied.append((name, inputs[0], output))
+            lambda _module, inputs, named, output, name=name: applied.append(
+                (name, first_input(inputs, named), output)
+            ),
+            with_kwargs=True,
         )
         for name, module in teacher.named_modules()
         if name and any(True for _ in module.parameters(recurse=False))

@@ -128,7 +128,7 @@ def reconstruct(
 ) -> Images:
     """Images from a teacher and its metadata alone.
 
-    ``match``: ``moments`` or ``sample`` (METHOD has both); ``settings``: the fields of `Moments` or `Sample`, such as
+    ``match``: ``moments`` or ``sample`` (docs/method.md has both); ``settings``: the fields of `Moments` or `Sample`, such as
     ``steps=200``. ``parametrisation``: what images are made of, pixels if left out; ``terms``: of the objective, beside the match.
     ``engine``: how fast; left out, it is measured first if there is much to do. The group size, unless
     given, is the largest divisor of ``per_class`` up to 100, or all if that is 1.

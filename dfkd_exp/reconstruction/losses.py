@@ -11,7 +11,7 @@ def draw_loss(values: Tensor, draw: Tensor, rectified: bool = True) -> Tensor:
     """``mean_i (relu(a_i) - relu(t_i))^2``, mean over a group's images: ``[G]``; ``values`` and ``draw``: ``[G, N, *U]``, units in any
     shape.
 
-    Source: METHOD, table "What the paper keeps". Differs from the authors' code, which divides by the number of units twice.
+    Source: Lopes et al. (2017). Differs from the authors' code, which divides by the number of units twice.
     """
     difference = F.relu(values) - F.relu(draw) if rectified else values - draw
     return _mean(difference.square())
@@ -21,7 +21,7 @@ def moment_loss(own: tuple[Tensor, Tensor], mean: Tensor, std: Tensor, scale: Te
     """``mean_i[((mean_g a - mu)^2 + (std_g a - sd)^2) / scale_i]``: ``[G]``.
 
     ``own``: mean and variance of each group's images; these and ``mean``, ``std`` and ``scale``: ``[G, *F]``.
-    Source: METHOD, "Beyond the paper". Differs from DeepInversion (Yin et al. 2020, eq. 4): per class, and for any layer.
+    Source: docs/method.md. Differs from DeepInversion (Yin et al. 2020, eq. 4): per class, and for any layer.
     """
     own_mean, own_variance = own
     # The root's slope is infinite at zero; where a unit never varies, nothing is asked of it by this much.
@@ -31,12 +31,13 @@ def moment_loss(own: tuple[Tensor, Tensor], mean: Tensor, std: Tensor, scale: Te
 
 def covariance_loss(values: Tensor, directions: Tensor) -> Tensor:
     """``mean_ij (cov_g(W a)_ij - delta_ij)^2``: ``[G]``; ``values[G, M, F]``, ``directions``: ``W[G, D, F]``, along whose rows the class
-    has the identity for its covariance (`dfkd_exp.metadata.directions.whitening`)."""
+    has the identity for its covariance (`dfkd_exp.metadata.directions.whitening`); over those rows that are not zeros, 0 if all are."""
     along = values @ directions.mT
     along = along - along.mean(1, keepdim=True)
     covariance = along.mT @ along / (values.shape[1] - 1)
-    identity = torch.eye(directions.shape[1], dtype=covariance.dtype, device=covariance.device)
-    return _mean((covariance - identity).square())
+    known = directions.abs().amax(2).gt(0).to(covariance)
+    squares = (covariance - torch.diag_embed(known)).square().sum((1, 2))
+    return squares / known.sum(1).square().clamp_min(1)
 
 
 def _mean(values: Tensor) -> Tensor:

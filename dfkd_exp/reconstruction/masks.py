@@ -15,7 +15,7 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 class DropoutMasks:
-    """The dropout layers of a teacher, and masks for them. Source: METHOD, ``all_layers_dropout``.
+    """The dropout layers of a teacher, and masks for them. Source: Lopes et al. (2017).
 
     ``example``: inputs ``[N, *shape]``. Raises DfkdError if the teacher has no ``nn.Dropout``.
     """
@@ -37,7 +37,7 @@ class DropoutMasks:
             )
         self.shapes = [
             # The others drop whole channels.
-            output.shape[1:] if type(module) is nn.Dropout else (output.shape[1], *[1] * (output.dim() - 2))
+            output.shape[1:] if isinstance(module, nn.Dropout) else (output.shape[1], *[1] * (output.dim() - 2))
             for module, output in zip(modules.values(), outputs, strict=True)
         ]
 

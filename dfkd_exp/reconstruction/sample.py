@@ -36,7 +36,7 @@ class Sample(Reconstruction):
         return metadata.dropout_masks
 
     def targets(self, metadata: ResolvedMetadata, labels: Tensor, generator: torch.Generator) -> list[LayerTarget]:
-        """A draw per statistic and layer. METHOD's table averages a layer's units, and of records sums them."""
+        """A draw per statistic and layer. The paper averages a layer's units, and of records sums them."""
         from dfkd_exp.reconstruction.targets import LayerTarget
 
         self.check_drawn(all(statistic.drawable for statistic in metadata.statistics))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.matchable import Matchable
-from dfkd_exp.metadata.metadata import ResolvedMetadata
+from dfkd_exp.metadata.metadata import ResolvedMetadata, are_logits
 from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.recording import device_of, recording
 
@@ -45,10 +45,12 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: Sequence[
     moments = [statistic.moments(torch.tensor([label]))[0] for label in range(metadata.num_classes)]
     mean, deviation = (torch.stack(parts).to(device_of(teacher)) for parts in zip(*moments, strict=True))
     origin = mean.new_zeros(shape)
+    only_logits = len(metadata.layers) == index + 1 and are_logits(first, metadata.num_classes)
+    temperature = metadata.temperature if only_logits else 1.0
 
     def layer(pixels: Tensor) -> Tensor:
         with recording(teacher, [first]) as recorder:
-            values = recorder(metadata.inputs.from_pixels(pixels))[0]
+            values = recorder(metadata.inputs.from_pixels(pixels))[0] / temperature
         return view.gathered(values).mean(1) if view else values.flatten(1)
 
     with torch.no_grad():

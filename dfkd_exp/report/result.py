@@ -67,7 +67,7 @@ def build_result(
         "source_bytes": transfer_set.num_bytes,
         "images": student["images"],
         "image_steps": student["image_steps"],
-        "student_image_steps": student["images"] * config.distillation.epochs,
+        "student_image_steps": student["images_per_epoch"] * config.distillation.epochs,
         "steps": reconstruction.info["steps"] if reconstruction else None,
         "reconstruction_loss": reconstruction.info["losses"][-1] if reconstruction else None,
         # Decoding is timed within the phase that first asked for the images.

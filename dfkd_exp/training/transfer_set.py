@@ -107,6 +107,11 @@ class TransferSet(ABC):
     def __len__(self) -> int:
         """Images per epoch."""
 
+    @property
+    def num_images(self) -> int:
+        """How many they are, however often an epoch shows them."""
+        return len(self)
+
     @abstractmethod
     def batches(self, epoch: int, size: int, seed: int) -> Iterator[Batch]:
         """The epoch's images in an order of their own, ``size`` at a time, the last of them perhaps fewer; made one by one."""
@@ -163,7 +168,8 @@ class TransferSet(ABC):
 
 @dataclass(frozen=True, eq=False)
 class FixedImages(TransferSet):
-    """Images that are the same in every epoch. ``load()``: their pixels, as `Rows`, and labels ``[N]`` or None."""
+    """The same images for every epoch. ``load()``: their pixels, as `Rows`, and labels ``[N]`` or None. ``per_epoch``: so many are shown in
+    each, all of them before any comes again; None: each once."""
 
     load: Callable[[], tuple[Rows, Tensor | None]]
     title: str = "images"
@@ -174,6 +180,7 @@ class FixedImages(TransferSet):
     """Which of the loaded images these are; None: all."""
     logits: Tensor | None = None
     image_steps: int = 0
+    per_epoch: int | None = None
     follows_student = False
 
     @classmethod
@@ -193,6 +200,10 @@ class FixedImages(TransferSet):
         return max(1, AT_ONCE_BYTES * len(rows) // max(1, rows.nbytes))
 
     def __len__(self) -> int:
+        return self.per_epoch or self.num_images
+
+    @property
+    def num_images(self) -> int:
         return len(self._loaded[0] if self.chosen is None else self.chosen)
 
     @property
@@ -202,14 +213,15 @@ class FixedImages(TransferSet):
     def batches(self, epoch: int, size: int, seed: int) -> Iterator[Batch]:
         import torch
 
-        generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
-        return map(self.take, batches(torch.randperm(len(self), generator=generator), size))
+        generator, count = torch.Generator().manual_seed(derive_seed(seed, "order", epoch)), self.num_images
+        rounds = [torch.randperm(count, generator=generator) for _ in range(-(-len(self) // max(1, count)))]
+        return map(self.take, batches(torch.cat(rounds)[: len(self)], size))
 
     def in_order(self) -> Iterator[Batch]:
         """Each image once, some at a time."""
         import torch
 
-        return map(self.take, torch.arange(len(self)).split(self._at_once))
+        return map(self.take, torch.arange(self.num_images).split(self._at_once))
 
     def take(self, index: Tensor) -> Batch:
         """The images with these numbers, in their order."""
@@ -241,19 +253,19 @@ class FixedImages(TransferSet):
         for batch in self.in_order():
             some = answer(batch.pixels)
             # One tensor for all: small ones that are kept would lie among freed images, and keep malloc from using their room again.
-            logits = logits if done else some.new_empty(len(self), *some.shape[1:])
+            logits = logits if done else some.new_empty(self.num_images, *some.shape[1:])
             logits[done : done + len(some)] = some
             done += len(some)
         return self._with(logits=logits)
 
     def held_out(self, share: float, seed: int) -> tuple[FixedImages, FixedImages | None]:
-        held = 0 if self.real else round(len(self) * share)
+        held = 0 if self.real else min(round(self.num_images * share), self.num_images - 1)
         if not held:
             return self, None
         import torch
 
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        numbers = torch.arange(len(self)) if self.chosen is None else self.chosen
+        order = torch.randperm(self.num_images, generator=torch.Generator().manual_seed(seed))
+        numbers = torch.arange(self.num_images) if self.chosen is None else self.chosen
         rest, spared = (numbers[part.sort().values] for part in (order[held:], order[:held]))
         return self._with(chosen=rest), self._with(chosen=spared)
 
@@ -261,7 +273,7 @@ class FixedImages(TransferSet):
         import torch
 
         _, labels = self._loaded
-        groups = [torch.arange(len(self))]
+        groups = [torch.arange(self.num_images)]
         if labels is not None:
             own = labels if self.chosen is None else labels[self.chosen]
             groups = [(own == label).nonzero().squeeze(1) for label in range(num_classes)]

@@ -1,10 +1,12 @@
 """The loader for the Hugging Face Hub, against an object with the library's interface: the library is optional."""
 
+import copy
 import io
 import sys
 import types
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -30,6 +32,20 @@ class Table:
 
     def __len__(self):
         return len(next(iter(self.columns.values())))
+
+    def select_columns(self, name):
+        only = copy.copy(self)
+        only.columns = {name: self.columns[name]}
+        return only
+
+
+class Broken(list):
+    """A column of images of which the library cannot decode the second when it is asked for it."""
+
+    def __getitem__(self, key):
+        if key == 1:
+            raise PIL.UnidentifiedImageError("cannot identify image file")
+        return super().__getitem__(key)
 
 
 @pytest.fixture
@@ -70,6 +86,23 @@ def test_columns_splits_and_sizes_may_have_other_names(hub):
         name="x", train_split="a", test_split="b", image_column="img", label_column="fine", size=3, channels=1
     ).load()
     assert data.shape == (1, 3, 3)
+
+
+def test_an_image_that_cannot_be_decoded_is_named(hub):
+    broken = Table(6)
+    broken.columns["image"] = Broken(broken.columns["image"])
+    hub({"train": broken, "test": Table(4)})
+    with pytest.raises(
+        DfkdError, match="image 1 of some/set, split 'train', is not a readable image; repair or remove it"
+    ):
+        Hub(name="some/set").load()
+
+
+def test_other_columns_are_left_as_they_are(hub):
+    table = Table(6)
+    table.columns["mask"] = Broken(table.columns["image"])
+    hub({"train": table, "test": Table(4)})
+    assert len(Hub(name="some/set").load().train) == 6
 
 
 def test_classes_without_names_are_numbered(hub):

@@ -153,7 +153,7 @@ def test_training_and_test_images_of_different_sizes_are_refused(tmp_path):
         ((), 0, "at least two; it has 0"),
         (("cat",), 5, "at least two; it has 1"),
         (("cat", "dog"), 0, "cat holds no images"),
-        (("cat", "dog"), 1, "cat holds 1 image; a class needs at least two"),
+        (("cat", "dog"), 1, "cat holds 1 image, of which 1 would be tested on; a class needs one more, to train on"),
     ],
 )
 def test_too_little_is_refused(tmp_path, classes, count, message):

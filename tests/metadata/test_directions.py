@@ -82,7 +82,18 @@ def test_directions_in_which_a_class_does_not_vary_are_left_out():
     flat = torch.zeros(UNITS, UNITS)
     flat[:2, :2] = torch.eye(2)
     summary.covariance[1] = pack_symmetric(flat)
-    assert whitening(summary, ALL, 6).shape == (CLASSES, 2, UNITS)
+    found = whitening(summary, ALL, 6)
+    assert found.shape == (CLASSES, 6, UNITS)
+    assert found[1].abs().amax(1).gt(0).tolist() == [True, True, False, False, False, False]
+
+
+def test_those_of_other_classes_stay_where_one_has_none():
+    summary = full()
+    expected = whitening(summary, ALL, 6)
+    summary.covariance[1] = 0
+    found = whitening(summary, ALL, 6)
+    assert torch.equal(found[0], expected[0])
+    assert not found[1].any()
 
 
 def test_without_covariances_there_are_none():

@@ -134,6 +134,9 @@ def test_covariances_are_compared_along_the_directions_that_are_given():
         for along in values.numpy() @ rows.numpy().transpose(0, 2, 1)
     ]
     np.testing.assert_allclose(covariance_loss(values, rows), expected)
+    fewer = torch.cat([rows, torch.zeros(3, 2, 10, dtype=rows.dtype)], 1)
+    np.testing.assert_allclose(covariance_loss(values, fewer), expected)
+    assert not covariance_loss(values, torch.zeros_like(rows)).any()
 
 
 def test_a_group_with_the_classs_covariances_has_no_loss_from_them_and_shuffled_units_have():

@@ -34,6 +34,14 @@ def test_an_affine_first_layer_gives_the_class_means_away():
     assert (found - true_means()).abs().mean() < 0.1 * (0.15 - true_means()).abs().mean()
 
 
+def test_of_a_teacher_of_one_layer_the_means_have_the_logits_of_their_classes():
+    """Which the statistics say divided by their temperature."""
+    torch.manual_seed(0)
+    only = frozen(nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES)))
+    found = class_means(only, AllLayers().collect(only, [toy_images()], INPUTS).resolved(only), prior=[0.15])
+    torch.testing.assert_close(only(found), only(true_means()), atol=0.05, rtol=0)
+
+
 @pytest.mark.parametrize("kind", [Channels(pixels="moments", grid=6), AllLayers(pixels="moments", signal="after_relu")])
 def test_means_of_pixels_are_the_class_means(kind):
     found = class_means(

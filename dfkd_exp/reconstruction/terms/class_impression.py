@@ -21,14 +21,14 @@ class ClassImpression(Term):
     whose concentrations are beta times the similarities of the image's class with all classes, the cosines of their weights in the
     teacher's last layer, scaled to reach from 0 to 1.
 
-    Source: Nayak et al. (2019), ZSKD, Sec. 3.1 to 3.3. Differs: the images of a group take the betas in turn.
+    Source: Nayak et al. (2019), ZSKD, Sec. 3.1 to 3.3. Differs: which image of a group has which of the betas is drawn.
     """
 
     of_labels: ClassVar[bool] = True
     draws: ClassVar[bool] = True
 
     betas: list[float] = field(default_factory=lambda: [1.0, 0.1])
-    """Of images in turn; small ones make the teacher sure of one class."""
+    """Each of as many images of a group as the others; small ones make the teacher sure of one class."""
     temperature: float = 20.0
     """By which the logits are divided."""
 
@@ -45,7 +45,9 @@ class ClassImpression(Term):
         similar = directions @ directions.T
         low, high = similar.amin(1, keepdim=True), similar.amax(1, keepdim=True)
         scaled = (similar - low) / (high - low).clamp_min(1e-12)
-        betas = torch.tensor(self.betas, dtype=torch.float64)[torch.arange(len(labels)) % len(self.betas)]
+        # In an order that is drawn: in turn, classes that take turns too would each have one of them.
+        turns = torch.randperm(len(labels), generator=generator) % len(self.betas)
+        betas = torch.tensor(self.betas, dtype=torch.float64)[turns]
         # Gamma variables in double precision: in single, those of a small concentration are often all zero.
         drawn = torch._standard_gamma(betas[:, None] * scaled[labels] + LEAST, generator)
         return (drawn / drawn.sum(1, keepdim=True)).float()
