@@ -162,20 +162,18 @@ def evaluate(
         import torch
 
         from dfkd_exp.data.images import class_balanced
+        from dfkd_exp.distillation.distill import teacher_agreement
+        from dfkd_exp.distillation.source import as_rows
         from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 
         test = data.images.test
         check_test_set(release, data)
-        networks = (
-            load_network(settings, student, release.inputs, len(release.classes)),
-            release.teacher(),
-        )
-        train, any_of_them = data.images.train, torch.Generator().manual_seed(0)
-        training = train.select(class_balanced(train.labels, TRAINING_IMAGES, len(release.classes), any_of_them)).images
-        (student_logits, teacher_logits), on_training = (
-            [predict_logits(n.to(context.device), images, release.inputs) for n in networks]
-            for images in (test.images, training)
-        )
+        both = load_network(settings, student, release.inputs, len(release.classes)), release.teacher()
+        networks = [network.to(context.device) for network in both]
+        student_logits, teacher_logits = (predict_logits(network, test.images, release.inputs) for network in networks)
+        labels, any_of_them = data.images.train.labels, torch.Generator().manual_seed(0)
+        chosen = class_balanced(labels, TRAINING_IMAGES, len(release.classes), any_of_them).sort().values
+        training = FixedImages(lambda: as_rows(data.images.train), chosen=chosen)
 
         def accuracy_after(epoch: int) -> float:
             network = load_network(settings, student, release.inputs, len(release.classes), snapshot_file(epoch))
@@ -191,7 +189,7 @@ def evaluate(
             "accuracy": accuracy(student_logits, test.labels),
             "teacher_accuracy": accuracy(teacher_logits, test.labels),
             "agreement": agreement(student_logits, teacher_logits),
-            "agreement_training": agreement(*on_training),
+            "agreement_training": teacher_agreement(*networks, training, release.inputs),
             "test_images": len(test),
             "snapshots": over_training,
         }

@@ -120,7 +120,7 @@ def test_identity_is_equal_for_equal_images_and_differs_for_others(source, tmp_p
         assert not torch.equal(pixels(again.batches(0, 99, 0)), pixels(made.batches(0, 99, 0)))
 
 
-def test_an_epoch_has_every_image_once_in_an_order_of_seed_and_epoch(images):
+def test_an_epoch_has_every_image_equally_often_in_an_order_of_seed_and_epoch(images):
     def read(epoch, seed, size=4):
         batches = list(images.batches(epoch, size, seed))
         assert [len(batch) for batch in batches[:-1]] == [size] * (len(batches) - 1)
@@ -130,7 +130,7 @@ def test_an_epoch_has_every_image_once_in_an_order_of_seed_and_epoch(images):
     first = read(0, 0)
     assert len(first) == len(images)
     torch.testing.assert_close(first, read(0, 0, size=7))
-    in_order = pixels(images.in_order())
+    in_order = pixels(images.in_order()).repeat(len(images) // images.num_images, 1, 1, 1)
     for other in (read(1, 0), read(0, 1)):
         assert not torch.equal(other, first)
         assert torch.equal(*(t.flatten(1).double().sum(1).sort().values for t in (other, in_order)))
@@ -222,7 +222,7 @@ def test_the_teacher_answers_once_beside_the_images_it_answered_for(images):
     for epoch in range(2):
         for batch in answered.batches(epoch, 5, 0):
             assert torch.equal(batch.logits, batch.pixels.flatten(1).float())
-    assert sum(asked) == len(rest)
+    assert sum(asked) == rest.num_images
     assert next(rest.batches(0, 5, 0)).logits is None
 
 
@@ -255,8 +255,11 @@ def test_the_same_bytes_buy_whole_images_of_every_class():
 def test_some_of_the_data_are_as_many_of_each_class_and_cost_their_bytes(tmp_path):
     chosen = FromData(images=9).transfer_set(resources(tmp_path))
     assert chosen.num_bytes == 9 * 36
-    (batch,) = chosen.batches(0, 9, seed=0)
-    assert batch.labels.bincount().tolist() == [3, 3, 3]
+    first, *others = chosen.batches(0, 9, seed=0)
+    assert first.labels.bincount().tolist() == [3, 3, 3]
+    assert [len(batch) for batch in others] == [9, 9, 3], "as many as would be reconstructed"
+    assert len(pixels(others[:2]).unique(dim=0)) == 9, "all of them before any comes again"
+    assert len(pixels(FromData(images=30).transfer_set(resources(tmp_path)).batches(0, 40, seed=0))) == 30
     other = FromData(images=9).transfer_set(resources(tmp_path, seed=1))
     assert other.identity != chosen.identity
     assert "images" not in FromData().identity()
