@@ -142,7 +142,8 @@ UNSAFE = {"pickle", "marshal", "shelve"}
 
 TALKING = {
     "data/": "downloads and decoding take minutes",
-    "metadata/gaussian.py": "says which statistics take gigabytes",
+    "metadata/gaussian.py": "says which covariances take gigabytes",
+    "metadata/memory.py": "says which statistics take gigabytes",
     "metadata/bases.py": "a large graph's bases take minutes",
     "evaluation/attacks.py": "ten thousand images against shadows of a large network take minutes",
     "reconstruction/loop.py": "a notebook's reconstruction takes minutes",

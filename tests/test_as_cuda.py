@@ -9,10 +9,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.strategies import SingleDeviceStrategy
+from torch import nn
 
 from dfkd_exp.evaluation.attacks import metadata_scores
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.evaluation.tracing import tracing_scores
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import (
     AllLayers,
     AllLayersDropout,
@@ -25,6 +27,7 @@ from dfkd_exp.metadata import (
     SpectralLayerPairs,
     TopLayer,
 )  # fmt: skip
+from dfkd_exp.metadata.auto import Auto as AutoKind
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine.settings import PLAIN
@@ -40,7 +43,7 @@ from dfkd_exp.reconstruction.terms.label import Label
 from dfkd_exp.reconstruction.terms.total_variation import TotalVariation
 from dfkd_exp.training.module import TrainingModule
 from tests.as_cuda import CUDA, MixedDevices, OnCuda, as_cuda
-from tests.toy import INPUTS, dropout_teacher, normalised_teacher, problem, toy_images, toy_teacher
+from tests.toy import CLASSES, INPUTS, dropout_teacher, normalised_teacher, problem, toy_images, toy_teacher
 
 KINDS = {
     "covariances": (AllLayers(covariance="full"), toy_teacher),
@@ -73,6 +76,21 @@ def test_every_kind_collects_the_same(name):
         assert expected.keys() == found.keys()
         assert not any(isinstance(tensor, OnCuda) for tensor in found.values()), "what is kept is on the CPU"
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_images_of_a_loader_are_taken_to_the_teacher():
+    images, labels = toy_images(10)
+    expected = AllLayers().collect(frozen(toy_teacher()), [(images, labels)], INPUTS).tensors()
+    with as_cuda():
+        found = AllLayers().collect(frozen(toy_teacher()).to(CUDA), [(images, labels)], INPUTS).tensors()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_the_kind_that_suits_photographs_is_found_there_too():
+    photographs = InputSpec((3, 24, 24), (0.0,) * 3, (1.0,) * 3)
+    with as_cuda():
+        teacher = frozen(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 22 * 22, CLASSES)))
+        assert AutoKind().suited_to(teacher.to(CUDA), photographs).styles == 1
 
 
 MATCHES = {

@@ -14,7 +14,7 @@ from dfkd_exp.harmless import as_code, brief, in_csv, in_markdown, printable
 from dfkd_exp.report.labels import draw_key, label_points
 from dfkd_exp.report.pictures import draw_images
 from dfkd_exp.report.plain import comma_separated, latex, markdown
-from dfkd_exp.training.transfer_set import Preview
+from dfkd_exp.training.preview import Preview
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\nerror: all is lost\u202e\x9b31m\ud800"
 

@@ -26,9 +26,6 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def to(self, device: torch.device) -> LabelledImages:
-        return LabelledImages(self.images.to(device), self.labels.to(device))
-
     def select(self, index: Tensor) -> LabelledImages:
         """Those of ``index``: numbers, or a mask."""
         index = index.nonzero().squeeze(1) if index.dtype == torch.bool else index

@@ -9,7 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dfkd_exp.data.images import LabelledImages, class_balanced
 from dfkd_exp.data.labelled import as_images
+from dfkd_exp.data.rows import Rows
 from dfkd_exp.distillation.attention import Attention, attention_distance, logits_and_maps
 from dfkd_exp.distillation.losses import logit_distance, soft_cross_entropy
 from dfkd_exp.distillation.settings import Distillation
@@ -25,6 +27,8 @@ from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.fit import batches_per_chunk, fit
 from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
 
+TRAINING_IMAGES = 10_000
+"""Of the training set, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
 MIXTURES = 2_000
 """On which agreement is measured: as many say it to a point."""
 WHOLE_RUN = {"targets": "soft", "label_smoothing": 0.0, "holdout": 0.0, "snapshots": 0}
@@ -120,6 +124,14 @@ def teacher_agreement(student: nn.Module, teacher: nn.Module, images: FixedImage
         torch.cat([predict_logits(n, batch.pixels, inputs) for batch in images.in_order()]) for n in (student, teacher)
     ]
     return agreement(*both)
+
+
+def training_agreement(student: nn.Module, teacher: nn.Module, train: LabelledImages, inputs: InputSpec) -> float:
+    """The same on some TRAINING_IMAGES, of all classes alike."""
+    generator, num_classes = torch.Generator().manual_seed(0), int(train.labels.max()) + 1
+    chosen = class_balanced(train.labels, TRAINING_IMAGES, num_classes, generator).sort().values
+    images = FixedImages(lambda: (Rows([train.images]), None), chosen=chosen)
+    return teacher_agreement(student, teacher, images, inputs)
 
 
 class MixedAgreement(NamedTuple):

@@ -64,15 +64,18 @@ class Composed(Gaussian, Recorded):
         return self.masks
 
     def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
-        self.check_chain(self.basis if self.basis in GRAPH_BASES else "none", teacher, layers, inputs)
+        self.check_chain(self._chain, teacher, layers, inputs)
+
+    @property
+    def _chain(self) -> str:
+        return self.basis if self.basis in GRAPH_BASES else "none"
 
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
-        in_graph = self.basis in GRAPH_BASES
         if self.summary == "records":
-            return [self.recorder(self.basis if in_graph else "none", teacher, layers, inputs, num_classes)]
-        if not in_graph:
+            return [self.recorder(self._chain, teacher, layers, inputs, num_classes)]
+        if self.basis not in GRAPH_BASES:
             return super().accumulators(teacher, layers, inputs, num_classes)
         from dfkd_exp.metadata.bases import Graph
         from dfkd_exp.metadata.gaussian_sums import Place
@@ -104,6 +107,8 @@ class Composed(Gaussian, Recorded):
     def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
         if self.summary == "gaussian":
             super().check_memory(layers, num_classes)
+        else:
+            self.check_records(self._chain, layers, num_classes)
 
     def form_of(self, place: Place, num_layers: int) -> str:
         return "separable" if self.basis == "separable" and is_map(place) else super().form_of(place, num_layers)

@@ -10,9 +10,8 @@ import math
 import os
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import torch
-from scipy.special import log_ndtr, ndtr, ndtri
+from scipy.special import log_ndtr, ndtr
 from torch import Tensor
 
 FLOOR = 1e-4
@@ -129,9 +128,9 @@ class PrivateSums:
 def secret_gaussian(shape: torch.Size) -> Tensor:
     """Standard Gaussian noise that nobody can draw again, float64: each number from bits of the system's own. Noise of a seed could be
     subtracted by whoever tries all seeds, of which torch's generator of a CPU has 2^32, however long the one is that it is given."""
-    bits = np.frombuffer(os.urandom(8 * shape.numel()), dtype=np.uint64)
-    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-    return torch.from_numpy(ndtri(uniform)).view(shape)
+    bits = torch.frombuffer(bytearray(os.urandom(8 * shape.numel())), dtype=torch.int64)
+    uniform = ((bits & 2**53 - 1).double() + 0.5) * 2.0**-53
+    return torch.special.ndtri(uniform).view(shape)
 
 
 def _clipped(rows: Tensor, norm: float) -> Tensor:

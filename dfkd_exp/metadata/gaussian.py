@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.console import note, warn
+from dfkd_exp.console import warn
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.metadata.choices import PIXELS
 from dfkd_exp.metadata.kind import MetadataKind
-from dfkd_exp.processes import machine_memory
+from dfkd_exp.metadata.memory import WARN_FROM, check_room
 from dfkd_exp.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ BYTES_OF_SUMS = 24
 """For each number of the matrices that are summed: in float32 and float64, and copies as they are finished."""
 BYTES_OF_A_UNIT = 56
 """For each unit and class: sums and squares in float64, a point to sum about, and mean and variance as they are finished, measured."""
-WARN_FROM = 2**30
-"""Bytes of sums, of one layer's covariances or of all, from which on it is said beforehand how large they are."""
 COVARIANCES = ("auto", "full", "low_rank", "diagonal", "top_only")
 
 
@@ -228,14 +226,11 @@ class Gaussian(MetadataKind):
         self._check_shared(found, len(layers))
         sums = sum(num_sums(place, self.form_of(place, len(layers)), self.rank) for place in found)
         units = sum(place.num_rows * place.num_values for place in found)
-        num_bytes = BYTES_OF_A_UNIT * units + BYTES_OF_SUMS * sums
-        if num_bytes < WARN_FROM:
-            return
-        said = f"statistics of {num_classes:,} classes in {len(layers):,} layers take about {num_bytes / 1e9:,.1f} GB of memory"
-        instead = "metadata=channels or metadata.layers=dense takes less"
-        if (there := machine_memory()) and num_bytes > there:
-            raise DfkdError(f"metadata: {said}, and this machine has {there / 1e9:,.1f} GB; {instead}")
-        note(f"{said}; {instead}")
+        check_room(
+            BYTES_OF_A_UNIT * units + BYTES_OF_SUMS * sums,
+            f"statistics of {num_classes:,} classes in {len(layers):,} layers",
+            "metadata=channels or metadata.layers=dense takes less",
+        )
 
     def _warn_of(self, form: str, place: Place) -> None:
         """Say how large whole covariances will be, before memory is taken for them."""

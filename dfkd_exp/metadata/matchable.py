@@ -17,6 +17,9 @@ from dfkd_exp.metadata.directions import whitening
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.view import View
 
+FEW_PRODUCTS = 16
+"""A product of matrices forms so many numbers while one is picked out."""
+
 
 class Distribution(ABC):
     """Values ``[F]`` for each of R rows, one row per class or a single one for all: their ``mean[R, F]`` and deviation, and draws."""
@@ -78,6 +81,8 @@ class Distribution(ABC):
         with_one = F.pad(values.float(), (0, 1), value=1.0)
         if values.shape[1] == 1:
             return with_one[:, 0, one].mul_(with_one[:, 0, other])
+        if FEW_PRODUCTS * len(one) < with_one.shape[2] ** 2:
+            return torch.stack([(image[:, one] * image[:, other]).mean(0) for image in with_one])
         return torch.stack([(image.T @ image)[one, other] for image in with_one]) / values.shape[1]
 
     def total(self, row: int, products: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.choices import GRAPHS
 from dfkd_exp.metadata.kind import MetadataKind
+from dfkd_exp.metadata.memory import check_room
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,6 +54,18 @@ class Recorded(MetadataKind):
             from dfkd_exp.metadata.bases import Graph, check_graph
 
             check_graph(Graph(self.graph, self.graph_rank), teacher, layers, inputs, joined)
+
+    def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
+        self.check_records(self.chain, layers, num_classes)
+
+    def check_records(self, chain: str, layers: Sequence[Layer], num_classes: int) -> None:
+        """The same of records on graphs that join a ``chain`` of layers: float32, and twice when they are put together."""
+        units = sum(layers[index].num_units for joined in chains(chain, layers) for index in joined)
+        check_room(
+            2 * 4 * num_classes * self.records_per_class * units,
+            f"{self.records_per_class:,} records of each of {num_classes:,} classes",
+            "metadata=channels, metadata.layers=dense or fewer metadata.records_per_class take less",
+        )
 
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int

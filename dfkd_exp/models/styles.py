@@ -29,6 +29,7 @@ class Styles(View):
     layer: Layer
     grid: int = 1
     pools: ClassVar[bool] = False
+    kinds: ClassVar[int] = 2
 
     @property
     def basis(self) -> str:

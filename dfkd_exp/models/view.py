@@ -23,6 +23,9 @@ class View(ABC):
     """Whether values are the units' own, put together: their moments then follow from the units' (`pooled`), and they can be drawn
     (`spread`)."""
 
+    kinds: ClassVar[int] = 1
+    """Of how many kinds, each with units of its own, the values are: so many equal parts, one after the other."""
+
     @property
     @abstractmethod
     def basis(self) -> str:

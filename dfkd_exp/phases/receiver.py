@@ -23,8 +23,6 @@ from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 
 TRANSFER_SET = "transfer_set.safetensors"
 """The state of a transfer set that followed its student."""
-TRAINING_IMAGES = 10_000
-"""Of the training set, of all classes alike, on which agreement is measured: what recipes are chosen by, since the test set must not be."""
 
 
 def snapshot_file(epoch: int) -> str:
@@ -159,21 +157,16 @@ def evaluate(
         if not data.settings.available:
             none = dict.fromkeys(("accuracy", "teacher_accuracy", "agreement", "agreement_training"))
             return {**none, "test_images": 0, "snapshots": []}
-        import torch
-
-        from dfkd_exp.data.images import class_balanced
-        from dfkd_exp.distillation.distill import teacher_agreement
-        from dfkd_exp.distillation.source import as_rows
+        from dfkd_exp.distillation.distill import training_agreement
         from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 
         test = data.images.test
         check_test_set(release, data)
-        both = load_network(settings, student, release.inputs, len(release.classes)), release.teacher()
-        networks = [network.to(context.device) for network in both]
-        student_logits, teacher_logits = (predict_logits(network, test.images, release.inputs) for network in networks)
-        labels, any_of_them = data.images.train.labels, torch.Generator().manual_seed(0)
-        chosen = class_balanced(labels, TRAINING_IMAGES, len(release.classes), any_of_them).sort().values
-        training = FixedImages(lambda: as_rows(data.images.train), chosen=chosen)
+        learnt = load_network(settings, student, release.inputs, len(release.classes)).to(context.device)
+        teacher = release.teacher().to(context.device)
+        student_logits, teacher_logits = (
+            predict_logits(network, test.images, release.inputs) for network in (learnt, teacher)
+        )
 
         def accuracy_after(epoch: int) -> float:
             network = load_network(settings, student, release.inputs, len(release.classes), snapshot_file(epoch))
@@ -189,7 +182,7 @@ def evaluate(
             "accuracy": accuracy(student_logits, test.labels),
             "teacher_accuracy": accuracy(teacher_logits, test.labels),
             "agreement": agreement(student_logits, teacher_logits),
-            "agreement_training": teacher_agreement(*networks, training, release.inputs),
+            "agreement_training": training_agreement(learnt, teacher, data.images.train, release.inputs),
             "test_images": len(test),
             "snapshots": over_training,
         }

@@ -131,7 +131,7 @@ def reconstruct(
     ``match``: ``moments`` or ``sample`` (docs/method.md has both); ``settings``: the fields of `Moments` or `Sample`, such as
     ``steps=200``. ``parametrisation``: what images are made of, pixels if left out; ``terms``: of the objective, beside the match.
     ``engine``: how fast; left out, it is measured first if there is much to do. The group size, unless
-    given, is the largest divisor of ``per_class`` up to 100, or all if that is 1.
+    given, is the largest divisor of ``per_class`` from 20 to 100, or all if there is none.
     Raises DfkdError if the metadata belongs to another teacher.
     """
     if match not in MATCHES:
@@ -141,7 +141,8 @@ def reconstruct(
             "parametrisation: a generator is trained beside a student, as source=synthesis does; choose pixels or latents"
         )
     check_independent(terms)
-    divisors = [n for n in range(2, min(per_class, 100) + 1) if per_class % n == 0]
+    # A handful of images has no moments to speak of.
+    divisors = [n for n in range(20, 101) if per_class % n == 0]
     settings.setdefault("group_size", max(divisors, default=per_class))
     chosen = MATCHES[match](images_per_class=per_class, **settings)  # type: ignore[arg-type]
     optimizer = optimizer or Adam()

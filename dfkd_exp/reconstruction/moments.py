@@ -41,8 +41,9 @@ class Moments(Reconstruction):
 
     def targets(self, metadata: ResolvedMetadata, labels: Tensor, generator: torch.Generator) -> list[LayerTarget]:
         """Of every layer the mean, the deviation and, divided into their errors, ``v_i = (1 - shrinkage) sd_i^2 + shrinkage mean_i
-        sd^2``: below a shrinkage of 1 a unit that hardly varies in the data, such as a pixel of the background, is held the more
-        tightly. Of the logits a draw for each image, its error divided by their mean variance: draws vary as the covariance says."""
+        sd^2``, the mean over values of a kind: below a shrinkage of 1 a unit that hardly varies in the data, such as a pixel of the
+        background, is held the more tightly. Of the logits a draw for each image, its error divided by their mean variance: draws vary as
+        the covariance says."""
         from dfkd_exp.reconstruction.targets import LayerTarget
 
         logits = metadata.logits.sample(labels, generator)[-1] if metadata.logits and self.logits_weight else None
@@ -50,7 +51,11 @@ class Moments(Reconstruction):
         for index, statistic, position in metadata.matched():
             mean, std = statistic.moments(labels)[position]
             variance = std.square()
-            scale = (variance + self.shrinkage * (variance.mean() - variance)).clamp_min(1e-8)
+            of_its_kind = variance.unflatten(0, (statistic.view.kinds if statistic.view else 1, -1)).mean(
+                1, keepdim=True
+            )
+            average = of_its_kind.expand(-1, len(variance) // len(of_its_kind)).flatten()
+            scale = (variance + self.shrinkage * (average - variance)).clamp_min(1e-8)
             target = LayerTarget(index, mean, std, scale, view=statistic.view)
             if self.covariance_weight and not (logits is not None and index == len(metadata.layers) - 1):
                 directions = statistic.whitening(labels, self.covariance_directions)[position]

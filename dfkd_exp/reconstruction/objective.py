@@ -202,7 +202,8 @@ class Objective:
 
     def _seen(self, recorded: Sequence[Tensor]) -> dict[str, Any]:
         """The fields of candidates of which the teacher's recorder knows."""
-        return self.inside.seen(self.teacher, recorded[len(self._layouts) :])
+        # The statistics that its norms carry are exact in the teacher itself, whatever the engine computes in.
+        return self.inside.seen(self.problem.teacher, recorded[len(self._layouts) :])
 
     def _missed(self, values: GroupValues, wanted: LayerTarget) -> Tensor:
         """What groups' values of one layer miss of what is wanted there, ``[G]``."""

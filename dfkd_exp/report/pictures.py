@@ -15,7 +15,7 @@ from PIL import Image, ImageChops
 from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec, Shape, noun
 from dfkd_exp.report.cells import cell_size, num_shown, painted
-from dfkd_exp.training.transfer_set import Preview
+from dfkd_exp.training.preview import Preview
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.inputs import unit_pixels
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.batches import batches
+from dfkd_exp.training.preview import Preview
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dfkd_exp.data.rows import Rows
-    from dfkd_exp.inputs import InputSpec
-    from dfkd_exp.training.settings import Training
 
 AT_ONCE_BYTES = 2**24
 """Of images that are read at once where each is looked at one time."""
@@ -57,24 +55,6 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         return Batch(self.pixels.to(device), *(t if t is None else t.to(device) for t in (self.labels, self.logits)))
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a person is shown of a transfer set: by class, or as a single group where images have no labels (``labelled``), the mean
-    ``means[i][*shape]`` and some images ``samples[i][≤ n, *shape]``; pixels in [0, 1]."""
-
-    means: list[Tensor]
-    samples: list[Tensor]
-    labelled: bool
-
-    def as_shown(self, settings: Training, inputs: InputSpec) -> list[Tensor]:
-        """Pixels of the samples as a network in training is shown them: of one of each class, then of another of each."""
-        import torch
-
-        images = torch.stack([i for of_each in zip_longest(*self.samples) for i in of_each if i is not None])
-        uniform = torch.rand(len(images), settings.augmentation.num_random, generator=torch.Generator().manual_seed(0))
-        return [*inputs.to_pixels(settings.shown(images, inputs, uniform)).clamp(0, 1)]
 
 
 class TransferSet(ABC):
@@ -168,8 +148,7 @@ class TransferSet(ABC):
 
 @dataclass(frozen=True, eq=False)
 class FixedImages(TransferSet):
-    """The same images for every epoch. ``load()``: their pixels, as `Rows`, and labels ``[N]`` or None. ``per_epoch``: so many are shown in
-    each, all of them before any comes again; None: each once."""
+    """The same images for every epoch. ``load()``: their pixels, as `Rows`, and labels ``[N]`` or None."""
 
     load: Callable[[], tuple[Rows, Tensor | None]]
     title: str = "images"
@@ -181,6 +160,7 @@ class FixedImages(TransferSet):
     logits: Tensor | None = None
     image_steps: int = 0
     per_epoch: int | None = None
+    """So many are shown in each, all of them before any comes again; None: each once."""
     follows_student = False
 
     @classmethod

@@ -165,6 +165,8 @@ NAN[17, 3] = np.nan
         ({"x_train": TABLE, "y_train": Y, "x_test": TABLE, "y_test": Y + 1}, ["y_test[2] is 3", "without training examples"]),
         ({"x_train": TABLE, "train_images": TABLE, "y_train": Y}, ["x_train", "train_images", "leave one"]),
         ({"x_train": TABLE, "y_train": Y, "x_test": TABLE[:, :3], "y_test": Y}, ["[4]", "[3]"]),
+        ({"x_train": TABLE.astype("uint8"), "y_train": Y, "x_test": TABLE, "y_test": Y}, ["uint8", "float", "data.range"]),
+        ({"x_train": TABLE, "y_train": Y, "x_test": TABLE.astype("uint8"), "y_test": Y}, ["uint8", "float", "data.range"]),
         ({"arr_0": TABLE, "arr_1": Y}, ["no array that is called as inputs are", "arr_0 [60, 4]"]),
         ({"X": TABLE.astype(complex), "y": Y}, ["complex128"]),
         ({"X": np.zeros((60, 3, 9, 3)), "y": Y}, ["data.layout"]),

@@ -7,11 +7,12 @@ import pytest
 
 from dfkd_exp import AllLayers
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.metadata import gaussian
+from dfkd_exp.metadata import memory as room
 from dfkd_exp.metadata.card import images_behind, images_per_class, warning_of_few
 from dfkd_exp.metadata.channels import Channels
 from dfkd_exp.metadata.composed import Composed
 from dfkd_exp.metadata.spatial import Spatial
+from dfkd_exp.metadata.spectral import SpectralLayerPairs
 from tests.toy import INPUTS, toy_images, toy_teacher
 
 GIGABYTE = 10**9
@@ -19,8 +20,8 @@ GIGABYTE = 10**9
 
 def memory(kind, num_classes, capsys, monkeypatch):
     """Gigabytes that are said to be needed; 0 if nothing is said."""
-    monkeypatch.setattr(gaussian, "WARN_FROM", 1)
-    monkeypatch.setattr(gaussian, "machine_memory", lambda: None)
+    monkeypatch.setattr(room, "WARN_FROM", 1)
+    monkeypatch.setattr(room, "machine_memory", lambda: None)
     kind.check_memory(kind.recorded(toy_teacher(), INPUTS.example()), num_classes)
     said = re.search(r"take about ([\d.]+) GB", capsys.readouterr().out)
     return float(said[1]) if said else 0.0
@@ -41,12 +42,18 @@ def test_memory_grows_with_classes_and_with_what_is_kept(capsys, monkeypatch):
     assert of(Channels(covariance="diagonal")) < of(AllLayers(covariance="diagonal"))
     assert of(Composed(basis="channels", covariance="diagonal")) == of(Channels(covariance="diagonal"))
     assert of(Composed(basis="layer_pairs", covariance="diagonal")) > of(AllLayers(covariance="diagonal"))
-    assert of(Composed(summary="records", basis="units")) == 0
+    assert of(Composed(summary="records", basis="units", records_per_class=10)) == pytest.approx(
+        8 * units * 10 * many / GIGABYTE, abs=0.06
+    )
+    twice = 8  # units of a layer that is in two pairs
+    assert of(SpectralLayerPairs(records_per_class=10)) == pytest.approx(
+        8 * (units + twice) * 10 * many / GIGABYTE, abs=0.06
+    )
 
 
 def test_more_than_the_machine_has_is_refused_before_anything_is_trained(dfkd, monkeypatch):
-    monkeypatch.setattr(gaussian, "WARN_FROM", 1)
-    monkeypatch.setattr(gaussian, "machine_memory", lambda: 1000)
+    monkeypatch.setattr(room, "WARN_FROM", 1)
+    monkeypatch.setattr(room, "machine_memory", lambda: 1000)
     ran = dfkd("pipeline=release", "release=made")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
     assert re.search(
@@ -86,9 +93,9 @@ def test_classes_of_few_images_are_warned_of(dfkd):
 
 
 def test_a_machine_without_a_number_refuses_nothing(monkeypatch):
-    monkeypatch.setattr(gaussian, "WARN_FROM", 1)
-    monkeypatch.setattr(gaussian, "machine_memory", lambda: 10**15)
+    monkeypatch.setattr(room, "WARN_FROM", 1)
+    monkeypatch.setattr(room, "machine_memory", lambda: 10**15)
     AllLayers().check_memory(AllLayers().recorded(toy_teacher(), INPUTS.example()), 3)
-    monkeypatch.setattr(gaussian, "machine_memory", lambda: 10)
+    monkeypatch.setattr(room, "machine_memory", lambda: 10)
     with pytest.raises(DfkdError, match="this machine has"):
         AllLayers().check_memory(AllLayers().recorded(toy_teacher(), INPUTS.example()), 3)

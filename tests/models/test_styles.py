@@ -2,10 +2,15 @@
 
 import numpy as np
 import torch
+from torch import nn
 
+from dfkd_exp.metadata import Channels
 from dfkd_exp.models.layers import Layer, images_of
+from dfkd_exp.models.recording import frozen
 from dfkd_exp.models.styles import Styles
+from dfkd_exp.reconstruction import Moments
 from tests.each import each
+from tests.toy import CLASSES, INPUTS, toy_images
 
 LAYERS = {
     "map": Layer("layer", (3, 6, 5), ("channel", "height", "width")),
@@ -24,6 +29,24 @@ def test_it_is_each_channels_mean_and_log_deviation_in_an_image(name):
     expected = np.concatenate([by_channel.mean(2), 0.5 * np.log(by_channel.var(2) + 1e-4)], axis=1)
     assert found.shape == (4, 1, styles.num_values)
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
+
+
+def test_errors_of_means_and_of_log_deviations_are_weighed_by_variances_of_their_own():
+    """However large a teacher's activations are."""
+    images = toy_images(20)
+    found = []
+    for factor in (1.0, 100.0):
+        torch.manual_seed(0)
+        teacher = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, CLASSES))
+        teacher[0].weight.data *= factor
+        kind = Channels(styles=1)
+        resolved = kind.collect(frozen(teacher), [images], INPUTS).resolved(teacher)
+        targets = Moments(images_per_class=4, group_size=4, shrinkage=0.5).targets(
+            resolved, torch.zeros(4, dtype=torch.long), torch.Generator().manual_seed(0)
+        )
+        [of_styles] = [target for target in targets if isinstance(target.view, Styles)]
+        found.append(of_styles.scale[4:])
+    torch.testing.assert_close(*found, rtol=0.2, atol=0)
 
 
 def test_a_grid_tells_it_of_each_window_by_itself():

@@ -11,7 +11,7 @@ from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, Channels
 from dfkd_exp.metadata.nothing import Nothing
-from dfkd_exp.models.recording import weights_digest
+from dfkd_exp.models.recording import frozen, weights_digest
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine.settings import PLAIN, ResolvedEngine
 from dfkd_exp.reconstruction.loop import concatenate, reconstruct, reconstruct_groups
@@ -107,6 +107,17 @@ def test_every_class_gets_its_images_in_turn(teacher, metadata):
     assert len(images) == 18
     resolved = metadata.resolved(teacher)
     assert [resolved.group_labels(group, 2).tolist() for group in range(4)] == [[0, 0], [1, 1], [2, 2], [0, 0]]
+
+
+def test_a_group_of_fewer_images_than_classes_has_some_of_all_the_list():
+    """And not neighbours in it, which are often alike."""
+    teacher = frozen(nn.Sequential(nn.Flatten(), nn.Linear(36, 1000)))
+    resolved = (
+        Nothing().collect(teacher, [(toy_images()[0], torch.arange(len(toy_images()[0])))], INPUTS).resolved(teacher)
+    )
+    groups = torch.stack([resolved.group_labels(group, 100) for group in range(10)])
+    assert groups.flatten().sort().values.tolist() == list(range(1000)), "each class has its turn"
+    assert all(len((group // 100).unique()) > 7 for group in groups)
 
 
 def test_a_group_that_is_to_match_statistics_of_all_classes_is_of_all_classes(teacher):
@@ -285,7 +296,7 @@ def test_an_unknown_match_or_setting_is_refused(teacher, metadata):
         reconstruct(teacher, metadata, per_class=1)
 
 
-@pytest.mark.parametrize(("per_class", "group_size"), [(500, 100), (64, 64), (210, 70), (7, 7), (101, 101)])
+@pytest.mark.parametrize(("per_class", "group_size"), [(500, 100), (64, 64), (210, 70), (7, 7), (101, 101), (202, 202)])
 def test_the_group_size_is_a_divisor_as_large_as_may_be(teacher, metadata, per_class, group_size):
     groups = reconstruct(teacher, metadata, per_class, match="sample", steps=1).losses.shape[1]
     assert groups == CLASSES * per_class / group_size

@@ -53,6 +53,16 @@ def test_whole_channels_are_dropped_where_the_teacher_drops_them():
     assert mask.shape == (5, 4, 1, 1)
 
 
+def test_somebodys_own_dropout_of_single_values_drops_these():
+    class Own(nn.Dropout):
+        pass
+
+    teacher = nn.Sequential(nn.Unflatten(1, (4, -1)), Own(0.5), nn.Flatten(), nn.Linear(36, CLASSES))
+    teacher = nn.Sequential(nn.Flatten(), *teacher)
+    [mask] = DropoutMasks(frozen(teacher), toy_images(1)[0]).draw(5, torch.Generator().manual_seed(0))
+    assert mask.shape == (5, 4, 9)
+
+
 def test_images_depend_on_their_masks_and_not_on_the_groups_beside_them():
     teacher = dropout_teacher()
     metadata = collected(teacher)
