@@ -39,6 +39,7 @@ LIBRARIES = {
         "mathematics": "it is written in torch",
         "shells": "they train what the mathematics is made of",
         "ranks.py": "torch.distributed joins the processes of a run",
+        "seeding.py": "its generator is what is seeded",
         "phases/privacy.py": "the attacks' inputs are tensors",
         "phases/shadows.py": "and so are halves of the images",
         "phases/reconstruction.py": "puts shards together",

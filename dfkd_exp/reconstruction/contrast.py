@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dfkd_exp.reconstruction.learner import Learner
 from dfkd_exp.reconstruction.terms.term import Candidates
+from dfkd_exp.seeding import seeded
 
 if TYPE_CHECKING:
     from dfkd_exp.reconstruction.terms.contrast import Contrast
@@ -25,8 +26,7 @@ class ContrastLearner(Learner):
     def __init__(self, settings: Contrast, num_features: int, seed: int):
         super().__init__()
         self.settings = settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             self.head = nn.Sequential(
                 nn.Linear(num_features, num_features), nn.ReLU(), nn.Linear(num_features, settings.dimensions)
             )

@@ -14,6 +14,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import in_brief
 from dfkd_exp.inputs import InputSpec, described
 from dfkd_exp.models.plain import WITHOUT_GRADIENT
+from dfkd_exp.seeding import seeded
 from dfkd_exp.training.settings import Training
 
 T = TypeVar("T")
@@ -32,8 +33,7 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
     optimizing, scheduling, augmenting = (
         f"{part.flag}: {type(part).__name__}" for part in (settings.optimizer, settings.schedule, settings.augmentation)
     )
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
+    with seeded(0), torch.enable_grad():
         network.train()
         optimizer = tried(lambda: settings.optimizer.build(network), f"{optimizing} cannot be built for {name}")
         schedule = tried(lambda: settings.schedule.build(optimizer, STEPS), f"{scheduling} cannot be built")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.reconstruction.parametrisation.base import ImageSpace, Parametrisation
+from dfkd_exp.seeding import seeded
 
 if TYPE_CHECKING:
     import torch
@@ -107,8 +108,7 @@ class GeneratorSpace(ImageSpace):
             self.noisy.begun += 1
             if (int(self.noisy.begun) - 1) % self.settings.renew_every:
                 return []
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+            with seeded(seed):
                 self.noisy.renew()
             return list(self.noisy.parameters())
         if self.settings.kept == "batch":
@@ -124,8 +124,7 @@ class GeneratorSpace(ImageSpace):
         from dfkd_exp.reconstruction.generator import Generator, NoisyLayers
 
         settings = self.settings
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             if settings.latents_from == "classes":
                 self.noisy = NoisyLayers(self.num_classes, settings.latents, settings.noisy_layers)
                 rest = Generator(self.inputs, settings.latents, settings.width, settings.end)
