@@ -11,15 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dfkd_exp.metadata.covariance import (
-    GaussianSummary,
-    covariance_factor,
-    packed_diagonal,
-    packed_entries,
-    require_variances,
-    unpack_symmetric,
-)
-from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
+from dfkd_exp.metadata.covariance import Full, GaussianSummary, LowRank, require_variances
 from dfkd_exp.models.layers import Layer
 
 
@@ -42,26 +34,22 @@ class Separable(GaussianSummary):
     def num_channels(self) -> int:
         return (isqrt(8 * self.channels.shape[1] + 1) - 1) // 2
 
-    def std(self) -> Tensor:
-        """Standard deviations ``[R, C * L]``."""
-        by_channel = packed_diagonal(self.channels).clamp_min(0)
-        by_location = self.factor.square().sum(2) + self.variance
-        return (by_channel[:, :, None] * by_location[:, None]).sqrt().flatten(1)
-
-    def covariances(self, row: int, one: Tensor, other: Tensor) -> Tensor:
-        locations, factor = len(self.variance[row]), self.factor[row].double()
-        place, there = one % locations, other % locations
-        by_location = (factor[place] * factor[there]).sum(1) + (place == there) * self.variance[row].double()[place]
-        return packed_entries(self.channels[row], one // locations, other // locations) * by_location
+    @cached_property
+    def _by_channel(self) -> Full:
+        return Full(self.channels.new_zeros(len(self.mean), self.num_channels), self.channels)
 
     @cached_property
-    def _factors(self) -> dict[int, Tensor]:
-        return {}
+    def _by_location(self) -> LowRank:
+        return LowRank(torch.zeros_like(self.variance), self.factor, self.variance)
 
-    def _channel_factor(self, row: int) -> Tensor:
-        if row not in self._factors:
-            self._factors[row] = covariance_factor(unpack_symmetric(self.channels[row], self.num_channels))
-        return self._factors[row]
+    def std(self) -> Tensor:
+        """Standard deviations ``[R, C * L]``."""
+        return (self._by_channel.std()[:, :, None] * self._by_location.std()[:, None]).flatten(1)
+
+    def covariances(self, row: int, one: Tensor, other: Tensor) -> Tensor:
+        locations = self.variance.shape[1]
+        by_location = self._by_location.covariances(row, one % locations, other % locations)
+        return self._by_channel.covariances(row, one // locations, other // locations) * by_location
 
     def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         """``count`` draws of one row: ``[count, C * L]``, on the statistics' device, from a CPU generator."""
@@ -69,12 +57,12 @@ class Separable(GaussianSummary):
         shared = torch.randn(count, self.num_channels, rank, generator=generator).to(self.mean)
         own = torch.randn(count, self.num_channels, locations, generator=generator).to(self.mean)
         rows = shared @ self.factor[row].T + own * self.variance[row].sqrt()
-        return self.mean[row] + (self._channel_factor(row) @ rows).flatten(1)
+        return self.mean[row] + (self._by_channel.factor(row) @ rows).flatten(1)
 
     def leading(self, row: int, part: slice, count: int) -> tuple[Tensor, Tensor]:
         """Of all its values: products of the channels' directions and the locations'."""
-        by_channel, channel_vectors = leading_of_matrix(unpack_symmetric(self.channels[row], self.num_channels), count)
-        by_location, location_vectors = leading_of_factor(self.factor[row], self.variance[row], count)
+        by_channel, channel_vectors = self._by_channel.leading(row, slice(None), count)
+        by_location, location_vectors = self._by_location.leading(row, slice(None), count)
         products = torch.outer(by_channel, by_location).flatten()
         largest = products.argsort(descending=True, stable=True)[:count]
         one, other = largest // len(by_location), largest % len(by_location)
