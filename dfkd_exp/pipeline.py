@@ -146,6 +146,7 @@ def transfer_set_of(config: Config, context: RunContext, release: Release, data:
             config.optimizer,
             asked.identity(),
             config.distillation.epochs,
+            config.distillation.holdout,
         )
     )
 

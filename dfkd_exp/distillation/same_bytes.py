@@ -63,11 +63,11 @@ class SameBytes(Source):
                 "data": data.fingerprint,
                 "num_bytes": num_bytes,
                 "seed": seed,
-                "per_epoch": resources.num_images,
+                "per_epoch": resources.num_shown,
             },
             num_bytes=num_bytes,
             real=True,
-            per_epoch=resources.num_images,
+            per_epoch=resources.num_shown,
         )
 
 

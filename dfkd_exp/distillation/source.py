@@ -44,7 +44,7 @@ class Resources:
 
     ``reconstruct()``: the reconstruction phase's artifact. ``teacher()``: the release's teacher. ``num_images``: as many as the
     reconstruction would make. ``seed``: the run's. ``objective()``: what images are to fulfil, on the run's device, by the ``optimizer``;
-    ``asked`` identifies both. ``epochs``: of the student's training.
+    ``asked`` identifies both. ``epochs``: of the student's training; ``holdout``: the share of made images that it is not trained on.
     """
 
     release: Release
@@ -57,6 +57,12 @@ class Resources:
     optimizer: Optimizer
     asked: dict[str, Any]
     epochs: int = 1
+    holdout: float = 0.0
+
+    @property
+    def num_shown(self) -> int:
+        """Images that an epoch shows of as many reconstructions."""
+        return self.num_images - round(self.num_images * self.holdout)
 
 
 @dataclass
@@ -86,9 +92,9 @@ class Source(Settings):
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         """Raise DfkdError if so many bytes of metadata, where the owner's images take ``bytes_per_image`` each, are too few."""
 
-    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
-        """How many the student will be shown in an epoch, as far as that is known beforehand, where a reconstruction makes ``made``, the
-        owner's data is as its ``outline`` says and metadata takes ``num_bytes``, or 0 if that is not known."""
+    def num_images(self, made: int, outline: Outline | None) -> int:
+        """How many the student will be shown in an epoch, as far as that is known beforehand, where a reconstruction makes ``made`` and the
+        owner's data is as its ``outline`` says."""
         return made
 
     def image_steps(self, made: int, student_steps: int) -> int:
@@ -152,7 +158,7 @@ class FromData(Source):
     def identity(self) -> dict[str, Any]:
         return {name: value for name, value in super().identity().items() if name != "images" or value is not None}
 
-    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
+    def num_images(self, made: int, outline: Outline | None) -> int:
         return outline.num_images if outline and self.images is None else made
 
     def check_data(self, outline: Outline) -> None:
@@ -180,10 +186,10 @@ class FromData(Source):
         return FixedImages(
             load,
             title=f"{count:,} of the training images",
-            identity={**identity, "seed": seed, "per_epoch": resources.num_images},
+            identity={**identity, "seed": seed, "per_epoch": resources.num_shown},
             num_bytes=count * data.outline.bytes_per_image,
             real=True,
-            per_epoch=resources.num_images,
+            per_epoch=resources.num_shown,
         )
 
 
@@ -205,7 +211,7 @@ class FromNoise(Source):
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
         self.require("std", self.std > 0, "positive")
 
-    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
+    def num_images(self, made: int, outline: Outline | None) -> int:
         return self.images or made
 
     def transfer_set(self, resources: Resources) -> TransferSet:

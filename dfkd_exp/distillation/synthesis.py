@@ -67,7 +67,7 @@ class Synthesis(Source):
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
 
-    def num_images(self, made: int, outline: Outline | None, num_bytes: int) -> int:
+    def num_images(self, made: int, outline: Outline | None) -> int:
         return self.images
 
     def image_steps(self, made: int, student_steps: int) -> int:

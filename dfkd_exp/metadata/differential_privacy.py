@@ -129,7 +129,7 @@ def secret_gaussian(shape: torch.Size) -> Tensor:
     """Standard Gaussian noise that nobody can draw again, float64: each number from bits of the system's own. Noise of a seed could be
     subtracted by whoever tries all seeds, of which torch's generator of a CPU has 2^32, however long the one is that it is given."""
     bits = torch.frombuffer(bytearray(os.urandom(8 * shape.numel())), dtype=torch.int64)
-    uniform = ((bits & 2**53 - 1).double() + 0.5) * 2.0**-53
+    uniform = ((bits & 2**52 - 1).double() + 0.5) * 2.0**-52
     return torch.special.ndtri(uniform).view(shape)
 
 

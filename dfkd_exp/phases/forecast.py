@@ -84,13 +84,10 @@ def forecast(
     from dfkd_exp.reconstruction.shards import STORED
 
     found, seconds, shadow, precision = Forecast(), {}, 0.0, config.trainer.precision
-    metadata_bytes = 0
     if outline and config.pipeline != "from_release":
         if "teacher" not in done and not config.teacher.trained:
             steps = config.training.num_steps(outline.num_images)
             seconds["teacher"] = steps * pace.of_training(teacher, config.training, precision)
-        if config.source.fills_bytes and config.metadata.sized_beforehand:
-            metadata_bytes = config.metadata.num_bytes(teacher, pace.inputs, pace.num_classes)
         if config.metadata.needs_images:
             seconds["metadata"] = outline.num_images / pace.images_per_second(teacher, layers)
             shadow = seconds["metadata"] / 2
@@ -98,7 +95,7 @@ def forecast(
     if student is not None and ("student" not in done or config.shadow_students):
         source = config.source
         made = config.reconstruction.images_per_class * pace.num_classes
-        steps = config.distillation.num_steps(source.num_images(made, outline, metadata_bytes))
+        steps = config.distillation.num_steps(source.num_images(made, outline))
         answering = None if config.distillation.targets == "labels" else teacher
         each = steps * pace.of_training(student, config.distillation, precision, answering)
         num_bytes = _num_bytes(student) * (1 + min(config.distillation.snapshots, config.distillation.epochs))

@@ -56,7 +56,7 @@ def measure_privacy(
         metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         count = max(1, SHOWN_BYTES // (4 * math.prod(inputs.shape)))
-        shown = next(transfer_set.batches(0, count, derive_seed(seed, "privacy")))
+        shown = next(transfer_set.sample(count, derive_seed(seed, "privacy")))
         seen = inputs.from_pixels(shown.pixels)
 
         everyone = torch.arange(len(images.train))

@@ -25,7 +25,7 @@ class Moments(Reconstruction):
     logits_weight: float = 1.0
     """Weight of the sampled logits, where the metadata knows them."""
     shrinkage: float = 0.01
-    """A unit's error is divided by its own variance in the class, shrunk this far towards its layer's mean: 1 divides all alike."""
+    """A unit's error is divided by its own variance in the class, shrunk this far towards its layer's mean (of its kind)."""
     covariance_weight: float = 0.0
     """Weight of the covariances within each layer, where the metadata knows them; not of the logits, if these fit draws."""
     covariance_directions: int = 32

@@ -160,7 +160,7 @@ class FixedImages(TransferSet):
     logits: Tensor | None = None
     image_steps: int = 0
     per_epoch: int | None = None
-    """So many are shown in each, all of them before any comes again; None: each once."""
+    """So many are shown in each, at random, all of them before any comes again in it; None: each once."""
     follows_student = False
 
     @classmethod
@@ -196,6 +196,9 @@ class FixedImages(TransferSet):
         generator, count = torch.Generator().manual_seed(derive_seed(seed, "order", epoch)), self.num_images
         rounds = [torch.randperm(count, generator=generator) for _ in range(-(-len(self) // max(1, count)))]
         return map(self.take, batches(torch.cat(rounds)[: len(self)], size))
+
+    def sample(self, size: int, seed: int) -> Iterator[Batch]:
+        return self._with(per_epoch=None).batches(0, size, seed)
 
     def in_order(self) -> Iterator[Batch]:
         """Each image once, some at a time."""

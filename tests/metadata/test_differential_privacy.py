@@ -71,7 +71,8 @@ def test_the_noise_has_the_deviation_that_is_said(full):
     sums = PrivateSums(40, 1.0, full)
     sums.count = 1  # so that sums are what is released
     noise = 3.0
-    mean, _ = sums.released(noise)
+    generator = torch.Generator().manual_seed(0)
+    mean, _ = sums.released(noise, lambda shape: torch.randn(shape, generator=generator, dtype=torch.float64))
     assert mean.std().item() == pytest.approx(noise * sums.sensitivities[0], rel=0.3)
 
 
@@ -236,6 +237,13 @@ def test_the_noise_is_gaussian():
     assert drawn.shape == (200, 500)
     assert drawn.dtype == torch.float64
     assert kstest(drawn.flatten(), "norm").pvalue > 1e-6
+
+
+@pytest.mark.parametrize("byte", [b"\0", b"\xff"])
+def test_no_bits_make_it_infinite(monkeypatch, byte):
+    monkeypatch.setattr(os, "urandom", lambda count: byte * count)
+    [drawn] = secret_gaussian(torch.Size([1]))
+    assert 8 < drawn.abs() < 9
 
 
 def test_each_number_of_the_noise_has_bits_of_the_system_of_its_own(monkeypatch):

@@ -1,6 +1,7 @@
 """The contract of transfer sets, held by every source, by somebody else's, and by one that follows its student."""
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -259,6 +260,9 @@ def test_some_of_the_data_are_as_many_of_each_class_and_cost_their_bytes(tmp_pat
     assert first.labels.bincount().tolist() == [3, 3, 3]
     assert [len(batch) for batch in others] == [9, 9, 3], "as many as would be reconstructed"
     assert len(pixels(others[:2]).unique(dim=0)) == 9, "all of them before any comes again"
+    assert len(pixels(chosen.sample(99, seed=0))) == 9, "to look at, each once"
+    spared = replace(resources(tmp_path), holdout=0.2)
+    assert len(FromData(images=9).transfer_set(spared)) == 24, "as of reconstructions some are held out"
     assert len(pixels(FromData(images=30).transfer_set(resources(tmp_path)).batches(0, 40, seed=0))) == 30
     other = FromData(images=9).transfer_set(resources(tmp_path, seed=1))
     assert other.identity != chosen.identity
