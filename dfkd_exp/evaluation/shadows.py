@@ -19,14 +19,14 @@ from dfkd_exp.evaluation.attacks import CONFIDENCE, Attack, attack
 def halves(labels: Tensor, shadows: int, generator: torch.Generator) -> Tensor:
     """Which of the images with ``labels[N]`` each shadow is made of, ``[K, N]``: a random half of each class, and the next shadow the other
     half, so that of such pairs every image is in as many shadows as it is not in."""
-    inside = torch.zeros(shadows, len(labels), dtype=torch.bool)
+    inside = torch.zeros(shadows + shadows % 2, len(labels), dtype=torch.bool)
     for first in range(0, shadows, 2):
         mixed = torch.randperm(len(labels), generator=generator)
         for label in labels.unique().tolist():
             own = mixed[labels[mixed] == label]
             inside[first, own[: len(own) // 2]] = True
         inside[first + 1] = ~inside[first]
-    return inside
+    return inside[:shadows]
 
 
 def likelihood_ratios(scores: Tensor, inside: Tensor, labels: Tensor) -> Tensor:

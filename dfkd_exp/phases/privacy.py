@@ -56,6 +56,7 @@ def measure_privacy(
         metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
         count = max(1, SHOWN_BYTES // (4 * math.prod(inputs.shape)))
+        count = min(count, max(len(transfer_set), transfer_set.num_images))
         shown = next(transfer_set.sample(count, derive_seed(seed, "privacy")))
         seen = inputs.from_pixels(shown.pixels)
 

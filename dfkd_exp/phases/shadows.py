@@ -33,13 +33,13 @@ CANDIDATES = 10_000
 class HalfOfTheData(LazyData):
     """What a shadow is made of: a random half of each class of the training and test images together (`halves`)."""
 
-    def __init__(self, whole: LazyData, context: RunContext, number: int, shadows: int, seed: int):
+    def __init__(self, whole: LazyData, context: RunContext, number: int, seed: int):
         super().__init__(whole.settings, context)
-        self.whole, self.number, self.shadows, self.seed = whole, number, shadows, seed
+        self.whole, self.number, self.seed = whole, number, seed
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        return {**self.whole.fingerprint, "shadow": self.number, "of": self.shadows, "seed": self.seed}
+        return {**self.whole.fingerprint, "shadow": self.number, "seed": self.seed}
 
     @cached_property
     def outline(self) -> Outline:
@@ -47,7 +47,8 @@ class HalfOfTheData(LazyData):
 
     @cached_property
     def images(self) -> ImageData:
-        inside = insides(self.whole, self.shadows, self.seed)[self.number]
+        # Of however many shadows: those that come before are the same.
+        inside = insides(self.whole, self.number + 1, self.seed)[self.number]
         return replace(self.whole.images, train=everything(self.whole, inside.nonzero().squeeze(1)))
 
 
@@ -100,7 +101,7 @@ def measure_shadows(
     beside = RunContext(context.store, context.trainer, NoLogger(), context.ranks, context.prepare, searched=False)
     for number in range(config.shadows):
         console.heading(f"shadow {number + 1} of {config.shadows}")
-        half = HalfOfTheData(data, context, number, config.shadows, seed)
+        half = HalfOfTheData(data, context, number, seed)
         metadata.append(make_metadata(beside, config.metadata, config.teacher, teacher, half))
         if config.shadow_students:
             own = make_release(beside, config.teacher, teacher, metadata[-1], half)

@@ -20,8 +20,9 @@ def compared(one: Sweep, other: Sweep) -> Group:
     if len(first) == len(second) == 1:  # the titles say what varied within a sweep, and nothing did
         [a], [b] = first.values(), second.values()
         second = {a.title: b}
-    for title in first.keys() & second.keys() or ():
-        _add(table, title, first[title], second[title])
+    for title in first:
+        if title in second:
+            _add(table, title, first[title], second[title])
     lines = [f"A: {one.folder}", f"B: {other.folder}", *changes(one, other)]
     for name, only in (("A", first.keys() - second.keys()), ("B", second.keys() - first.keys())):
         if only:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -243,9 +244,9 @@ def _student_curves(sweep: Sweep) -> list[tuple[str, list[float], list[float]]]:
 
 def _commands(sweep: Sweep) -> str:
     if command := read_plan(sweep.folder).get("command"):
-        return " ".join(command)
+        return shlex.join(command)
     return "\n".join(
-        "dfkd " + " ".join(result["overrides"]) for setting in sweep.settings for result in setting.results
+        shlex.join(["dfkd", *result["overrides"]]) for setting in sweep.settings for result in setting.results
     )
 
 

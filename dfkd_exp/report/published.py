@@ -19,6 +19,7 @@ from dfkd_exp.config.rows import said_otherwise
 from dfkd_exp.files import write_atomically
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.tables import by_setting, percent, teacher_accuracy
+from dfkd_exp.report.titles import teacher_of, teachers_in_words
 
 COLUMNS = ("setting", "seeds", "published %", "ours %", "difference", "bytes", "images", "seconds")
 ALIGN = "l" + "r" * (len(COLUMNS) - 1)
@@ -32,15 +33,17 @@ def published(result: dict[str, Any]) -> float | None:
 
 
 def published_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The teacher's line, then one per setting, mean and deviation over its seeds, in the sweep's order; cells as `COLUMNS` has them.
+    """Each teacher's line, then one per setting, mean and deviation over its seeds, in the sweep's order; cells as `COLUMNS` has them.
 
     Empty if nothing was published of any.
     """
     theirs = next((r["published_teacher"] for r in results if r.get("published_teacher") is not None), None)
     if theirs is None and all(published(result) is None for result in results):
         return []
-    teachers = {result["seed"]: teacher_accuracy(result) for result in results}
-    lines = [_line(TEACHER, len(teachers), list(teachers.values()), theirs, [])]
+    lines, words = [], dict(zip(map(teacher_of, results), teachers_in_words(results), strict=True))
+    for teacher, told in words.items():
+        own = {result["seed"]: teacher_accuracy(result) for result in results if teacher_of(result) == teacher}
+        lines.append(_line(f"{TEACHER}; {told}" if told else TEACHER, len(own), list(own.values()), theirs, []))
     for title, group in by_setting(results).items():
         accuracies = [result["accuracy"] for result in group]
         lines.append(_line(title, len(group), accuracies, published(group[0]), group))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dfkd_exp.report.summary import Setting, Sweep, differ
-from dfkd_exp.report.titles import teacher_of
+from dfkd_exp.report.titles import teacher_of, teachers_in_words
 
 NEARLY_ALWAYS = 0.9
 """Area under an attack's curve above which it is said that it gives members away."""
@@ -41,7 +41,8 @@ def _in_images(best: Setting, measured: Sequence[Setting]) -> list[str]:
     own, accuracies = teacher_of(best.results[0]), dict[int, float]()
     for setting in measured:
         result = setting.results[0]
-        if result["source"] == "FromData" and teacher_of(result) == own:
+        taught_alike = teacher_of(result) == own and result["student"] == best.results[0]["student"]
+        if result["source"] == "FromData" and taught_alike:
             accuracies[result["images"]] = max(accuracies.get(result["images"], 0.0), setting.accuracy.mean or 0.0)
     tried = [accuracies[count] for count in sorted(accuracies)]
     if len(tried) < 2 or tried != sorted(tried):
@@ -53,38 +54,13 @@ def _in_images(best: Setting, measured: Sequence[Setting]) -> list[str]:
 
 
 def in_words(sweep: Sweep) -> list[str]:
-    """The sweep in a few sentences, computed from its figures."""
-    said = []
+    """The sweep in a few sentences, computed from its figures; of each teacher by itself, where there are several."""
     measured = [s for s in sweep.settings if s.accuracy.mean is not None]
-    free = [s for s in measured if not s.real]
-    if free:
-        best = max(free, key=lambda s: s.accuracy.mean or 0)
-        teacher = best.teacher.mean
-        said.append(
-            f"The best student that saw no real image is of {best.title}: {best.accuracy.text()} % true accuracy"
-            + (f", its teacher {teacher:.2f} %." if teacher is not None else ".")
-        )
-        said.extend(_in_images(best, measured))
-        near = [s for s in free if s.num_bytes and (best.accuracy.mean or 0) - (s.accuracy.mean or 0) <= 1]
-        if near:
-            small = min(near, key=lambda s: s.num_bytes)
-            if small.num_bytes < best.num_bytes:
-                said.append(
-                    f"Within one point of it, {small.title} needs the fewest bytes: {small.num_bytes:,}, and {best.title} "
-                    f"{best.num_bytes:,}."
-                )
-    real = [s for s in measured if s.results[0]["source"] == "SameBytes"]
-    for other in real:
-        rivals = [s for s in free if s.num_bytes == other.num_bytes]
-        if rivals:
-            rival = max(rivals, key=lambda s: s.accuracy.mean or 0)
-            apart = (rival.accuracy.mean or 0) - (other.accuracy.mean or 0)
-            certain = differ(rival.accuracy, other.accuracy)
-            doubt = "" if certain else ", which is within what seeds differ by" if certain is False else ", of one seed"
-            said.append(
-                f"In {other.num_bytes:,} bytes, {rival.title} is {abs(apart):.2f} points {'better' if apart > 0 else 'worse'} than as many "
-                f"bytes of real images{doubt}."
-            )
+    told = teachers_in_words([s.results[0] for s in measured])
+    said = []
+    for words in dict.fromkeys(told):
+        own = [setting for setting, of in zip(measured, told, strict=True) if of == words]
+        said += [f"With {words}: {sentence}" if words else sentence for sentence in [*_best(own), *_beside_images(own)]]
     attacked = [s for s in measured if s.attacked]
     if attacked:
         said.extend(_exposed(attacked))
@@ -98,3 +74,46 @@ def in_words(sweep: Sweep) -> list[str]:
             f"{len(sweep.unfinished)} of {len(sweep.jobs)} jobs have no result, and are in none of the figures."
         )
     return said or ["Nothing was measured."]
+
+
+def _best(measured: Sequence[Setting]) -> list[str]:
+    """The best student of a teacher, and the one that needs the fewest bytes to be nearly as good."""
+    free = [s for s in measured if not s.real]
+    if not free:
+        return []
+    best = max(free, key=lambda s: s.accuracy.mean or 0)
+    teacher = best.teacher.mean
+    said = [
+        f"The best student that saw no real image is of {best.title}: {best.accuracy.text()} % true accuracy"
+        + (f", its teacher {teacher:.2f} %." if teacher is not None else "."),
+        *_in_images(best, measured),
+    ]
+    near = [s for s in free if s.num_bytes and (best.accuracy.mean or 0) - (s.accuracy.mean or 0) <= 1]
+    small = min(near, key=lambda s: s.num_bytes, default=best)
+    if small.num_bytes < best.num_bytes:
+        said.append(
+            f"Within one point of it, {small.title} needs the fewest bytes: {small.num_bytes:,}, and {best.title} {best.num_bytes:,}."
+        )
+    return said
+
+
+def _beside_images(measured: Sequence[Setting]) -> list[str]:
+    """How the best of the same bytes, for the same student, compares with real images in its place."""
+    said = []
+    for other in measured:
+        result = other.results[0]
+        rivals = [
+            s for s in measured
+            if not s.real and s.num_bytes == other.num_bytes and s.results[0]["student"] == result["student"]
+        ]  # fmt: skip
+        if result["source"] != "SameBytes" or not rivals:
+            continue
+        rival = max(rivals, key=lambda s: s.accuracy.mean or 0)
+        apart = (rival.accuracy.mean or 0) - (other.accuracy.mean or 0)
+        certain = differ(rival.accuracy, other.accuracy)
+        doubt = "" if certain else ", which is within what seeds differ by" if certain is False else ", of one seed"
+        said.append(
+            f"In {other.num_bytes:,} bytes, {rival.title} is {abs(apart):.2f} points {'better' if apart > 0 else 'worse'} than as many "
+            f"bytes of real images ({other.title}){doubt}."
+        )
+    return said

@@ -73,6 +73,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, gpus: Sequence[str] = ()) -> lis
     is killed, leaves ``error.txt`` in its folder. Whatever ends this early stops them all.
     """
     codes: dict[int, int] = {}
+    at_once = max(1, min(at_once, len(jobs)))
     running: dict[int, tuple[BaseProcess, int]] = {}
     free, waiting, started = list(range(at_once)), list(range(len(jobs))), time.monotonic()
     threads = max(1, num_threads() // at_once)

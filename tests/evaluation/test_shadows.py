@@ -33,6 +33,13 @@ def found(generator, shift, scores=3, images=IMAGES, shadows=SHADOWS):
     return attack_on_shadows(likelihood_ratios(drawn, inside, labels), inside)
 
 
+def test_more_shadows_are_more_of_the_same():
+    labels = torch.arange(30) % 3
+    many = halves(labels, 8, torch.Generator().manual_seed(0))
+    for fewer in (3, 4):
+        assert torch.equal(halves(labels, fewer, torch.Generator().manual_seed(0)), many[:fewer])
+
+
 def test_halves_are_halves_of_each_class_and_every_image_is_in_as_many_as_not():
     labels = torch.tensor([0] * 10 + [1] * 7 + [3])
     inside = halves(labels, 6, torch.Generator().manual_seed(0))

@@ -108,6 +108,14 @@ def test_the_classes_of_members_and_others_have_the_same_shares():
         candidates(part(10), part(0, 4), torch.Generator())
 
 
+def test_of_images_that_are_made_while_the_student_learns_some_are_attacked(dfkd):
+    """As many as an epoch shows, of however many there could be."""
+    flags = "method=dfad", "source.images=100", "source.batch_size=50", "distillation.epochs=1", "privacy=true"
+    ran = dfkd(*flags)
+    assert ran.code == 0, ran.err
+    assert ran.result["privacy"]["attacks"].keys() == {"teacher", "metadata", "shown", "student"}
+
+
 def test_it_is_not_measured_unless_it_is_asked_for(dfkd):
     ran = dfkd()
     assert ran.result["privacy"] is None

@@ -91,10 +91,50 @@ def test_the_words_are_computed_from_the_figures(folder):
     words = " ".join(in_words(read(folder)))
     assert "no real image is of metadata=large: 95.50 ± 0.71 %" in words
     assert (
-        "In 90,000 bytes, metadata=large is 2.50 points better than as many bytes of real images, of one seed" in words
+        "In 90,000 bytes, metadata=large is 2.50 points better than as many bytes of real images (metadata=real), of one seed"
+        in words
     )
     assert "2 of 10 jobs have no result" in words
     assert "have one seed only" in words
+
+
+def test_students_and_teachers_are_compared_with_their_own(tmp_path):
+    """A small student of reconstructions and of real images, a large one of both; and another teacher's."""
+    figures = {
+        ("teacher=a", "student=mlp", "source=reconstruction"): 0.80, ("teacher=a", "student=mlp", "source=same_bytes"): 0.85,
+        ("teacher=a", "student=cnn", "source=reconstruction"): 0.95, ("teacher=a", "student=cnn", "source=same_bytes"): 0.97,
+        ("teacher=b", "student=cnn", "source=reconstruction"): 0.50, ("teacher=b", "student=cnn", "source=same_bytes"): 0.40,
+    }  # fmt: skip
+    jobs = [[*said, "seed=0"] for said in figures]
+    for number, (said, accuracy) in enumerate(figures.items()):
+        teacher, student, source = (flag.split("=")[1] for flag in said)
+        made = {"reconstruction": "FromReconstruction", "same_bytes": "SameBytes"}[source]
+        run(
+            tmp_path,
+            number,
+            jobs[number],
+            accuracy=accuracy,
+            source=made,
+            source_bytes=5_000,
+            teacher=teacher,
+            student=student,
+        )
+    plan_sweep(tmp_path, jobs)
+    words = [
+        sentence for sentence in in_words(read(tmp_path)) if sentence.partition(": ")[2].startswith("In 5,000 bytes")
+    ]
+    assert ["5.00 points worse" in words[0], "2.00 points worse" in words[1], "10.00 points better" in words[2]] == [
+        True
+    ] * 3
+    assert [sentence.startswith("With teacher=b: ") for sentence in words] == [False, False, True]
+    assert sum("The best student" in sentence for sentence in in_words(read(tmp_path))) == 2
+
+
+def test_a_command_on_the_page_can_be_pasted(tmp_path):
+    flag = "distillation.optimizer.lr=tag(log,interval(0.001,0.01))"
+    run(tmp_path, 0, [flag, "seed=0"])
+    write_report(read(tmp_path), tmp_path)
+    assert f"dfkd &#x27;{flag}&#x27; seed=0" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def test_threads_and_gpus_are_divided(script, tmp_path, monkeypatch):
     assert sorted(said.values()) == ["4", "44"]
 
 
+def test_the_processors_threads_are_divided_among_the_jobs_that_there_are(script, monkeypatch, capsys):
+    monkeypatch.setattr("dfkd_exp.sweeps.jobs.num_threads", lambda: 8)
+    assert run_jobs([script(index, "pass") for index in range(2)], at_once=8) == [0, 0]
+    assert "2 jobs, 2 at a time, 4 threads each" in capsys.readouterr().out
+
+
 def test_a_job_says_what_is_wrong_in_a_file_and_nothing_on_the_terminal(script, tmp_path, capfd):
     code = "import os, sys; print('aloud'); os.system('echo aloud'); sys.exit('it is wrong')"
     assert run_jobs([script(0, code)], at_once=1) == [1]
@@ -125,7 +131,7 @@ def test_jobs_find_what_takes_long_imported_and_as_many_threads_as_they_are_give
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
     monkeypatch.setenv("HERE", str(tmp_path / "torch"))
     say = "print('torch' in sys.modules, __import__('torch').get_num_threads(), file=open(os.environ['HERE'], 'w'))"
-    assert run_jobs([script(0, f"import os, sys; {say}")], at_once=2) == [0]
+    assert run_jobs([script(0, f"import os, sys; {say}"), script(1, "pass")], at_once=2) == [0, 0]
     assert (tmp_path / "torch").read_text() == "True 3\n"
 
 
