@@ -29,7 +29,7 @@ from dfkd_exp.release.card import usage
 from dfkd_exp.release.folder import CARD, Release, copy_release, read_release
 from dfkd_exp.release.hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
-from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RESULT, jobs_left
+from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RELEASED, RESULT, jobs_left
 from dfkd_exp.store import Store, write_atomically
 from dfkd_exp.training.transfer_set import TransferSet
 
@@ -63,7 +63,9 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
             if not ranks.first:
                 return None
             copied = copy_release(release, Path(config.release or folder / "release"))
-            console.show(escape(f"\nreleased: {copied.folder}  ({_size(copied.folder):,} bytes)"))
+            said = f"released: {copied.folder}  ({_size(copied.folder):,} bytes)"
+            write_atomically(folder / RELEASED, f"{said}\n".encode())
+            console.show(escape(f"\n{said}"))
             console.note(f"on the Hugging Face Hub: hf upload ORG/NAME {copied.folder}, after a look at its {CARD}")
             console.note(f"whoever has it runs: {usage(copied.config, copied.folder)} student=…")
             return None

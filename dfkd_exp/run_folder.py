@@ -22,7 +22,8 @@ from dfkd_exp.schema import require_schema
 RESULT, PICTURE, NEAREST, LIKENESS = "result.json", "reconstructions.png", "nearest.png", "likeness.png"
 ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
 JOB, SWEEP = "job.json", "sweep.json"
-PRUNED = "pruned.txt"
+PRUNED, RELEASED = "pruned.txt", "released.txt"
+"""What is left of a run that a search has ended, and of one that ends with its release: in words."""
 RUNNING = "running.lock"
 """Held by the process that is at it; the system drops it with the process, so that a killed job is not taken for a running one."""
 
@@ -93,9 +94,14 @@ def planned_jobs(folder: Path) -> list[dict[str, Any]]:
 
 
 def jobs_left(folder: Path) -> list[list[str]]:
-    """The overrides of those jobs of the sweep that the run in ``folder`` is one of that have no result, as far as they are known."""
+    """The overrides of those jobs of the sweep that the run in ``folder`` is one of that have not ended, as far as they are known."""
     planned = (read_plan(folder.parent).get("jobs") or []) if (folder.parent / SWEEP).is_file() else []
-    return [job for number, job in enumerate(planned) if not (folder.parent / str(number) / RESULT).is_file()]
+    return [job for number, job in enumerate(planned) if not has_ended(folder.parent / str(number))]
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether the run in ``folder`` has nothing left to do."""
+    return any((folder / name).is_file() for name in (RESULT, PRUNED, RELEASED))
 
 
 def job_numbers(folder: Path) -> list[int]:

@@ -72,8 +72,7 @@ class Rehearsal:
         from dfkd_exp.reconstruction.pace import Pace
 
         config, context = self.config, self.context
-        # Of a job that ends with its release nothing in its folder tells that it has.
-        sweep = Sweep.of(self.jobs if config.pipeline != "release" else [])
+        sweep = Sweep.of(self.jobs)
         pace = Pace(inputs, num_classes, context.device, context.engines, context.ranks.world)
         outline = self.data.outline if self.data.settings.available else None
         try:

@@ -24,6 +24,7 @@ from dfkd_exp.run_folder import (
     JOB,
     LOG,
     PRUNED,
+    RELEASED,
     RESULT,
     SWEEP,
     is_running,
@@ -71,6 +72,9 @@ def status_of(folder: Path, title: str = "") -> Status:
     if result is not None:
         ended = (folder / RESULT).stat().st_mtime
         return Status(title, folder, "done", "", ended - started if started else None, result)
+    if (folder / RELEASED).is_file():
+        ended = (folder / RELEASED).stat().st_mtime
+        return Status(title, folder, "done", read_text(folder / RELEASED).strip(), ended - started if started else None)
     if (folder / PRUNED).is_file():
         return Status(title, folder, "pruned", read_text(folder / PRUNED).strip())
     if is_running(folder):

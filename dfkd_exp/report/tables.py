@@ -14,7 +14,7 @@ from rich.table import Table
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import printable
 from dfkd_exp.report.titles import teacher_of, titles
-from dfkd_exp.run_folder import PRUNED, job_numbers, read_result
+from dfkd_exp.run_folder import has_ended, job_numbers, read_result
 
 
 def percent(values: Iterable[float | None]) -> str:
@@ -121,8 +121,8 @@ def by_setting(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, An
 
 
 def read_results(folder: Path) -> tuple[list[dict[str, Any]], dict[Path, str]]:
-    """The results of a sweep's jobs, in the order of their numbers; and the folders of the jobs that have none, with what is wrong with the
-    file of a result that cannot be read."""
+    """The results of a sweep's jobs, in the order of their numbers; and the folders of the jobs that should have one and do not, with what
+    is wrong with the file of a result that cannot be read."""
     results, without = [], {}
     for job in (folder / str(number) for number in job_numbers(folder)):
         try:
@@ -132,6 +132,6 @@ def read_results(folder: Path) -> tuple[list[dict[str, Any]], dict[Path, str]]:
             continue
         if result is not None:
             results.append(result)
-        elif not (job / PRUNED).is_file():
+        elif not has_ended(job):
             without[job] = ""
     return results, without

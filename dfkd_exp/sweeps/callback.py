@@ -18,7 +18,7 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.ranks import ranks_of_process
-from dfkd_exp.run_folder import ERROR, LOG, STDERR, SWEEP, last_line, plan_sweep, planned_jobs
+from dfkd_exp.run_folder import ERROR, LOG, RELEASED, STDERR, SWEEP, job_numbers, last_line, plan_sweep, planned_jobs
 from dfkd_exp.stopping import check
 from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
@@ -90,7 +90,8 @@ def _end(folder: Path) -> None:
                 from dfkd_exp.report.summary import read
 
                 console.show(escape(f"report   {console.short(write_report(read(folder), folder))}"))
-        done = f"{len(results)} of {len(results) + len(failed) + len(not_started)} jobs done"
+        ended = len(results) + sum((folder / str(number) / RELEASED).is_file() for number in job_numbers(folder))
+        done = f"{ended} of {ended + len(failed) + len(not_started)} jobs done"
         console.show(escape(f"sweep    {console.short(folder)}: {done}"))
 
 

@@ -181,9 +181,10 @@ def test_a_run_of_minutes_says_so_at_its_start_and_the_sweep_what_is_left(dfkd, 
     assert ran.out.index(" in all: ") < ran.out.index("metadata: collecting")
     assert " in all: " not in dfkd("-m", "seed=0,1").out, "all of it is there"
     owner = dfkd("-m", "pipeline=release", "seed=2,3")
-    said = [line for line in owner.out.splitlines() if " in all: " in line]
-    assert len(said) == 2
-    assert not any("images" in line or "jobs" in line for line in said)
+    first, second = (line for line in owner.out.splitlines() if " in all: " in line)
+    assert "images" not in first + second
+    assert "The sweep's 2 jobs that are left" in first
+    assert "left" not in second
 
 
 def test_what_cannot_be_timed_does_not_end_the_run(dfkd, monkeypatch):

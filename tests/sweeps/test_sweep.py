@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 
 from dfkd_exp.config.groups import CONF
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.report.status import main as status
 from dfkd_exp.sweeps import callback
 from tests.report.test_tables import A_RESULT
 
@@ -143,3 +145,15 @@ def test_every_launcher_that_needs_an_extra_names_one_there_is():
     project = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     for extra in EXTRAS.values():
         assert f"\n{extra} = [" in project
+
+
+def test_a_sweep_of_releases_ends_well_and_is_done(dfkd, monkeypatch, capsys):
+    ran = dfkd("-m", "pipeline=release", "seed=0,1")
+    assert ran.code == 0, ran.err
+    assert "2 of 2 jobs done" in ran.out
+    assert "failed" not in ran.out + ran.err
+    monkeypatch.setattr(sys, "argv", ["dfkd-status", str(ran.outputs)])
+    status()
+    said = capsys.readouterr().out
+    assert said.count("released: ") == 2
+    assert "stopped" not in said
