@@ -1,4 +1,4 @@
-"""Networks for digits and other small grey images. Numbers of parameters: HintonNet 2,395,210 and 1,276,810 parameters, LeNet-5 61,706,
+"""Networks for digits and other small grey images. Parameters: HintonNet 2,395,210 and 1,276,810, LeNet-5 61,706,
 its halves 35,820 (the paper's) and 15,738 (DAFL's and DFAD's)."""
 
 from __future__ import annotations

@@ -51,10 +51,8 @@ class Moments(Reconstruction):
         for index, statistic, position in metadata.matched():
             mean, std = statistic.moments(labels)[position]
             variance = std.square()
-            of_its_kind = variance.unflatten(0, (statistic.view.kinds if statistic.view else 1, -1)).mean(
-                1, keepdim=True
-            )
-            average = of_its_kind.expand(-1, len(variance) // len(of_its_kind)).flatten()
+            kinds = statistic.view.kinds if statistic.view else 1
+            average = variance.view(kinds, -1).mean(1).repeat_interleave(len(variance) // kinds)
             scale = (variance + self.shrinkage * (average - variance)).clamp_min(1e-8)
             target = LayerTarget(index, mean, std, scale, view=statistic.view)
             if self.covariance_weight and not (logits is not None and index == len(metadata.layers) - 1):

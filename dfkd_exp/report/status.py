@@ -70,11 +70,9 @@ def status_of(folder: Path, title: str = "") -> Status:
     except DfkdError as error:
         return Status(title, folder, "unreadable", str(error))
     if result is not None:
-        ended = (folder / RESULT).stat().st_mtime
-        return Status(title, folder, "done", "", ended - started if started else None, result)
+        return Status(title, folder, "done", "", _took(folder / RESULT, started), result)
     if (folder / RELEASED).is_file():
-        ended = (folder / RELEASED).stat().st_mtime
-        return Status(title, folder, "done", read_text(folder / RELEASED).strip(), ended - started if started else None)
+        return Status(title, folder, "done", read_text(folder / RELEASED).strip(), _took(folder / RELEASED, started))
     if (folder / PRUNED).is_file():
         return Status(title, folder, "pruned", read_text(folder / PRUNED).strip())
     if is_running(folder):
@@ -82,6 +80,11 @@ def status_of(folder: Path, title: str = "") -> Status:
     if (folder / ERROR).is_file():
         return Status(title, folder, "failed", _error(folder / ERROR))
     return Status(title, folder, "stopped" if started else "waiting", _last_words(folder) if started else "")
+
+
+def _took(last: Path, started: float | None) -> float | None:
+    """Seconds from a run's start to the ``last`` file that it wrote."""
+    return last.stat().st_mtime - started if started else None
 
 
 def read_sweep(folder: Path) -> list[Status]:

@@ -51,6 +51,15 @@ def test_rows_stand_in_the_sweeps_order_with_mean_deviation_and_difference():
     assert rows[5]["published %"] == "91.24"
 
 
+def test_each_teacher_has_a_line_of_its_own():
+    both = [
+        {**result("labels", "best", 0, 0.9, teacher=name), "teacher_accuracy": accuracy}
+        for name, accuracy in (("mlp", 0.97), ("cnn", 0.99))
+    ]
+    rows = [row[:4] for row in published_rows(both) if row[0].startswith(TEACHER)]
+    assert rows == [(f"{TEACHER}; mlp", "1", "96.95", "97.00"), (f"{TEACHER}; cnn", "1", "96.95", "99.00")]
+
+
 def test_nothing_was_published_of_a_run_that_says_otherwise_than_its_row():
     name = "spectral_layer_pairs_1000"
     [replaced] = [text for text in ROWS[name]["set"] if text.startswith("metadata.records_per_class=")]
