@@ -66,7 +66,8 @@ class Artifact:
 
     @property
     def seconds(self) -> float:
-        """What making it took, when it was made; of attempts that were interrupted, until what they last wrote."""
+        """What making it took, when it was made, without other artifacts that were made for it meanwhile; of attempts that were
+        interrupted, until what they last wrote."""
         return self.manifest["seconds"]
 
     @property
@@ -86,6 +87,8 @@ class Store:
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
+        self._inside = 0.0
+        """Seconds of the artifacts that were asked for while the one that is being made was made."""
 
     def get_or_make(
         self,
@@ -116,11 +119,16 @@ class Store:
             prepare()
             resumed = together.agreed(lambda: _prepared(partial))
             before = _attempted(partial) if together.first else 0.0
+            around, self._inside = self._inside, 0.0
             started = time.perf_counter()
-            info = make(partial) or {}
-            together.barrier()
+            try:
+                info = make(partial) or {}
+                together.barrier()
+            finally:
+                took, inside = time.perf_counter() - started, self._inside
+                self._inside = around + took
             if together.first:
-                seconds = before + time.perf_counter() - started
+                seconds = before + took - inside
                 shutil.rmtree(partial / WORK, ignore_errors=True)
                 facts = {
                     "phase": phase,

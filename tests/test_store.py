@@ -80,6 +80,22 @@ def test_a_failure_is_not_cached(tmp_path):
     assert artifact.manifest["resumed"]
 
 
+def test_seconds_of_what_is_made_within_a_phase_are_counted_once(tmp_path):
+    store = Store(tmp_path)
+
+    def inner(folder):
+        time.sleep(0.3)
+
+    def outer(folder):
+        store.get_or_make("images", {}, 1, inner)
+        store.get_or_make("signals", {}, 1, inner)
+        time.sleep(0.1)
+
+    made = store.get_or_make("reconstruction", {}, 1, outer)
+    within = [store.get_or_make(name, {}, 1, inner) for name in ("images", "signals")]
+    assert 0.1 <= made.seconds < 0.3 and all(0.3 <= artifact.seconds < 0.5 for artifact in within)
+
+
 def test_the_seconds_are_those_of_all_attempts_as_far_as_they_left_anything(tmp_path):
     def attempt(worked: float, then: float, ends: bool):
         def make(folder: Path) -> dict:

@@ -70,8 +70,7 @@ def build_result(
         "student_image_steps": student["images_per_epoch"] * config.distillation.epochs,
         "steps": reconstruction.info["steps"] if reconstruction else None,
         "reconstruction_loss": reconstruction.info["losses"][-1] if reconstruction else None,
-        # Decoding is timed within the phase that first asked for the images.
-        "seconds": sum(artifact.seconds for name, artifact in artifacts.items() if name != "images" or artifact.reused),
+        "seconds": sum(artifact.seconds for artifact in artifacts.values()),
         "peak_memory_bytes": max(
             artifact.info["peak_memory_bytes"] for name, artifact in artifacts.items() if name != "teacher"
         ),
