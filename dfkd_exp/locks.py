@@ -5,6 +5,7 @@ filelock would take a file that is there for a lock that is held, and a process 
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from dfkd_exp.errors import DfkdError
 
-__all__ = ["FileLock", "Timeout", "lock"]
+__all__ = ["FileLock", "Timeout", "is_held", "lock"]
 
 _tried: set[Path] = set()
 """Folders whose file system has locks."""
@@ -26,6 +27,31 @@ def lock(path: Path, timeout: float = -1) -> FileLock:
         _try(folder)
         _tried.add(folder)
     return FileLock(path, timeout=timeout)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock that is the file ``path``: asked by reading it, so that whoever may read a folder may ask."""
+    if sys.platform == "win32":
+        try:
+            with lock(path, timeout=0):
+                return False
+        except Timeout:
+            return True
+    import fcntl
+
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(file)
+    return False
 
 
 def _try(folder: Path) -> None:

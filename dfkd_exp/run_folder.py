@@ -16,7 +16,7 @@ from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import read_json, regular_size, write_atomically
 from dfkd_exp.harmless import brief
-from dfkd_exp.locks import Timeout, lock
+from dfkd_exp.locks import is_held, lock
 from dfkd_exp.schema import require_schema
 
 RESULT, PICTURE, NEAREST, LIKENESS = "result.json", "reconstructions.png", "nearest.png", "likeness.png"
@@ -55,13 +55,7 @@ def at_work(
 
 def is_running(folder: Path) -> bool:
     """Whether a process is at the job in ``folder``."""
-    if not (folder / RUNNING).is_file():
-        return False
-    try:
-        with lock(folder / RUNNING, timeout=0):
-            return False
-    except Timeout:
-        return True
+    return (folder / RUNNING).is_file() and is_held(folder / RUNNING)
 
 
 def plan_sweep(

@@ -2,12 +2,13 @@
 
 import errno
 import fcntl
+import os
 
 import pytest
 
 from dfkd_exp import locks
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.locks import Timeout, lock
+from dfkd_exp.locks import Timeout, is_held, lock
 from dfkd_exp.run_folder import at_work
 from dfkd_exp.store import Store
 from tests.test_store import write
@@ -36,3 +37,21 @@ def test_a_lock_is_held_by_one(tmp_path):
     with lock(tmp_path / "a.lock"), pytest.raises(Timeout):
         lock(tmp_path / "a.lock", timeout=0).acquire()
     lock(tmp_path / "a.lock", timeout=0).acquire()
+
+
+def test_whoever_may_read_a_lock_may_ask_whether_it_is_held(tmp_path, monkeypatch):
+    opened = os.open
+
+    def for_reading_only(path, flags, *others):
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise PermissionError(path)
+        return opened(path, flags, *others)
+
+    path = tmp_path / "a.lock"
+    with lock(path):
+        monkeypatch.setattr(os, "open", for_reading_only)
+        assert is_held(path)
+        monkeypatch.undo()
+    path.touch()
+    assert not is_held(path)
+    assert not is_held(tmp_path / "none.lock")

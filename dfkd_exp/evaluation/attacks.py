@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.optimize import brentq
 from scipy.stats import beta
 from torch import Tensor, nn
 
 from dfkd_exp import console
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.recording import borrowed, device_of, recording
@@ -46,7 +48,8 @@ class Attack:
 def attack(members: Tensor, others: Tensor) -> Attack:
     """How well scores ``[M]`` of members and ``[N]`` of others tell them apart; 0.5 is chance.
 
-    The area's interval is DeLong's (1988), the rates' are Clopper and Pearson's (1934).
+    The area's interval is DeLong's (1988), or Newcombe's (2006) where all or none of them are told apart, or there is a single image, and
+    DeLong's would have no width; the rates' are Clopper and Pearson's (1934). Of fewer than a thousand others none may be accused at 0.1 %.
     """
     members, others = members.double().cpu(), others.double().cpu()
     sorted_others, sorted_members = others.sort().values, members.sort().values
@@ -59,6 +62,8 @@ def attack(members: Tensor, others: Tensor) -> Attack:
         else 0.0
     )
     interval = (max(0.0, auc - 1.96 * deviation), min(1.0, auc + 1.96 * deviation))
+    if not deviation:
+        interval = _newcombe_interval(auc, len(members), len(others))
     rates = {}
     for rate in FALSE_POSITIVES:
         allowed = int(rate * len(others))
@@ -73,6 +78,20 @@ def _share_below(values: Tensor, sorted_values: Tensor) -> Tensor:
     low = torch.searchsorted(sorted_values, values, right=False)
     high = torch.searchsorted(sorted_values, values, right=True)
     return (low + high).double() / (2 * len(sorted_values))
+
+
+def _newcombe_interval(auc: float, members: int, others: int) -> tuple[float, float]:
+    """All areas from which ``auc`` is no further than 1.96 of the deviations that they would have with so many images, of scores that are
+    exponentially distributed. Source: Newcombe (2006), "Confidence intervals for an effect size measure based on the Mann-Whitney
+    statistic", method 5."""
+
+    def excess(area: float) -> float:
+        many = (members + others) / 2 - 1
+        spread = 1 + many * ((1 - area) / (2 - area) + area / (1 + area))
+        return (auc - area) ** 2 - 1.96**2 * area * (1 - area) * spread / (members * others)
+
+    beside = 1e-9  # at 0 and 1 the deviation is 0, so that each of them solves its own equation
+    return brentq(excess, 0.0, auc - beside) if auc else 0.0, brentq(excess, auc + beside, 1.0) if auc < 1 else 1.0
 
 
 def _exact_interval(found: int, count: int) -> tuple[float, float]:
@@ -149,13 +168,15 @@ def nearest(images: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(distances), torch.cat(which)
 
 
-def image_scores(inputs: Tensor, labels: Tensor, shown: Tensor, shown_labels: Tensor | None) -> Tensor:
-    """Minus the distance of images to the nearest of what a student was ``shown``, of their own class where it is known: ``[N]``."""
-    if shown_labels is None:
-        return -nearest(inputs, shown)[0]
-    found = torch.full((len(inputs),), -torch.inf)
-    for label in labels.unique().tolist():
-        own = shown[shown_labels == label]
-        if len(own):
-            found[labels == label] = -nearest(inputs[labels == label], own)[0]
+def image_scores(
+    images: Tensor, labels: Tensor, inputs: InputSpec, shown: Tensor, shown_labels: Tensor | None
+) -> Tensor:
+    """Minus the distance of ``images[N, *shape]``, as pixels, to the nearest of the inputs ``shown[M, *shape]`` to a student, of their own
+    class where it is known: ``[N]``."""
+    found = torch.full((len(images),), -torch.inf)
+    for label in labels.unique().tolist() if shown_labels is not None else [None]:
+        own = shown if shown_labels is None else shown[shown_labels == label]
+        rows = torch.arange(len(images)) if label is None else (labels == label).nonzero().squeeze(1)
+        for some in rows.split(inputs.images_at_once) if len(own) else ():
+            found[some] = -nearest(inputs.from_pixels(images[some]), own)[0]
     return found

@@ -39,7 +39,7 @@ VERSIONS = {
     "reconstruction": 6,
     "student": 7,
     "evaluation": 3,
-    "privacy": 7,
+    "privacy": 8,
     "shadows": 4,
     "likeness": 1,
 }

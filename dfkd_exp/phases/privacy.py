@@ -15,12 +15,12 @@ from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact
 from dfkd_exp.training.transfer_set import TransferSet
 
-SHOWN_BYTES = 2**29
-"""Of images that the student was shown, at random, as inputs: what an attack has at most."""
+IMAGE_BYTES = 2**29
+"""Of images as inputs, at most: of those that the student was shown, at random, and of those among which neighbours are looked for."""
 LOOKED_AT = 1_000
 """Images that the student was shown, at random, whose nearest neighbours are looked for."""
 NEIGHBOURS = 10_000
-"""Training images, and as many held-out ones, at most, among which nearest neighbours are looked for."""
+"""Training images, and as many held-out ones, at most and as far as they fit, among which nearest neighbours are looked for."""
 
 
 def measure_privacy(
@@ -55,8 +55,8 @@ def measure_privacy(
         teacher = release.teacher()
         metadata = resolved_metadata(context, release, teacher)
         network = load_network(settings, student, inputs, len(release.classes))
-        count = max(1, SHOWN_BYTES // (4 * math.prod(inputs.shape)))
-        count = min(count, max(len(transfer_set), transfer_set.num_images))
+        at_most = max(1, IMAGE_BYTES // (4 * math.prod(inputs.shape)))
+        count = min(at_most, max(len(transfer_set), transfer_set.num_images))
         shown = next(transfer_set.sample(count, derive_seed(seed, "privacy")))
         seen = inputs.from_pixels(shown.pixels)
 
@@ -70,14 +70,14 @@ def measure_privacy(
         for name, members, score in (
             ("teacher", everyone, lambda part: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
             ("metadata", of_metadata, lambda part: metadata_scores(metadata, teacher, part.images, part.labels)),
-            ("shown", of_shown, lambda part: image_scores(inputs.from_pixels(part.images), part.labels, seen, shown.labels)),
+            ("shown", of_shown, lambda part: image_scores(part.images, part.labels, inputs, seen, shown.labels)),
             ("student", of_shown, lambda part: confidence_scores(predict_logits(network, part.images, inputs), part.labels)),
         ):  # fmt: skip
             both = candidates(images.train.select(members), images.test, generator)
             achieved = attack(*map(score, both))
             attacks[name] = {"members": len(both[0]), "others": len(both[1]), **achieved.plain()}
         looked_at = torch.randperm(len(seen), generator=generator)[:LOOKED_AT]
-        pool_size = min(NEIGHBOURS, len(images.train), len(images.test))
+        pool_size = min(NEIGHBOURS, at_most, len(images.train), len(images.test))
         pools = [
             inputs.from_pixels(part.images[torch.randperm(len(part), generator=generator)[:pool_size]])
             for part in (images.train, images.test)

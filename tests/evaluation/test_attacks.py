@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import nn
 
 from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, SpectralAllLayers
 from dfkd_exp.metadata.batch_norm import BatchNormStatistics
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
@@ -40,14 +41,28 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert 0.90 < np.mean([low <= expected <= high for low, high in held]) <= 1
 
 
+def test_who_tells_all_apart_may_still_be_wrong_of_others():
+    """With three of each the area may as well be a half: 1 - a is 1.96^2 a (1 + 2 ((1 - a) / (2 - a) + a / (1 + a))) / 9 at 0.501."""
+    for count, least in ((3, 0.495), (1000, 0.997)):
+        low, high = attack(torch.ones(count), torch.zeros(count)).auc_interval
+        assert high == 1
+        assert least < low < least + 0.01
+        worst = attack(torch.zeros(count), torch.ones(count)).auc_interval
+        assert worst == pytest.approx((0, 1 - low))
+    assert attack(torch.ones(1), torch.zeros(1)).auc_interval[0] < 0.5
+    low, high = attack(torch.ones(50), torch.ones(50)).auc_interval
+    assert 0.3 < low < 0.5 < high < 0.7
+
+
 def test_where_the_images_themselves_are_given_away_members_are_found_and_in_noise_they_are_not():
     members, others = random(300, 1, 6, 6), random(300, 1, 6, 6, seed=1)
     labels = torch.arange(300) % 3
     given, noise = members.clone(), random(300, 1, 6, 6, seed=2)
-    worst = attack(*(image_scores(images, labels, given, labels) for images in (members, others)))
+    pixels = InputSpec((1, 6, 6), (0.0,), (1.0,))
+    worst = attack(*(image_scores(images, labels, pixels, given, labels) for images in (members, others)))
     assert worst.auc > 0.999
     assert worst.true_positives["0.1%"][0] > 0.99
-    floor = attack(*(image_scores(images, labels, noise, labels) for images in (members, others)))
+    floor = attack(*(image_scores(images, labels, pixels, noise, labels) for images in (members, others)))
     assert floor.auc_interval[0] < 0.5 < floor.auc_interval[1]
 
 
