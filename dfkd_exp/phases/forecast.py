@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
+from dfkd_exp.config.teachers import tells_teachers
 from dfkd_exp.config.tree import Config
 from dfkd_exp.data.base import Outline
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 WORTH_SAYING = 120.0
 """Seconds of a run, and of the sweep that it is of, below which nothing is said."""
-OF_TEACHERS = ("seed=", "data", "teacher", "training", "trainer.precision")
-"""Overrides from which other teachers follow begin so."""
 PHASES = {"images": "reconstruction"}
 """What a phase is called in the store, where people call it otherwise."""
 
@@ -38,7 +37,7 @@ class Sweep:
     @classmethod
     def of(cls, jobs: Sequence[Sequence[str]]) -> Sweep:
         """That of the overrides of those jobs; who trains another teacher follows from them."""
-        teachers = {tuple(text for text in job if text.startswith(OF_TEACHERS)) for job in jobs}
+        teachers = {tuple(text for text in job if text.startswith("seed=") or tells_teachers(text)) for job in jobs}
         return cls(max(1, len(jobs)), max(1, len(teachers)))
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfkd_exp.config.rows import said_otherwise
+from dfkd_exp.config.teachers import tells_teachers
 
 UNSAID = ("seed=", "row=")
-OF_TEACHER = ("data", "teacher", "training", "release")
-"""Flags, and groups of flags, that tell one teacher from another."""
 
 
 def settings_of(run: Mapping[str, Any]) -> tuple[str, ...]:
@@ -20,8 +18,7 @@ def settings_of(run: Mapping[str, Any]) -> tuple[str, ...]:
 
 def teacher_of(result: Mapping[str, Any]) -> tuple[str, ...]:
     """Equal for results whose students were taught by the same teacher, whatever the seed."""
-    said = (text for text in result["overrides"] if re.split("[=./]", text.lstrip("+~"))[0] in OF_TEACHER)
-    return (result.get("teacher", ""), *sorted(said))
+    return (result.get("teacher", ""), *sorted(filter(tells_teachers, result["overrides"])))
 
 
 def teachers_in_words(results: Sequence[Mapping[str, Any]]) -> list[str]:
