@@ -28,10 +28,12 @@ MOST_LABELS, MOST_TITLES = 40, 8
 """Points and curves that are named in a drawing at all, and points that may be named by their titles."""
 
 
-def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[Setting] | None = None) -> Any:
+def accuracy_against(
+    settings: Sequence[Setting], what: str, numbered: Sequence[Setting] | None = None, title: str = ""
+) -> Any:
     """A figure of accuracy against ``bytes``, ``seconds`` or the better ``attack``, with deviations over seeds; for bytes with the Pareto
     front, and what a student learns of all training images as a line across. Where there is room, points are called by their settings'
-    titles; else by the numbers that those have in ``numbered``, and a key below says which is which."""
+    titles; else by the numbers that those have in ``numbered``, and a key below says which is which. ``title``: of all that is drawn."""
     of: dict[str, Callable[[Setting], float | None]] = {
         "bytes": lambda setting: None if setting.real and not setting.num_bytes else setting.num_bytes,
         "seconds": lambda setting: setting.seconds.mean,
@@ -47,12 +49,12 @@ def accuracy_against(settings: Sequence[Setting], what: str, numbered: Sequence[
     front = pareto(settings) if what == "bytes" else []
     whole = [s for s in settings if what == "bytes" and s.real and not s.num_bytes and s.accuracy.mean is not None]
     if 0 < len(named) <= MOST_TITLES:
-        figure, axes = _scatter(drawn, what, front, whole, 0.0)
+        figure, axes = _scatter(drawn, what, front, whole, 0.0, title)
         if label_points(axes, points, deviations, titles, INK, 7.5):
             return figure
     counted = [str(numbers[id(setting)]) for _, _, setting in named]
     key = [f"{number}. {title}" for number, title in zip(counted, titles, strict=True)]
-    figure, axes = _scatter(drawn, what, front, whole, key_height(key) if key else 0.0)
+    figure, axes = _scatter(drawn, what, front, whole, key_height(key) if key else 0.0, title)
     label_points(axes, points, deviations, counted, INK, 8)
     draw_key(figure, key, INK)
     return figure
@@ -64,6 +66,7 @@ def _scatter(
     front: Sequence[Setting],
     whole: Sequence[Setting],
     foot: float,
+    title: str,
 ) -> tuple[Any, Any]:
     """The points without their labels, the ``front`` through some of them and lines across for those of the ``whole`` data, with ``foot``
     inches of room below; figure and axes, in their final places."""
@@ -92,6 +95,8 @@ def _scatter(
         }[what]
     )
     axes.set_ylabel("true accuracy of the student, %")
+    if title:
+        axes.set_title(printable(title), fontsize=8, color=INK, parse_math=False, loc="right")
     if drawn:
         axes.legend(fontsize=8, framealpha=0, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     _finish(figure, axes, foot)
@@ -159,16 +164,15 @@ def over_training(settings: Sequence[Setting], title: str = "") -> Any:
     return figure
 
 
-def drawn_over_training(settings: Sequence[Setting]) -> dict[str, Any]:
-    """The drawings of accuracy over training, by name: one, or one for each teacher where each has several settings."""
-    settings = [setting for setting in settings if setting.curve]
+def for_each_teacher(name: str, settings: Sequence[Setting], draw: Callable[..., Any]) -> dict[str, Any]:
+    """The drawings ``draw(settings, title=…)`` by name: one, or one for each teacher where each has several settings."""
     words = teachers_in_words([setting.results[0] for setting in settings])
     teachers = list(dict.fromkeys(words))
     of_each = [[s for s, said in zip(settings, words, strict=True) if said == teacher] for teacher in teachers]
     if len(teachers) > 1 and min(map(len, of_each)) > 1:
         drawn = zip(teachers, of_each, strict=True)
-        return {f"{OVER_TRAINING}-{n}": over_training(group, teacher) for n, (teacher, group) in enumerate(drawn, 1)}
-    return {OVER_TRAINING: over_training(settings)} if settings else {}
+        return {f"{name}-{n}": draw(group, title=teacher) for n, (teacher, group) in enumerate(drawn, 1)}
+    return {name: draw(settings)} if settings else {}
 
 
 def how_images_vary(layers: Sequence[LayerLikeness]) -> Any:

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,7 +16,16 @@ from dfkd_exp import console
 from dfkd_exp.files import write_atomically
 from dfkd_exp.harmless import brief, in_html, in_markdown
 from dfkd_exp.report.columns import PRIVACY, Column, columns_of
-from dfkd_exp.report.figures import OVER_TRAINING, accuracy_against, curves, drawn_over_training, for_papers, png, svg
+from dfkd_exp.report.figures import (
+    OVER_TRAINING,
+    accuracy_against,
+    curves,
+    for_each_teacher,
+    for_papers,
+    over_training,
+    png,
+    svg,
+)
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
@@ -31,11 +41,12 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Any] = {}
     attacked = [setting for setting in sweep.settings if setting.attacked]
+    against = {"bytes": sweep.settings, "seconds": sweep.settings, "attack": attacked}
     if len(sweep.settings) > 1:  # a single point shows nothing that the table does not
-        drawings = {f"accuracy-{what}": accuracy_against(sweep.settings, what) for what in ("bytes", "seconds")}
-    drawings |= drawn_over_training(sweep.settings)
-    if attacked and len(sweep.settings) > 1:
-        drawings["accuracy-attack"] = accuracy_against(attacked, "attack", numbered=sweep.settings)
+        for what, drawn in against.items():
+            draw = partial(accuracy_against, what=what, numbered=sweep.settings)
+            drawings |= for_each_teacher(f"accuracy-{what}", drawn, draw)
+    drawings |= for_each_teacher(OVER_TRAINING, [s for s in sweep.settings if s.curve], over_training)
     if series := _student_curves(sweep):
         drawings["student-loss"] = curves(series, "the student's loss")
     on_page = {name: svg(drawing) for name, drawing in drawings.items()}

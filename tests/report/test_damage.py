@@ -141,7 +141,7 @@ def test_a_result_whose_fields_are_odd_is_refused_or_reported(sweep, monkeypatch
     """Whatever passes for a result can be reported; the drawings, which take long, are left out."""
     monkeypatch.setattr("dfkd_exp.report.page.svg", lambda _: "<svg></svg>")
     monkeypatch.setattr("dfkd_exp.report.page.png", lambda _: b"")
-    for drawing in ("page.accuracy_against", "page.curves", "figures.over_training"):
+    for drawing in ("page.accuracy_against", "page.curves", "page.over_training"):
         monkeypatch.setattr(f"dfkd_exp.report.{drawing}", lambda *_, **__: None)
     row = {"name": "a", "title": "A", "set": [], "published": 90.0}
     point = {"epoch": 1, "seconds": 1.0, "image_steps": 5, "accuracy": 0.5}

@@ -275,7 +275,8 @@ def test_several_teachers_settings_stand_together_and_have_a_drawing_each(tmp_pa
     assert [len(setting.results) for setting in sweep.settings] == 4 * [2]
     write_report(sweep, tmp_path)
     for number, name in enumerate(("mnist", "fashion mnist"), 1):
-        assert f">{name}<" in (tmp_path / f"accuracy-over-training-{number}.svg").read_text()
+        for drawing in ("over-training", "bytes", "seconds"):
+            assert f">{name}<" in (tmp_path / f"accuracy-{drawing}-{number}.svg").read_text()
 
 
 def test_the_same_table_and_drawings_for_papers(folder):
