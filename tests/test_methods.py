@@ -76,14 +76,18 @@ def test_a_method_goes_with_images_made_otherwise(said):
     ("data", "expected"),
     [
         ("mnist", (1.0, 5.0, 0.1, 100, 0.2)),
+        ("image_folder data.path=mine data.channels=1", (1.0, 5.0, 0.1, 100, 0.2)),
+        ("image_folder data.path=mine", (0.05, 5.0, 0.01, 1000, 0.02)),
+        ("hub data.name=mine", (0.05, 5.0, 0.01, 1000, 0.02)),
+        ("celeba", (0.05, 5.0, 0.01, 1000, 0.02)),
         ("digits", (1.0, 5.0, 0.1, 100, 0.2)),
         ("cifar10", (0.05, 5.0, 0.01, 1000, 0.02)),
         ("cifar100", (0.5, 20.0, 0.1, 1000, 0.02)),
     ],
 )
 def test_settings_are_those_that_the_paper_gives_for_the_data(data, expected):
-    """Those of DAFL: its Sec. 4, and those of its code for CIFAR-100."""
-    config = composed("method=dafl", f"data={data}")
+    """Those of DAFL: its Sec. 4, and those of its code for CIFAR-100; somebody's own photographs have those for CIFAR-10."""
+    config = composed("method=dafl", *f"data={data}".split())
     weights = [config.terms[name].weight for name in ("confidence", "class_entropy", "activation")]
     assert (*weights, config.parametrisation.latents, config.optimizer.lr) == expected
 

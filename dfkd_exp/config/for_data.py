@@ -7,11 +7,19 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dfkd_exp.data.decoded import DecodedData
+
+PHOTOGRAPHS = "cifar10"
+"""Whose settings somebody's own photographs have."""
+
 
 def for_data(values: Mapping[str, Any], otherwise: Any, *, _root_: DictConfig) -> Any:
-    """The value of the chosen data set, called as in ``data=NAME``, which is its dataclass's name, or that for all others."""
+    """The value of the chosen data set, called as in ``data=NAME``, which is its dataclass's name; of somebody's own images in colour that
+    of PHOTOGRAPHS; or that for all others."""
     chosen = OmegaConf.get_type(_root_, "data")
     name = chosen.__name__.lower() if chosen is not None else ""
+    if chosen is not None and issubclass(chosen, DecodedData) and _root_.data.get("channels", 3) == 3:
+        name = PHOTOGRAPHS
     return next((value for key, value in values.items() if key.replace("_", "") == name), otherwise)
 
 
