@@ -156,7 +156,7 @@ def mixed_agreement(
     classes: list[Tensor] = []
     num_classes = 1
     for batch in images.sample(max(2, min(inputs.images_at_once, 2 * MIXTURES)), seed):
-        pixels = unit_pixels(batch.pixels.cpu())
+        pixels = unit_pixels(batch.pixels)
         first, second = pixels[0::2][: len(pixels) // 2], pixels[1::2]
         share = torch.rand(len(first), *[1] * len(inputs.shape), generator=generator)
         mixed = first * share + second * (1 - share)

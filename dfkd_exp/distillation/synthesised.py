@@ -91,17 +91,16 @@ class Synthesised(TransferSet):
 
     def sample(self, size: int, seed: int) -> Iterator[Batch]:
         """Of the pool, of the batch that was made last, or of other latents of a generator that is kept; for as long as somebody asks."""
-        space = self.synthesiser.objective.space
         for number in itertools.count():
-            own = derive_seed(seed, "sample", number)
-            if len(self._pool):
-                yield self._pool.drawn(size, torch.Generator().manual_seed(own))
-            elif self._last is None or (space.shared() and not space.renews):
-                yield self._batch(*self.synthesiser.others(size, own))
-            else:
-                yield self._last.take(
-                    torch.randperm(len(self._last), generator=torch.Generator().manual_seed(own))[:size]
-                )
+            yield self._like_those(size, derive_seed(seed, "sample", number)).to(torch.device("cpu"))
+
+    def _like_those(self, size: int, seed: int) -> Batch:
+        space, generator = self.synthesiser.objective.space, torch.Generator().manual_seed(seed)
+        if len(self._pool):
+            return self._pool.drawn(size, generator)
+        if self._last is None or (space.shared() and not space.renews):
+            return self._batch(*self.synthesiser.others(size, seed))
+        return self._last.take(torch.randperm(len(self._last), generator=generator)[:size])
 
     def state(self) -> dict[str, Tensor]:
         return {**self._pool.state(), **self._state()}
@@ -142,4 +141,4 @@ class Synthesised(TransferSet):
         if count == len(made):
             return made
         rounds = [torch.randperm(len(made), generator=generator) for _ in range(-(-count // len(made)))]
-        return made.take(torch.cat(rounds)[:count].to(made.pixels.device))
+        return made.take(torch.cat(rounds)[:count])

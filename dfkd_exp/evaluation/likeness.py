@@ -49,8 +49,8 @@ def to_compare(
     real = training.select(order[:most])
     if shown.labels is None:
         real = LabelledImages(real.images, torch.zeros_like(real.labels))
-    labels = torch.zeros(len(shown), dtype=torch.long) if shown.labels is None else shown.labels.cpu()
-    return LabelledImages(unit_pixels(shown.pixels.cpu()), labels), real
+    labels = torch.zeros(len(shown), dtype=torch.long) if shown.labels is None else shown.labels
+    return LabelledImages(unit_pixels(shown.pixels), labels), real
 
 
 def likeness(teacher: nn.Module, made: LabelledImages, real: LabelledImages, inputs: InputSpec) -> list[LayerLikeness]:

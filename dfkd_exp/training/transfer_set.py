@@ -97,8 +97,11 @@ class TransferSet(ABC):
         """The epoch's images in an order of their own, ``size`` at a time, the last of them perhaps fewer; made one by one."""
 
     def sample(self, size: int, seed: int) -> Iterator[Batch]:
-        """Images like those that the student is shown, some ``size`` at a time, to look at: what it is shown next stays as it would be."""
-        return self.batches(0, size, seed)
+        """Images like those that the student is shown, some ``size`` at a time, on the CPU, to look at: what it is shown next stays as it
+        would be."""
+        import torch
+
+        return (batch.to(torch.device("cpu")) for batch in self.batches(0, size, seed))
 
     @property
     def has_labels(self) -> bool:
