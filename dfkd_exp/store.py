@@ -31,7 +31,7 @@ from dfkd_exp.files import (
     write_atomically,
 )
 from dfkd_exp.harmless import brief
-from dfkd_exp.locks import FileLock, Timeout, lock
+from dfkd_exp.locks import Timeout, lock
 from dfkd_exp.ranks import ALONE, Ranks
 from dfkd_exp.schema import require_schema
 
@@ -78,16 +78,13 @@ class Artifact:
     def file(self, name: str) -> Path:
         return self.path / name
 
-    def json(self, name: str) -> Any:
-        return read_json(self.file(name))
-
 
 class Store:
     """A folder of artifacts that any number of processes may use at once."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
-        self._inside = 0.0
+        self.inside = 0.0
         """Seconds of the artifacts that were asked for while the one that is being made was made."""
 
     def get_or_make(
@@ -108,25 +105,27 @@ class Store:
         """
         key = _key(phase, version, identity)
         place = self.root / phase / key
+        if together.agreed(lambda: _flaw(place) == ""):  # many may read at once, and who may not write reads too
+            return Artifact(place, key, _manifest(place), reused=True)
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f"{key}.partial")
         held: AbstractContextManager[Any] = nullcontext()
         if together.first:
-            held = _lock(place.with_name(f"{key}.lock"), phase)
+            held = _held(place.with_name(f"{key}.lock"), phase)
         with held:
-            if together.agreed(lambda: _is_whole(place)):
+            if together.agreed(lambda: _is_whole(place)):  # another made it meanwhile
                 return Artifact(place, key, _manifest(place), reused=True)
             prepare()
             resumed = together.agreed(lambda: _prepared(partial))
             before = _attempted(partial) if together.first else 0.0
-            around, self._inside = self._inside, 0.0
+            around, self.inside = self.inside, 0.0
             started = time.perf_counter()
             try:
                 info = make(partial) or {}
                 together.barrier()
             finally:
-                took, inside = time.perf_counter() - started, self._inside
-                self._inside = around + took
+                took, inside = time.perf_counter() - started, self.inside
+                self.inside = around + took
             if together.first:
                 seconds = before + took - inside
                 shutil.rmtree(partial / WORK, ignore_errors=True)
@@ -155,19 +154,26 @@ def _key(phase: Any, version: Any, identity: Any) -> str:
     return _sha256(canonical_json({"phase": phase, "version": version, "identity": identity}).encode())[:20]
 
 
-def _is_whole(place: Path) -> bool:
-    """Whether a sound artifact is there; one that is not is moved aside."""
+def _flaw(place: Path) -> str | None:
+    """What is wrong with the artifact that is there: nothing, if it is sound; None if there is none."""
     if not os.path.lexists(place):
-        return False
+        return None
     try:
         manifest = verify(place)
         made_of = [manifest.get(name) for name in ("phase", "version", "identity")]
         if not manifest.get("key") == place.name == _key(*made_of):
             raise DfkdError(f"{place / MANIFEST} is another artifact's")
     except DfkdError as error:
-        move_aside(place, str(error))
-        return False
-    return True
+        return str(error)
+    return ""
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a sound artifact is there; one that is not is moved aside."""
+    flaw = _flaw(place)
+    if flaw:
+        move_aside(place, flaw)
+    return flaw == ""
 
 
 def _prepared(partial: Path) -> bool:
@@ -202,15 +208,14 @@ def _has_odd_files(folder: Path) -> bool:
     )
 
 
-def _lock(path: Path, phase: str) -> FileLock:
-    """The operating system drops the lock of a killed process, so none is left behind."""
+def _held(path: Path, phase: str) -> AbstractContextManager[Any]:
+    """The lock, held. The operating system drops that of a killed process, so none is left behind."""
     held = lock(path)
     try:
-        held.acquire(timeout=1)
-        held.release()
+        return held.acquire(timeout=1)
     except Timeout:
         console.note(f"another run is making this {phase}; waiting for it")
-    return held
+        return held.acquire()
 
 
 def seal(folder: Path, facts: dict[str, Any]) -> None:

@@ -48,6 +48,10 @@ def make_student(
 
     def make(folder: Path) -> dict[str, Any]:
         began = time.perf_counter()
+
+        def clock() -> float:
+            return time.perf_counter() - began - context.store.inside
+
         from safetensors.torch import save
 
         from dfkd_exp.distillation.distill import MixedAgreement, mixed_agreement, teacher_agreement, train_on_teacher
@@ -67,7 +71,7 @@ def make_student(
         if distillation.snapshots:
             times = min(distillation.snapshots, distillation.epochs)
             snapshots = options["snapshots"] = Snapshots(
-                times, lambda epoch: folder / snapshot_file(epoch), weights_bytes, began
+                times, lambda epoch: folder / snapshot_file(epoch), weights_bytes, clock
             )
         fit_seed = derive_seed(seed, "student")
         teacher = release.teacher()

@@ -97,7 +97,7 @@ def measure_shadows(
     """The attack on the metadata, and with ``shadow_students`` on the student, each tried on ``config.shadows`` halves of the data, with
     the same teacher. What is computed of a shadow is kept in the store, like all else."""
     teacher, seed = context.artifacts["teacher"], config.seed
-    metadata, students = [], []
+    metadata, students, seconds = [], [], 0.0
     beside = RunContext(context.store, context.trainer, NoLogger(), context.ranks, context.prepare, searched=False)
     for number in range(config.shadows):
         console.heading(f"shadow {number + 1} of {config.shadows}")
@@ -107,6 +107,8 @@ def measure_shadows(
             own = make_release(beside, config.teacher, teacher, metadata[-1], half)
             shown = transfer_set_of(config, beside, own, half)
             students.append(make_student(beside, own, shown, config.student, config.distillation, seed))
+        seconds += sum(artifact.seconds for artifact in beside.artifacts.values())
+        beside.artifacts.clear()
     identity = {
         **release.identity, "data": data.fingerprint, "seed": seed, "metadata": [artifact.digest for artifact in metadata],
         "students": [artifact.digest for artifact in students], "network": config.student.function() if students else None,
@@ -144,7 +146,7 @@ def measure_shadows(
             name: {**count, **attack_on_shadows(likelihood_ratios(each, inside, images.labels), inside).plain()}
             for name, each in scores.items()
         }
-        return {"attacks": attacks}
+        return {"attacks": attacks, "seconds_of_shadows": seconds}
 
     artifact = context.phase("shadows", "shadows: whom they were made of", identity, make)
     for name, found in artifact.info["attacks"].items():

@@ -70,13 +70,13 @@ def build_result(
         "student_image_steps": student["images_per_epoch"] * config.distillation.epochs,
         "steps": reconstruction.info["steps"] if reconstruction else None,
         "reconstruction_loss": reconstruction.info["losses"][-1] if reconstruction else None,
-        "seconds": sum(artifact.seconds for artifact in artifacts.values()),
+        "seconds": sum(map(_seconds, artifacts.values())),
         "peak_memory_bytes": max(
             artifact.info["peak_memory_bytes"] for name, artifact in artifacts.items() if name != "teacher"
         ),
         "phases": {
             name: {
-                "seconds": artifact.seconds,
+                "seconds": _seconds(artifact),
                 "peak_memory_bytes": artifact.info["peak_memory_bytes"],
                 "device": artifact.info["device"],
                 "reused": artifact.reused,
@@ -91,6 +91,11 @@ def build_result(
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in LIBRARIES},
     }
+
+
+def _seconds(artifact: Artifact) -> float:
+    """Of a phase, with what was made beside the run for it."""
+    return artifact.seconds + artifact.info.get("seconds_of_shadows", 0.0)
 
 
 def _curve(artifacts: dict[str, Artifact]) -> list[dict[str, Any]]:

@@ -91,13 +91,12 @@ class Setting:
     @property
     def seconds(self) -> Figure:
         """What the student cost: of all phases but the teacher's training, which is the same whatever is published, and what is measured
-        when all is done."""
-        return Figure.of(
-            [
-                sum(phase["seconds"] for name, phase in result["phases"].items() if name not in NOT_OF_THE_STUDENT)
-                for result in self.results
-            ]
-        )
+        when all is done; what statistics say as activations only where images were made from them, and not for an attack alone."""
+        found = []
+        for result in self.results:
+            others = NOT_OF_THE_STUDENT if result.get("image_steps") != 0 else (*NOT_OF_THE_STUDENT, "signals")
+            found.append(sum(phase["seconds"] for name, phase in result["phases"].items() if name not in others))
+        return Figure.of(found)
 
     @property
     def attacked(self) -> bool:

@@ -183,13 +183,15 @@ class Snapshots(pl.Callback):
     """Keeps the network as it is at the end of ``times`` epochs, the last among them: ``content(network)`` at ``path(epoch)``, counted
     from 1.
 
-    ``kept``: of each its ``epoch``, the ``seconds`` since ``began`` (of `time.perf_counter`), and the ``image_steps`` that the transfer set
+    ``kept``: of each its ``epoch``, the ``seconds`` of the ``clock``, and the ``image_steps`` that the transfer set
     had taken. They are part of the training's resume point, which comes after this among the callbacks: one that is continued goes on from
     the seconds that stood there, and those of what was lost after it are counted nowhere.
     """
 
-    def __init__(self, times: int, path: Callable[[int], Path], content: Callable[[nn.Module], bytes], began: float):
-        self.times, self.path, self.content, self._began = times, path, content, began
+    def __init__(
+        self, times: int, path: Callable[[int], Path], content: Callable[[nn.Module], bytes], clock: Callable[[], float]
+    ):
+        self.times, self.path, self.content, self._clock, self._before = times, path, content, clock, 0.0
         self.kept: list[dict[str, Any]] = []
         self._sums: list[str] = []
 
@@ -198,7 +200,7 @@ class Snapshots(pl.Callback):
             return
         assert isinstance(pl_module, TrainingModule)
         epoch, steps = trainer.current_epoch + 1, pl_module.images.image_steps
-        self.kept.append({"epoch": epoch, "seconds": time.perf_counter() - self._began, "image_steps": steps})
+        self.kept.append({"epoch": epoch, "seconds": self._before + self._clock(), "image_steps": steps})
         if ranks_of_process().first:
             content = self.content(pl_module.network)
             self.path(epoch).parent.mkdir(exist_ok=True)
@@ -206,11 +208,11 @@ class Snapshots(pl.Callback):
             self._sums.append(hashlib.sha256(content).hexdigest())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": self.kept, "sums": self._sums, "seconds": time.perf_counter() - self._began}
+        return {"kept": self.kept, "sums": self._sums, "seconds": self._before + self._clock()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.kept, self._sums = list(state_dict["kept"]), list(state_dict["sums"])
-        self._began -= state_dict["seconds"]
+        self._before += state_dict["seconds"]
         for snapshot, expected in zip(self.kept, self._sums, strict=True):
             path = self.path(snapshot["epoch"])
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != expected:

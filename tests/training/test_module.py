@@ -205,9 +205,9 @@ class TestSnapshots:
 
     def fitted(self, folder, loss=cross_entropy, **how):
         """The training, its weights after three epochs in ``folder``, and what is known of them."""
-        snapshots = Snapshots(
-            3, lambda epoch: folder / "snapshots" / f"{epoch}", weights_bytes, time.perf_counter() - how.pop("ago", 0)
-        )
+        began = time.perf_counter() - how.pop("ago", 0)
+        clock = lambda: time.perf_counter() - began  # noqa: E731
+        snapshots = Snapshots(3, lambda epoch: folder / "snapshots" / f"{epoch}", weights_bytes, clock)
         fit(network(), images(10), loss, self.settings, 7, "toy", CPU, snapshots=snapshots, **how)
         return snapshots.kept
 
