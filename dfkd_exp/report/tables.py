@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE, SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import printable
 from dfkd_exp.report.titles import teacher_of, titles
-from dfkd_exp.run_folder import has_ended, job_numbers, read_result
 
 
 def percent(values: Iterable[float | None]) -> str:
@@ -118,20 +115,3 @@ def by_setting(results: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, An
     for title, result in titled:
         grouped.setdefault(title or result["name"], []).append(result)
     return grouped
-
-
-def read_results(folder: Path) -> tuple[list[dict[str, Any]], dict[Path, str]]:
-    """The results of a sweep's jobs, in the order of their numbers; and the folders of the jobs that should have one and do not, with what
-    is wrong with the file of a result that cannot be read."""
-    results, without = [], {}
-    for job in (folder / str(number) for number in job_numbers(folder)):
-        try:
-            result = read_result(job)
-        except DfkdError as error:
-            without[job] = str(error)
-            continue
-        if result is not None:
-            results.append(result)
-        elif not has_ended(job):
-            without[job] = ""
-    return results, without

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -18,9 +18,12 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.ranks import ranks_of_process
-from dfkd_exp.run_folder import ERROR, LOG, RELEASED, STDERR, SWEEP, job_numbers, last_line, plan_sweep, planned_jobs
+from dfkd_exp.run_folder import ERROR, LOG, STDERR, SWEEP, last_line, plan_sweep
 from dfkd_exp.stopping import check
 from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
+
+if TYPE_CHECKING:
+    from dfkd_exp.report.status import Status
 
 failures: list[Exception] = []
 """What went wrong in the run, or in a sweep's jobs; the command's exit code follows from it."""
@@ -68,40 +71,43 @@ def counted(folder: Path, what: str) -> Iterator[None]:
 
 
 def _end(folder: Path) -> None:
-    from dfkd_exp.report.tables import read_results
+    from dfkd_exp.report.summary import read
 
-    results, failed = read_results(folder)
-    not_started = [number for number in range(len(planned_jobs(folder))) if not (folder / str(number)).is_dir()]
+    sweep = read(folder)
+    lost = [job for job in sweep.unfinished if job.state != "running" and job.folder.is_dir()]
+    not_started = [job.folder.name for job in sweep.unfinished if job.state == "waiting" and job not in lost]
+    running = [job.folder.name for job in sweep.unfinished if job.state == "running"]
     with console.log_to(folder / LOG):
         with counted(folder, "the sweep's table could not be made"):
-            _show_table(folder, results)
-        if (failed or not_started) and not failures:  # it was in another process
+            _show_table(folder, [job.result for job in sweep.jobs if job.result is not None])
+        if (lost or not_started) and not failures:  # it was in another process
             failures.append(DfkdError("jobs left no result"))
-        for jobs, where in _alike(failed):
+        for jobs, where in _alike(lost):
             console.error(f"job{'s' * (len(jobs) > 1)} {', '.join(jobs)} failed: {where}")
         if not_started:
-            console.error(f"not started: job {', '.join(map(str, not_started))}")
+            console.error(f"not started: job {', '.join(not_started)}")
+        if running:
+            console.warn(f"still running: job {', '.join(running)} (dfkd-status {console.short(folder)})")
         if next(folder.glob("*/wandb/offline-run-*"), None):
             console.show(escape(f"W&B      wandb sync {console.short(folder)}/*/wandb/offline-run-*"))
-        if results:
+        if sweep.settings:
             again = f"dfkd-report {console.short(folder)} tries again"
             with counted(folder, f"the report could not be made ({again})"):
                 from dfkd_exp.report.page import write_report
-                from dfkd_exp.report.summary import read
 
-                console.show(escape(f"report   {console.short(write_report(read(folder), folder))}"))
-        ended = len(results) + sum((folder / str(number) / RELEASED).is_file() for number in job_numbers(folder))
-        done = f"{ended} of {ended + len(failed) + len(not_started)} jobs done"
+                console.show(escape(f"report   {console.short(write_report(sweep, folder))}"))
+        done = f"{len(sweep.jobs) - len(sweep.unfinished)} of {len(sweep.jobs)} jobs done"
         console.show(escape(f"sweep    {console.short(folder)}: {done}"))
 
 
-def _alike(failed: dict[Path, str]) -> list[tuple[list[str], str]]:
+def _alike(lost: Sequence[Status]) -> list[tuple[list[str], str]]:
     """The names of the jobs that failed in one way, and where that is said, for each way."""
     ways: dict[str, tuple[list[str], str]] = {}
-    for job, wrong in failed.items():
-        said = next((job / name for name in (ERROR, LOG, STDERR) if (job / name).is_file()), job)
-        way = wrong or (last_line(job / ERROR) if said.name == ERROR else str(said))
-        ways.setdefault(way, ([], wrong or console.short(said)))[0].append(job.name)
+    for job in lost:
+        wrong = job.doing if job.state == "unreadable" else ""
+        said = next((path for name in (ERROR, LOG, STDERR) if (path := job.folder / name).is_file()), job.folder)
+        way = wrong or (last_line(said) if said.name == ERROR else str(said))
+        ways.setdefault(way, ([], wrong or console.short(said)))[0].append(job.folder.name)
     return list(ways.values())
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dfkd_exp.report.tables import by_setting, percent, read_results, run_table, shown, sweep_table
+from dfkd_exp.report.tables import by_setting, percent, run_table, shown, sweep_table
 
 A_RESULT = Path(__file__).parents[2] / "docs/results/paper/table2-paper-noise-seed2.json"
 PUBLISHED = json.loads(A_RESULT.read_text())
@@ -159,16 +159,3 @@ def test_names_are_shown_as_they_are_and_end_no_run(name):
 def test_baselines_are_called_by_their_words_and_those_without_by_their_name():
     assert shown(result(match=None, source="FromNoise", source_words="noise")) == "noise"
     assert shown(result(match=None, source="Mirrored")) == "Mirrored"
-
-
-def test_results_are_read_in_the_order_of_the_jobs_and_failures_are_named(tmp_path):
-    for job in range(12):
-        (tmp_path / str(job)).mkdir()
-        if job == 3:
-            (tmp_path / "3" / "error.txt").write_text("went wrong")
-        elif job != 5:  # killed
-            (tmp_path / str(job) / "result.json").write_text(json.dumps(result(f"seed={job}")))
-    (tmp_path / "logs").mkdir()
-    results, failed = read_results(tmp_path)
-    assert [r["overrides"] for r in results] == [[f"seed={job}"] for job in range(12) if job not in (3, 5)]
-    assert failed == {tmp_path / "3": "", tmp_path / "5": ""}

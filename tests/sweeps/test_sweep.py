@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from dfkd_exp.config.groups import CONF
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.report.status import main as status
+from dfkd_exp.run_folder import at_work, plan_sweep
 from dfkd_exp.sweeps import callback
 from tests.report.test_tables import A_RESULT
 
@@ -84,7 +85,7 @@ def test_a_launcher_that_leaves_with_an_error_leaves_the_table_and_the_exit_code
 PARTS = {
     "dfkd_exp.report.page.write_report": "the report could not be made (dfkd-report outputs/runs/digits/",
     "dfkd_exp.report.tables.sweep_table": "the sweep's table could not be made",
-    "dfkd_exp.report.tables.read_results": "the sweep could not be summed up",
+    "dfkd_exp.report.summary.read": "the sweep could not be summed up",
     "dfkd_exp.sweeps.callback.plan_sweep": "the sweep's plan could not be written",
 }
 
@@ -157,3 +158,21 @@ def test_a_sweep_of_releases_ends_well_and_is_done(dfkd, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.count("released: ") == 2
     assert "stopped" not in said
+
+
+def test_a_job_that_still_runs_has_not_failed(tmp_path, monkeypatch, capsys):
+    """As when a launcher has left, and what it started goes on: one job is done, one runs, one was killed, one never began."""
+    monkeypatch.setattr(callback, "failures", [])
+    monkeypatch.setattr("dfkd_exp.report.page.write_report", lambda *_: Path("report.html"))
+    folder = tmp_path / "sweep"
+    plan_sweep(folder, [[f"seed={seed}"] for seed in range(4)])
+    for job in range(3):
+        (folder / str(job)).mkdir()
+    shutil.copy(A_RESULT, folder / "0" / "result.json")
+    with at_work(folder / "1", ["seed=1"]):
+        callback.SweepTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(folder)}}}))
+    said = capsys.readouterr()
+    assert "job 2 failed" in said.err
+    assert "not started: job 3" in said.err
+    assert "still running: job 1" in said.err
+    assert "1 of 4 jobs done" in said.out
