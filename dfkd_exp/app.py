@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-import traceback
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from uuid import uuid4
@@ -22,16 +20,16 @@ from dfkd_exp.arguments import check_arguments
 from dfkd_exp.config import composition
 from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import CONF
+from dfkd_exp.config.overrides import is_of
 from dfkd_exp.config.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.config.tree import Config
 from dfkd_exp.config.typed import experiment_of, rows_of, typed
 from dfkd_exp.config.words import words_of
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
-from dfkd_exp.harmless import printable
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import keep_freed_memory, stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work
+from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work, leave_traceback
 from dfkd_exp.stopping import at_signals, check
 from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
@@ -131,8 +129,7 @@ def _hydra_main(settings: DictConfig) -> None:
         callback.failures.append(error)
         begun = (folder / LOG).exists() or hydra_config.mode is RunMode.MULTIRUN
         if begun or not isinstance(error, DfkdError | OSError):
-            with suppress(OSError):  # a full disk
-                (folder / ERROR).write_text(printable(traceback.format_exc(), keep="\n"), "utf-8")
+            leave_traceback(folder)
         message = _in_one_line(error, folder)
         if LAUNCHED in os.environ:
             report_failure(message)  # the process that started this one says it
@@ -152,7 +149,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
     for override in overrides:
         if override.startswith("metadata="):
             continue  # none leaves a release's aside; another package's, so that its form can be read
-        if re.split("[=./]", override)[0] in without_effect:
+        if is_of(override, without_effect):
             raise ConfigError(f"{override} has no effect with pipeline={config.pipeline}; leave it out")
     if ranks_of_process().world > 1 and HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigError(

@@ -140,7 +140,6 @@ def transfer_set_of(config: Config, context: RunContext, release: Release, data:
         Resources(
             release,
             data,
-            release.teacher,
             reconstruct,
             num_images,
             config.seed,

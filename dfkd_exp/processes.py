@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -115,10 +115,16 @@ def start(arguments: Sequence[str], variables: Mapping[str, str], errors: Path, 
     be started.
     """
     errors.touch()
+    return begin(_alone, errors, COMMAND, list(arguments), dict(variables), threads)
+
+
+def begin(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """A process that has begun with ``target(*arguments)``, the last of which is the number of its threads. OSError if it cannot be
+    started."""
     try:
-        with environment({"OMP_NUM_THREADS": str(threads)}):  # read when torch is loaded
+        with environment({"OMP_NUM_THREADS": str(arguments[-1])}):  # read when torch is loaded
             context: Any = multiprocessing.get_context(start_method())
-            process = context.Process(target=_alone, args=(errors, COMMAND, list(arguments), dict(variables), threads))
+            process = context.Process(target=target, args=arguments)
             process.start()
     except EOFError as error:  # the process that makes the copies has died
         raise OSError("its process ended as it began") from error

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.processes import COMMAND, call, environment, num_threads, start_method, stop
+from dfkd_exp.processes import COMMAND, begin, call, num_threads, stop
 
 T = TypeVar("T")
 
@@ -209,8 +209,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
     from torch.distributed import TCPStore
 
     threads = max(1, num_threads() // count)
-    context: Any = multiprocessing.get_context(start_method())
-    with tempfile.TemporaryDirectory(prefix="dfkd-") as folder, environment({"OMP_NUM_THREADS": str(threads)}):
+    with tempfile.TemporaryDirectory(prefix="dfkd-") as folder:
         # Where they find one another, at any free port.
         meeting = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
         variables = {
@@ -221,9 +220,7 @@ def launch(count: int, arguments: Sequence[str]) -> None:
         processes: list[BaseProcess] = []
         try:
             for place in places:
-                process = context.Process(target=call, args=(COMMAND, list(arguments), place, threads))
-                process.start()
-                processes.append(process)
+                processes.append(begin(call, COMMAND, list(arguments), place, threads))
             exit_codes = _first_failures(processes)
         finally:
             stop(processes)

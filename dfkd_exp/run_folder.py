@@ -7,15 +7,16 @@ import os
 import platform
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import read_json, regular_size, write_atomically
-from dfkd_exp.harmless import brief
+from dfkd_exp.harmless import brief, printable
 from dfkd_exp.locks import is_held, lock
 from dfkd_exp.schema import require_schema
 
@@ -26,6 +27,14 @@ PRUNED, RELEASED = "pruned.txt", "released.txt"
 """What is left of a run that a search has ended, and of one that ends with its release: in words."""
 RUNNING = "running.lock"
 """Held by the process that is at it; the system drops it with the process, so that a killed job is not taken for a running one."""
+
+
+def leave_traceback(folder: Path) -> str:
+    """Write the traceback of the error that is being handled into ``folder``; words for where it is, empty on a disk that is full."""
+    with suppress(OSError):
+        (folder / ERROR).write_text(printable(traceback.format_exc(), keep="\n"), "utf-8")
+        return f"; the traceback is in {console.short(folder / ERROR)}"
+    return ""
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -14,7 +13,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
-from omegaconf import OmegaConf, _utils
+from omegaconf import OmegaConf
 
 from dfkd_exp.config import composition
 from dfkd_exp.config.groups import CONF, choices, groups
@@ -31,8 +30,6 @@ def as_hydra_is(monkeypatch):
     monkeypatch.setattr(Hydra, "get_mode", composition._get_mode)
     monkeypatch.setattr(Hydra, "compose_config", composition._compose_config)
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", composition._create_interpolation_map)
-    for module in composition._omegaconf:
-        monkeypatch.setattr(module, "get_yaml_loader", composition._yaml_loader)
 
 
 @pytest.fixture
@@ -242,15 +239,3 @@ def test_what_is_replaced_is_as_hydra_has_it():
     assert list(inspect.signature(composition._get_mode).parameters) == ["self", "config_name", "overrides"]
     replaced = list(inspect.signature(composition._create_interpolation_map).parameters)
     assert replaced == ["overrides", "defaults_list", "self_added"]
-
-
-ODD = "a: [1e3, 1_000, .5, 0x1f, 012, 2020-01-01, yes, null, ~, 'it''s', !!str 1]\nb: {}\nc: |\n  two\n  lines\n"
-
-
-def test_yaml_is_read_the_same(shortened):
-    assert yaml.CSafeLoader in _utils.get_yaml_loader().__mro__
-    for text in [ODD, *(path.read_text() for path in CONF.rglob("*.yaml"))]:
-        read = [yaml.load(text, loader()) for loader in (_utils.get_yaml_loader, composition._yaml_loader)]
-        assert repr(read[0]) == repr(read[1])
-    with pytest.raises(yaml.YAMLError, match="found duplicate key a"):
-        OmegaConf.create("a: 1\na: 2")

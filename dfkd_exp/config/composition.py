@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -15,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
-from omegaconf import DictConfig, _utils, basecontainer
+from omegaconf import DictConfig
 
 from dfkd_exp.config.groups import home
 from dfkd_exp.config.rows import with_row
@@ -23,8 +22,6 @@ from dfkd_exp.config.typed import experiment_of, rows_of
 
 _hydra: Any = Hydra
 _defaults_list: Any = defaults_list
-_omegaconf: list[Any] = [_utils, basecontainer]
-_yaml_loader = _utils.get_yaml_loader
 _get_mode = _hydra.get_mode
 _show_cfg = _hydra.show_cfg
 _compose_config = _hydra.compose_config
@@ -40,8 +37,6 @@ def shorten() -> None:
     _hydra.show_cfg = _show_with_row
     _hydra.compose_config = _compose_with_row
     _defaults_list._create_interpolation_map = _map_where_needed
-    for module in _omegaconf:
-        module.get_yaml_loader = _yaml_loader_in_c
 
 
 def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
@@ -106,17 +101,6 @@ def _map_where_needed(overrides: Any, defaults: list[Any], self_added: bool) -> 
     if any(not default.is_self() and default.is_interpolation() for default in defaults):
         return _create_interpolation_map(overrides, defaults, self_added)
     return None
-
-
-@functools.cache
-def _yaml_loader_in_c() -> Any:
-    """OmegaConf's class that reads yaml, on libyaml's parser where PyYAML has it. OmegaConf makes one in Python for every file."""
-    yaml = _omegaconf[0].yaml
-    python, yaml.SafeLoader = yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        return _yaml_loader()
-    finally:
-        yaml.SafeLoader = python
 
 
 class JobConfigs:

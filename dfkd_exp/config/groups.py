@@ -53,7 +53,7 @@ def file_of(group: str, choice: str) -> dict[str, Any]:
 def groups() -> list[str]:
     """The config groups, in the order of the pipeline, those within one after it; then the deltas over several of them."""
     found = {path.name for path in CONF.iterdir() if path.is_dir() and any(path.rglob("*.yaml"))} - {"hydra"}
-    ordered = [f.name for f in fields(Config)] + ["experiment", "method", "protocol", "recipe", "scale", "sweep"]
+    ordered = [f.name for f in fields(Config)]
     outer = [name for name in ordered if name in found] + sorted(found - set(ordered))
     return [group for name in outer for group in (name, *(inner_groups(name) if name not in SAME_INNER_GROUPS else ()))]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dfkd_exp.config.overrides import key_of
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.settings import Settings, did_you_mean
 
@@ -41,11 +42,6 @@ class Row(Settings):
     def plain(self) -> dict[str, Any]:
         """As JSON-able values."""
         return asdict(self)
-
-
-def key_of(override: str) -> str:
-    """``metadata.rank`` of ``+metadata.rank=4``."""
-    return override.lstrip("+~").partition("=")[0]
 
 
 def chosen(overrides: Sequence[str]) -> str:

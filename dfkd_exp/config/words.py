@@ -7,9 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from dfkd_exp.config.groups import CONF, groups
+from dfkd_exp.config.overrides import UNSAID, is_of
 
-UNSAID = ("seed", "row")
-"""Flags that are never shown: seeds are what a mean is over, and a row has a title."""
 PREFIXED = ("teacher", "student")
 """Groups whose choices have the same names, and so are called with the group's."""
 SELF_EVIDENT = ("metadata", "reconstruction")
@@ -53,4 +52,4 @@ def _choice(group: str, value: str) -> str:
 
 def words_of(overrides: Iterable[str]) -> dict[str, str]:
     """The words of each override that may be shown, by override: what reports take titles from, so that they need no ``conf/``."""
-    return {text: in_words(text) for text in overrides if text.lstrip("+~").partition("=")[0] not in UNSAID}
+    return {text: in_words(text) for text in overrides if not is_of(text, UNSAID)}

@@ -12,7 +12,7 @@ from dfkd_exp.settings import Settings
 from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from dfkd_exp.data.base import Outline
     from dfkd_exp.data.images import ImageData, LabelledImages
@@ -42,14 +42,13 @@ class OwnersData(Protocol):
 class Resources:
     """What there is to make a transfer set from; each is made or opened when it is called for.
 
-    ``reconstruct()``: the reconstruction phase's artifact. ``teacher()``: the release's teacher. ``num_images``: as many as the
+    ``reconstruct()``: the reconstruction phase's artifact. ``num_images``: as many as the
     reconstruction would make. ``seed``: the run's. ``objective()``: what images are to fulfil, on the run's device, by the ``optimizer``;
     ``asked`` identifies both. ``epochs``: of the student's training; ``holdout``: the share of made images that it is not trained on.
     """
 
     release: Release
     data: OwnersData
-    teacher: Callable[[], nn.Module]
     reconstruct: Callable[[], Artifact]
     num_images: int
     seed: int

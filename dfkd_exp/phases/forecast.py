@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
-from dfkd_exp.config.teachers import tells_teachers
+from dfkd_exp.config.overrides import is_of, tells_teachers
 from dfkd_exp.config.tree import Config
 from dfkd_exp.data.base import Outline
 
@@ -37,7 +37,7 @@ class Sweep:
     @classmethod
     def of(cls, jobs: Sequence[Sequence[str]]) -> Sweep:
         """That of the overrides of those jobs; who trains another teacher follows from them."""
-        teachers = {tuple(text for text in job if text.startswith("seed=") or tells_teachers(text)) for job in jobs}
+        teachers = {tuple(text for text in job if is_of(text, ("seed",)) or tells_teachers(text)) for job in jobs}
         return cls(max(1, len(jobs)), max(1, len(teachers)))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp.distillation.settings import Distillation
-from dfkd_exp.phases.context import LazyData, RunContext
+from dfkd_exp.phases.context import VERSIONS, LazyData, RunContext
 from dfkd_exp.release.folder import Release
 from dfkd_exp.run_folder import PICTURE
 from dfkd_exp.store import Artifact
@@ -48,6 +48,6 @@ def make_picture(
         draw_images(folder / PICTURE, preview, release.classes, real, features, moved)
         return {}
 
-    artifact = context.store.get_or_make("picture", identity, 3, make)
+    artifact = context.store.get_or_make("picture", identity, VERSIONS["picture"], make)
     shutil.copyfile(artifact.file(PICTURE), target)
     return target

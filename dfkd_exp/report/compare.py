@@ -7,6 +7,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from dfkd_exp.config.overrides import UNSAID, is_of
 from dfkd_exp.report.summary import Setting, Sweep, differ
 
 
@@ -63,4 +64,4 @@ def _shared_overrides(sweep: Sweep) -> set[str]:
     words = {
         text: said for setting in sweep.settings for r in setting.results for text, said in r.get("words", {}).items()
     }
-    return {words.get(text, text) for text in shared if not text.startswith(("outputs=", "seed=", "row="))}
+    return {words.get(text, text) for text in shared if not is_of(text, ("outputs", *UNSAID))}

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_exp import console
+from dfkd_exp.config.overrides import is_of
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.tables import percent
 from dfkd_exp.report.titles import described, titles
@@ -98,7 +99,7 @@ def read_sweep(folder: Path) -> list[Status]:
     runs = [{"overrides": [], **(told.get(place) or read_job(place))} for place in folders]
     if alone:
         return [status_of(folder, described(runs[0]))]
-    seeds = [next((text for text in run["overrides"] if text.startswith("seed=")), "") for run in runs]
+    seeds = [next((text for text in run["overrides"] if is_of(text, ("seed",))), "") for run in runs]
     named = [
         "; ".join(filter(None, [title, seed.replace("=", " ") if len(set(seeds)) > 1 else ""]))
         for title, seed in zip(titles(runs), seeds, strict=True)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dfkd_exp.config.overrides import UNSAID, is_of, tells_teachers
 from dfkd_exp.config.rows import said_otherwise
-from dfkd_exp.config.teachers import tells_teachers
-
-UNSAID = ("seed=", "row=")
 
 
 def settings_of(run: Mapping[str, Any]) -> tuple[str, ...]:
     """What makes a run's setting: its overrides without the seed."""
-    return tuple(text for text in run["overrides"] if not text.startswith("seed="))
+    return tuple(text for text in run["overrides"] if not is_of(text, ("seed",)))
 
 
 def teacher_of(result: Mapping[str, Any]) -> tuple[str, ...]:
@@ -64,7 +62,7 @@ def described(run: Mapping[str, Any]) -> str:
     """A run by itself: its row's title, and words for all that it was told beside it."""
     words = run.get("words") or {}
     return "; ".join(
-        filter(None, [_row(run).get("title"), *(words.get(text, text) for text in _beside_the_row(run, ("row=",)))])
+        filter(None, [_row(run).get("title"), *(words.get(text, text) for text in _beside_the_row(run, ("row",)))])
     )
 
 
@@ -74,5 +72,5 @@ def _row(run: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _beside_the_row(run: Mapping[str, Any], hidden: tuple[str, ...] = UNSAID) -> list[str]:
     own = _row(run).get("set", ())
-    hidden = hidden if _row(run) else tuple(text for text in hidden if text != "row=")
-    return [text for text in run["overrides"] if text not in own and not text.startswith(hidden)]
+    hidden = hidden if _row(run) else tuple(flag for flag in hidden if flag != "row")
+    return [text for text in run["overrides"] if text not in own and not is_of(text, hidden)]

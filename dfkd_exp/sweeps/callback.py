@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.ranks import ranks_of_process
-from dfkd_exp.run_folder import ERROR, LOG, STDERR, SWEEP, last_line, plan_sweep
+from dfkd_exp.run_folder import ERROR, LOG, STDERR, SWEEP, last_line, leave_traceback, plan_sweep
 from dfkd_exp.stopping import check
 from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
@@ -61,13 +60,10 @@ def counted(folder: Path, what: str) -> Iterator[None]:
     except Exception as error:
         check()
         failures.append(error)
-        where = ""
-        if not isinstance(error, DfkdError):
-            with suppress(OSError):  # a full disk
-                (folder / ERROR).write_text(traceback.format_exc(), "utf-8")
-                where = f"; the traceback is in {console.short(folder / ERROR)}"
-        reason = error if isinstance(error, DfkdError) else f"{type(error).__name__}: {error}"
-        console.error(f"{what}: {reason}{where}")
+        reason = (
+            str(error) if isinstance(error, DfkdError) else f"{type(error).__name__}: {error}{leave_traceback(folder)}"
+        )
+        console.error(f"{what}: {reason}")
 
 
 def _end(folder: Path) -> None:
@@ -96,7 +92,8 @@ def _end(folder: Path) -> None:
                 from dfkd_exp.report.page import write_report
 
                 console.show(escape(f"report   {console.short(write_report(sweep, folder))}"))
-        done = f"{len(sweep.jobs) - len(sweep.unfinished)} of {len(sweep.jobs)} jobs done"
+        states = [job.state for job in sweep.jobs if job.state != "pruned"]
+        done = f"{states.count('done')} of {len(states)} jobs done"
         console.show(escape(f"sweep    {console.short(folder)}: {done}"))
 
 

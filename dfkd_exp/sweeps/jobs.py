@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dfkd_exp import console
+from dfkd_exp.config.overrides import is_of
 from dfkd_exp.processes import num_threads, start, stop
 from dfkd_exp.run_folder import ERROR, STDERR, read_text
 
@@ -42,7 +43,7 @@ class Job:
 def single_run(overrides: Sequence[str], hydra: Any, folder: Path) -> tuple[str, ...]:
     """The command's arguments for one run of its own in ``folder``: ``overrides``, and what of Hydra's own config (``hydra``) is for
     runs: its overrides, and the user's config folder."""
-    shared = [text for text in hydra.overrides.hydra if not text.lstrip("+~").startswith(PARENTS_OWN)]
+    shared = [text for text in hydra.overrides.hydra if not is_of(text, PARENTS_OWN)]
     quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
     own = [
         f"--config-dir={source.path}" for source in hydra.runtime.config_sources if source.provider == "command-line"

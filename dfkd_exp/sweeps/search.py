@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
+from dfkd_exp.config.overrides import is_of
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.files import read_json
 from dfkd_exp.locks import FileLock, Timeout, lock
@@ -113,7 +114,7 @@ class Search:
                 direction=OBJECTIVES[self.objective], load_if_exists=True,
             )  # fmt: skip
             space = {name: str(distribution) for name, distribution in self.space.items()}
-            fixed = sorted(text for text in self.fixed if not text.lstrip("+~").startswith(OF_A_WORKER))
+            fixed = sorted(text for text in self.fixed if not is_of(text, OF_A_WORKER))
             about = {"objective": self.objective, "space": space, "fixed": fixed}
             before = study.user_attrs.get("about")
             if before is None:

@@ -38,7 +38,9 @@ class RowSweeper(BasicSweeper):
         params = {"row": rows, **self.params} if rows else self.params
         return [f"{name}={value}" for name, value in params.items()]
 
-    def split_arguments(self, overrides: list[Any], max_batch_size: int | None) -> list[list[list[str]]]:
+    def split_arguments(  # type: ignore[override]  # Hydra's needs no config
+        self, overrides: list[Any], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
         from dfkd_exp.sweeps.plan import plan_jobs
 
         assert self.config is not None
@@ -52,6 +54,7 @@ class RowSweeper(BasicSweeper):
         from dfkd_exp.sweeps.plan import explained, require_one_right
 
         assert self.hydra_context is not None
+        assert self.config is not None
         configs = []
         for overrides in batch:
             try:

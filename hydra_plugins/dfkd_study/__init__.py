@@ -60,7 +60,8 @@ class StudySweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from dfkd_exp import console
         from dfkd_exp.config.errors import CONFIG_ERRORS
-        from dfkd_exp.config.rows import key_of, with_row
+        from dfkd_exp.config.overrides import key_of
+        from dfkd_exp.config.rows import with_row
         from dfkd_exp.config.typed import experiment_of, rows_of
         from dfkd_exp.sweeps.plan import explained
         from dfkd_exp.sweeps.search import Search, space_and_fixed
@@ -68,7 +69,7 @@ class StudySweeper(Sweeper):
         assert self.config is not None
         assert self.launcher is not None
         said = set(map(key_of, arguments))
-        params = [f"{name}={value}" for name, value in self.params.items() if name not in said]
+        params = [f"{name}={value}" for name, value in self.params.items() if key_of(name) not in said]
         space, fixed = space_and_fixed(OverridesParser.create().parse_overrides([*params, *arguments]))
         folder = Path(self.config.hydra.sweep.dir)
         path = Path(self.config.outputs) / "studies" / f"{self.study or folder.parent.name}.journal"

@@ -69,7 +69,7 @@ def resources(folder, seed=0, of=0, num_bytes=36 * 15):
     artifact = SimpleNamespace(path=folder, digest=f"digest {of}", info={"images": len(labels), "steps": 1.5})
     release = SimpleNamespace(inputs=INPUTS, classes=["a", "b", "c"], metadata_bytes=num_bytes)
     nothing = {"objective": lambda: None, "optimizer": None, "asked": {}}  # of a student in the loop
-    return Resources(release, Data(of), toy_teacher, lambda: artifact, 30, seed, **nothing)
+    return Resources(release, Data(of), lambda: artifact, 30, seed, **nothing)
 
 
 @pytest.fixture(params=SOURCES)
