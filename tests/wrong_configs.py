@@ -154,6 +154,7 @@ ALONE = {
     "metadata.dp.epsilon=1 metadata.dp.delta=0.005": "metadata.dp.delta",
     "metadata.dp.epsilon=1 metadata.dp.delta=0.9": "metadata.dp.delta",
     "metadata=all_layers metadata.dp.epsilon=1": "metadata.covariance",
+    "data=wine metadata=all_layers_diagonal metadata.dp.epsilon=1": "data.range",
     "metadata=spatial metadata.dp.epsilon=1": "metadata",
     "metadata.temperature=0": "metadata.temperature",
     "metadata.storage=fp64": "metadata.storage",

@@ -13,9 +13,10 @@ from dfkd_exp.data.decoded import DecodedData, Part
 from dfkd_exp.data.files import MODES, read_image, to_tensor
 from dfkd_exp.data.folder_tree import Tree, split_folders
 from dfkd_exp.data.label_table import MOST_BYTES, read_table
-from dfkd_exp.data.listing import TABLES, Listing, ending, list_files
+from dfkd_exp.data.listing import TABLES, UNREADABLE, Listing, ending, list_files
 from dfkd_exp.data.splits import Labelled, Split, in_order, order_note, require_known, split_rows
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.harmless import in_brief
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,9 +119,9 @@ class ImageFolder(DecodedData):
         try:
             with self._listing.open(name) if name in self._listing.files else Path(name).open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
-        except OSError as error:
-            raise DfkdError(
-                f"data.labels={name} cannot be read ({error.strerror}): it is neither in {self.path} nor a file; check its name"
-            ) from error
+        except UNREADABLE as error:
+            if isinstance(error, FileNotFoundError):
+                raise DfkdError(f"data.labels={name}: it is neither in {self.path} nor a file; check its name") from error
+            raise DfkdError(f"data.labels={name} cannot be read ({in_brief(error)})") from error
         self.require("labels", len(content) <= MOST_BYTES, f"a table of at most {MOST_BYTES:,} bytes")
         return content

@@ -4,9 +4,11 @@ is written anywhere."""
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -45,6 +47,7 @@ MOST_HELD = 2**32
 """Bytes of an archive that is compressed as a whole, unpacked: to find one file in it all before it are unpacked, so they are held."""
 UNREADABLE = (
     OSError, EOFError, ValueError, RuntimeError, NotImplementedError, MemoryError, tarfile.TarError, zipfile.BadZipFile,
+    lzma.LZMAError, zlib.error,
 )  # fmt: skip
 """What Python's readers of archives raise for those that are damaged, encrypted or packed in ways they do not know."""
 
@@ -191,6 +194,7 @@ def _of_tar(path: Path) -> Listing:
                 stamps[name] = f"{member.size} {member.mtime} {member.chksum}"
                 if not is_plain and (content := archive.extractfile(member)):
                     held[name] = content.read()
+        _require_end(archive, path, len(stamps))
 
     def open_file(name: str) -> BinaryIO:
         if not is_plain:
@@ -203,6 +207,16 @@ def _of_tar(path: Path) -> Listing:
     folders |= {str(PurePosixPath(name).parent) for name in stamps}
     note = f"{num_links:,} links in {path} are left out" if num_links else ""
     return Listing(str(path), stamps, _with_parents(folders), open_file, note)
+
+
+def _require_end(archive: tarfile.TarFile, path: Path, num_files: int) -> None:
+    """Raise DfkdError unless the archive, which was gone through, ends as such do: at a header that is damaged or cut off Python's reader
+    stops as if it were the end."""
+    assert archive.fileobj is not None
+    archive.fileobj.seek(archive.offset)  # type: ignore[attr-defined]
+    end = archive.fileobj.read(tarfile.BLOCKSIZE)
+    if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
+        raise DfkdError(f"{path} is damaged or cut off after {num_files:,} files; fetch it again")
 
 
 def _is_plain_tar(file: BinaryIO) -> bool:

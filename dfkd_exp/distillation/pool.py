@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.reconstruction.loop import STORED
 from dfkd_exp.training.transfer_set import Batch
 
-STORED = torch.float16
-"""As reconstructions are kept."""
 IN_MEMORY = 2**26
 """Bytes of a pool that is kept in memory, and in each checkpoint; a larger one lies in files."""
 PART_BYTES = 2**24

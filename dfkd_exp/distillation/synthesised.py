@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dfkd_exp.distillation.pool import IN_MEMORY, STORED, Pool, PoolInFiles
+from dfkd_exp.distillation.pool import IN_MEMORY, Pool, PoolInFiles
+from dfkd_exp.reconstruction.loop import STORED
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.synthesiser import Synthesiser

@@ -120,7 +120,8 @@ class Gaussian(MetadataKind):
     def check_observed_inputs(self) -> None:
         if self.dp.epsilon is not None:
             raise ConfigError(
-                "with metadata.dp.epsilon the range of the images must not be looked up in them; give collect its inputs"
+                "with metadata.dp.epsilon the range of the images must not be looked up in them, since it is published: say it "
+                "(data.range=[LOW,HIGH] data.standardise=false; of collect, inputs)"
             )
 
     def described(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import sqrt
 from typing import ClassVar, Self
 
@@ -13,10 +13,13 @@ from torch import Tensor
 from dfkd_exp.metadata.choices import BASES
 from dfkd_exp.metadata.covariance import Diagonal
 from dfkd_exp.metadata.matchable import Distribution
+from dfkd_exp.metadata.memory import check_room
 from dfkd_exp.metadata.statistic import Summary, TeacherSide
 from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
 
+AT_ONCE = 2**22
+"""Numbers of classes that are put together at once to be checked."""
 SMALLEST_OF_UNIT, SMALLEST_OF_ALL = 0.1, 1e-3
 """A class's deviation counts as at least these shares of its unit's over all classes, and of the largest unit's: what a class hardly ever
 turns on has no logarithm to speak of, and would take directions that others need."""
@@ -85,12 +88,15 @@ class Shared(Summary):
     def check(self, layers: Sequence[Layer]) -> None:
         if not len(self.directions):
             raise ValueError("no directions")
-        found = self.diagonal()
-        if not (found.mean.isfinite().all() and found.variance.isfinite().all()):
-            raise ValueError("offsets along the directions beyond all numbers")
+        for offsets in self.offsets.split(max(1, AT_ONCE // self.directions.shape[1])):
+            found = replace(self, offsets=offsets).diagonal()
+            if not (found.mean.isfinite().all() and found.variance.isfinite().all()):
+                raise ValueError("offsets along the directions beyond all numbers")
 
     def diagonal(self) -> Diagonal:
-        """What it stands for."""
+        """What it stands for. DfkdError where that, of a file that may be small, is more than there is room for."""
+        each = 16 * self.mean.shape[1]
+        check_room(len(self.offsets) * each, "statistics along directions that classes share", "publish fewer classes")
         of_mean, of_logarithm = (self.offsets @ self.directions).tensor_split(2, dim=1)
         sigma = self.variance.sqrt()
         return Diagonal(self.mean + sigma * of_mean, (sigma * of_logarithm.exp()).square())

@@ -80,7 +80,7 @@ def forecast(
 ) -> Forecast:
     """What is left of a run of which the phases ``done`` are. ``student``: None where the run ends with the release; ``outline``: of the
     owner's data, if there is some."""
-    from dfkd_exp.reconstruction.shards import STORED
+    from dfkd_exp.reconstruction.loop import STORED
 
     found, seconds, shadow, precision = Forecast(), {}, 0.0, config.trainer.precision
     if outline and config.pipeline != "from_release":

@@ -121,6 +121,8 @@ def make_metadata(
     context: RunContext, kind: MetadataKind, settings: Network, teacher: Artifact, data: LazyData
 ) -> Artifact:
     """Collect the metadata in one pass over the training images; ``metadata.safetensors``."""
+    if data.settings.measured:
+        kind.check_observed_inputs()
     inputs = InputSpec.from_json(teacher.info["inputs"])
     identity = {
         "metadata": kind.identity(),

@@ -107,6 +107,8 @@ class Rehearsal:
         teacher = self.config.teacher.untrained(inputs, num_classes, derive_seed(self.config.seed, "teacher"))
         config = self.config = replace(self.config, metadata=self.config.metadata.suited_to(teacher, inputs))
         config.metadata.check_images(self.data.outline.num_images)
+        if self.data.settings.measured:
+            config.metadata.check_observed_inputs()
         example = inputs.example()
         if config.pipeline == "release" or config.source.reconstructs:
             require_gradient(teacher, example, f"teacher {config.teacher.title}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class Inside:
     def of(cls, teacher: nn.Module, example: Tensor, terms: Sequence[Term], num_classes: int) -> Inside:
         """What these ``terms`` look at. DfkdError, with the term, if the teacher has no such thing."""
         looking = [term for term in terms if term.of_features]
-        weighing = [term for term in terms if term.of_class_weights or term.draws]
+        weighing = [term for term in terms if term.of_class_weights]
         layers, weights = [], None
         if looking or weighing:
             last = last_layer(teacher, example, [*looking, *weighing][0])
@@ -44,6 +45,11 @@ class Inside:
                 )
             layers += found
         return cls(tuple(layers), bool(looking), weights)
+
+    @cached_property
+    def for_drawing(self) -> Tensor:
+        """The class weights on the CPU, for terms that draw; ``[0, 0]`` if none asks for them."""
+        return torch.empty(0, 0) if self.class_weights is None else self.class_weights.cpu()
 
     def seen(self, teacher: nn.Module, recorded: Sequence[Tensor]) -> dict[str, Any]:
         """The fields of `Candidates` that hold what was ``recorded`` of the layers: features in float32."""

@@ -31,6 +31,8 @@ from dfkd_exp.reconstruction.targets import GroupTarget
 from dfkd_exp.reconstruction.terms.term import Term, check_independent
 from dfkd_exp.settings import did_you_mean
 
+STORED = torch.float16
+"""The type of pixels that are kept."""
 MATCHES: dict[str, type[Reconstruction]] = {"moments": Moments, "sample": Sample}
 
 
@@ -62,7 +64,7 @@ def reconstruct_groups(
     on_step: Callable[[int], None] = lambda images: None,
 ) -> Images:
     """The images of ``groups``, made side by side. ``on_step(number of image-steps)`` is called after each
-    step, and once for those that were not needed.
+    step, and once for those that were not needed. DfkdError for pixels that are beyond all numbers, or what is kept of them.
 
     Every group's noise and targets come from a generator of its own, and its loss from its own images, so its images
     do not depend on the groups beside it.
@@ -74,6 +76,8 @@ def reconstruct_groups(
     except torch.OutOfMemoryError as error:
         raise DfkdError(objective.problem.too_large(len(groups))) from error
     pixels = objective.images(values).float().cpu().contiguous()
+    if not pixels.to(STORED).isfinite().all():
+        raise DfkdError(f"the reconstruction diverged; lower optimizer.lr (now {optimizer.lr:g})")
     return Images(pixels, objective.metadata.inputs, target.labels.flatten().cpu(), losses, steps)
 
 

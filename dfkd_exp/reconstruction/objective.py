@@ -53,8 +53,6 @@ class Objective:
         self.space = problem.space
         self.terms = problem.all_terms
         self.inside = Inside.of(problem.teacher, example, self.terms, metadata.num_classes)
-        weights = self.inside.class_weights
-        self._class_weights = torch.empty(0, 0) if weights is None else weights.cpu()
         self.settings.check_shape(metadata.inputs.shape)
         masked = self.settings.masks_dropout(metadata)
         self.masks = DropoutMasks(problem.teacher, example) if masked else None
@@ -92,7 +90,7 @@ class Objective:
         """What one group of images of classes ``labels[N]`` is to match."""
         layers = self.settings.targets(self.metadata, labels, generator)
         masks = self.masks.draw(len(labels), generator) if self.masks else ()
-        drawn = [term.draw(labels, self._class_weights, generator) for term in self.terms if term.draws]
+        drawn = [term.draw(labels, self.inside.for_drawing, generator) for term in self.terms if term.draws]
         unmoved = torch.zeros(len(self.metadata.inputs.shape), dtype=torch.long) if self.settings.moves else None
         return GroupTarget(tuple(layers), labels, masks, tuple(drawn), unmoved)
 
@@ -179,7 +177,8 @@ class Objective:
             losses = losses + excess.view(target.labels.shape).mean(1)
         if self.terms:
             with self._in_precision():
-                answered = None if self.student is None else self.student(inputs.float().contiguous()).float()
+                asked = self.student if any(term.of_student for term in self.terms) else None
+                answered = None if asked is None else asked(inputs.float().contiguous()).float()
             candidates = Candidates(
                 pixels, recorder.output.float(), target.labels.flatten(), len(losses), student_logits=answered,
                 features_of=lambda shown: self._seen(recorder(self._inputs(shown)))["features"], **self._seen(recorded),

@@ -50,7 +50,7 @@ def rehearse_reconstruction(
         name = f"{term.flag}: {type(term).__name__}"
         seen_by_it = candidates
         if term.draws:
-            drawn = tried(lambda term=term: term.draw(labels, inside.class_weights, generator), f"{name} cannot draw")  # type: ignore[misc]
+            drawn = tried(lambda term=term: term.draw(labels, inside.for_drawing, generator), f"{name} cannot draw")  # type: ignore[misc]
             seen_by_it = replace(candidates, drawn=drawn)
 
         def computed(term: Term = term, seen: Candidates = seen_by_it) -> Tensor:

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from dfkd_exp.data.rows import FileTensor, Rows
 from dfkd_exp.files import WORK, regular_size, write_atomically
-from dfkd_exp.reconstruction.loop import Images
-
-STORED = torch.float16
-"""The type of stored pixels."""
+from dfkd_exp.reconstruction.loop import STORED, Images
 
 
 def shard_name(groups: list[int]) -> str:

@@ -26,7 +26,7 @@ class Stopping:
             return False
         now = losses.cpu()
         if self._before is not None:
-            converged = now >= (1 - self.settings.tolerance) * self._before
+            converged = now >= self._before - self.settings.tolerance * self._before.abs()  # terms may be negative
             for group in converged.nonzero().flatten().tolist():
                 if group not in self._kept:
                     self._kept[group] = values.unflatten(0, (len(now), -1))[group].clone()

@@ -5,6 +5,7 @@ import os
 import tarfile
 import threading
 import zipfile
+from contextlib import suppress
 
 import pytest
 import torch
@@ -126,6 +127,35 @@ def test_a_truncated_archive_is_one_line(folder, kind):
         ImageFolder(path=str(path)).load()
     assert "\n" not in str(refused.value)
     assert str(path) in str(refused.value)
+
+
+def test_a_tar_that_ends_at_a_damaged_header_is_not_taken_for_a_part_of_itself(folder):
+    """Python's reader stops there, and says nothing."""
+    path = pack(folder, "tar")
+    content = path.read_bytes()
+    with tarfile.open(path) as archive:
+        half = archive.getmembers()[4].offset
+    for damaged in (
+        content[:half],
+        content[: half + 100],
+        content[:half] + b"\xff" + content[half + 1 :],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(DfkdError, match=r"pets.tar is damaged or cut off after 2 files; fetch it again"):
+            list_files(path, "data.path")
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_wherever_an_archive_is_damaged_it_is_refused_or_read(folder, kind):
+    """The latter where the damage is in a name, or in a picture's pixels."""
+    (folder / "labels.csv").write_text("file,label\n" + "".join(f"train/{n}/00.png,{n}\n" for n in ("cat", "dog")))
+    path = pack(folder, kind)
+    content = path.read_bytes()
+    for place in range(0, len(content), len(content) // 24):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        for settings in ({}, {"labels": "pets/labels.csv"}):
+            with suppress(DfkdError):
+                ImageFolder(path=str(path), **settings).load()
 
 
 @pytest.mark.parametrize("content", [b"", b"Rar!\x1a\x07\x00", b"7z\xbc\xaf\x27\x1c"])

@@ -102,6 +102,15 @@ def test_the_student_is_left_as_it_was():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+@pytest.mark.parametrize(("terms", "asked"), [([ClassEntropy()], 0), ([ClassEntropy(), Disagreement()], 3)])
+def test_a_student_is_asked_where_a_term_looks_at_it_and_not_otherwise(terms, asked):
+    images, network, calls = synthesised(terms=terms, steps=3), student(), []
+    network.register_forward_hook(lambda *_: calls.append(1))
+    images.adapt(network)
+    next(images.batches(0, 8, seed=0))
+    assert len(calls) == asked
+
+
 def test_what_is_made_depends_on_the_student_if_a_term_looks_at_it():
     one, other = loop(), loop()
     other.adapt(toy_teacher(seed=5))

@@ -6,7 +6,7 @@ import torch
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.metadata import AllLayers, Channels, TopLayer
 from dfkd_exp.metadata.gaussian import DifferentialPrivacy
-from dfkd_exp.metadata.shared import SMALLEST_OF_ALL, Shared
+from dfkd_exp.metadata.shared import AT_ONCE, SMALLEST_OF_ALL, Shared
 from dfkd_exp.metadata.storage import rounded
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
@@ -121,6 +121,22 @@ def test_a_file_of_offsets_beyond_all_numbers_is_refused():
     kept.offsets = kept.offsets * 1e6
     with pytest.raises(ValueError, match="beyond all numbers"):
         kept.check([])
+
+
+def test_a_small_file_takes_little_memory_until_it_is_known_to_fit(monkeypatch):
+    """Of offsets [R, P] and directions [P, 2F] follow R F numbers, however few were sent."""
+    kept = Shared(torch.zeros(1, 3_000), torch.ones(1, 3_000), torch.zeros(1, 6_000), torch.zeros(4_000, 1))
+    made = []
+    whole = Shared.diagonal
+    monkeypatch.setattr(Shared, "diagonal", lambda self: made.append(len(self.offsets)) or whole(self))
+    kept.check([])
+    assert sum(made) == 4_000
+    assert max(made) * 6_000 <= AT_ONCE
+    monkeypatch.undo()
+    monkeypatch.setattr("dfkd_exp.metadata.memory.WARN_FROM", 10**6)
+    monkeypatch.setattr("dfkd_exp.metadata.memory.machine_memory", lambda: 10**8)
+    with pytest.raises(DfkdError, match=r"directions that classes share take about 0.2 GB of memory"):
+        kept.diagonal()
 
 
 @pytest.mark.parametrize(

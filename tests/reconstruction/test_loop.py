@@ -320,3 +320,16 @@ def test_the_gradient_may_lie_in_memory_as_it_likes():
         recurrent, AllLayers().collect(recurrent, [toy_images()], INPUTS), 10, steps=20, engine=PLAIN
     ).losses
     assert (losses[-1] < losses[0] / 2).all()
+
+
+def test_images_beyond_all_numbers_are_an_error_of_the_library_too(teacher, metadata):
+    with pytest.raises(DfkdError, match=r"the reconstruction diverged; lower optimizer.lr \(now 1e\+06\)"):
+        reconstruct(
+            teacher,
+            metadata,
+            4,
+            steps=60,
+            schedule="constant",
+            optimizer=Sgd(lr=1e6),
+            parametrisation=Pixels(clamp=False),
+        )

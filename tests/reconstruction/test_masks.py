@@ -7,6 +7,7 @@ from torch import nn
 
 from dfkd_exp import reconstruct
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayersDropout
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample
@@ -85,3 +86,18 @@ def test_a_teacher_without_dropout_is_refused():
     teacher = frozen(toy_teacher())
     with pytest.raises(DfkdError, match=r"needs a teacher with nn.Dropout layers.*metadata=all_layers"):
         Objective(problem(teacher, collected(teacher), Sample(**SETTINGS)), PLAIN)
+
+
+def test_a_teacher_of_as_many_tokens_as_images_is_masked_too():
+    """Which of its axes is the images' a recorder finds out with another number of images."""
+    torch.manual_seed(0)
+    tokens = 4 * CLASSES
+    block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+    teacher = nn.Sequential(nn.Flatten(2), nn.Linear(6, 8), block, nn.Flatten(), nn.Linear(8 * tokens, CLASSES)).eval()
+    inputs = InputSpec((tokens, 2, 3), (0.0,) * tokens, (1.0,) * tokens)
+    metadata = AllLayersDropout().collect(
+        teacher, [(torch.rand(40, *inputs.shape), torch.arange(40) % CLASSES)], inputs
+    )
+    for per_class in (4, 5):
+        made = reconstruct(teacher, metadata, per_class, "sample", group_size=per_class, steps=2, engine=PLAIN)
+        assert made.pixels.isfinite().all()

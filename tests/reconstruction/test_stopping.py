@@ -11,6 +11,7 @@ from dfkd_exp.reconstruction.engine.settings import PLAIN
 from dfkd_exp.reconstruction.loop import concatenate, reconstruct_groups
 from dfkd_exp.reconstruction.objective import Objective
 from dfkd_exp.reconstruction.optimizers import Adam, Lbfgs
+from dfkd_exp.reconstruction.stopping import Stopping
 from tests.toy import problem
 
 SETTINGS = Moments(images_per_class=8, group_size=4, steps=200, schedule="constant", tolerance=0.1, patience=10)
@@ -84,3 +85,15 @@ def test_an_optimiser_that_couples_images_stops_too(teacher, metadata):
 def test_wrong_settings_name_the_flag(wrong, rule):
     with pytest.raises(ConfigError, match=f"reconstruction.{next(iter(wrong))} must be .*{rule}"):
         replace(SETTINGS, **wrong)
+
+
+@pytest.mark.parametrize("loss", [1.0, -1.0])
+def test_a_loss_that_stays_as_it_is_has_converged_whatever_its_sign(loss):
+    """Terms such as the activation's size are negative."""
+    stopping = Stopping(SETTINGS, num_groups=2)
+    values = torch.zeros(8, 3)
+    assert not stopping.all_converged(10, torch.tensor([loss, loss]), values)
+    falls = loss - 0.5
+    assert not stopping.all_converged(20, torch.tensor([loss, falls]), values)
+    assert stopping.steps.tolist() == [21, 200]
+    assert stopping.all_converged(30, torch.tensor([loss, falls]), values)

@@ -25,6 +25,7 @@ class ClassImpression(Term):
     """
 
     of_labels: ClassVar[bool] = True
+    of_class_weights: ClassVar[bool] = True
     draws: ClassVar[bool] = True
 
     betas: list[float] = field(default_factory=lambda: [1.0, 0.1])

@@ -74,7 +74,7 @@ class Term(Settings):
     of_features: ClassVar[bool] = False
     """Whether it looks at the features."""
     of_class_weights: ClassVar[bool] = False
-    """Whether it looks at the last layer's weights of each class, beside the features."""
+    """Whether it looks at the last layer's weights of each class, or draws by them."""
     of_batch_norms: ClassVar[bool] = False
     """Whether it looks at the BatchNorm layers."""
     of_student: ClassVar[bool] = False
@@ -95,7 +95,7 @@ class Term(Settings):
 
     def draw(self, labels: Tensor, class_weights: Tensor, generator: torch.Generator) -> Tensor:
         """What is drawn for a group's images, ``[N, …]``, of classes ``labels[N]``, if the term `draws`: by the ``class_weights[K, F]`` of
-        the teacher's last layer. All is on the CPU, and depends on nothing but these."""
+        the teacher's last layer, which are empty unless it is `of_class_weights`. All is on the CPU, and depends on nothing but these."""
         raise NotImplementedError
 
     def __call__(self, candidates: Candidates) -> Tensor:
