@@ -121,7 +121,9 @@ class ImageFolder(DecodedData):
                 content = file.read(MOST_BYTES + 1)
         except UNREADABLE as error:
             if isinstance(error, FileNotFoundError):
-                raise DfkdError(f"data.labels={name}: it is neither in {self.path} nor a file; check its name") from error
+                raise DfkdError(
+                    f"data.labels={name}: it is neither in {self.path} nor a file; check its name"
+                ) from error
             raise DfkdError(f"data.labels={name} cannot be read ({in_brief(error)})") from error
         self.require("labels", len(content) <= MOST_BYTES, f"a table of at most {MOST_BYTES:,} bytes")
         return content

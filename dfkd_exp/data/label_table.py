@@ -31,8 +31,6 @@ LABELS = (
     "tag",
 )
 """What people call the column of labels, in small letters alone; the first is it wherever it is."""
-PARTS = ("split", "part", "set", "subset", "partition", "usage", "phase", "fold")
-"""And that of the parts."""
 LOOKED_AT = 100
 """Lines by which it is found out in which column the files are."""
 
@@ -149,7 +147,7 @@ def _part_column(header: list[str], body: list[list[str]], files: int, name: str
         cells = {line[column] for line in body}
         if column != files and all(map(part_of, cells)):
             return column
-        if header and header[column] in PARTS[:1]:
+        if header and header[column] == "split":
             odd = brief(next(cell for cell in cells if not part_of(cell)))
             raise DfkdError(f"data.labels={name}: its column {header[column]} says {odd!r}; write train, val or test")
     return None

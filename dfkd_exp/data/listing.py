@@ -213,7 +213,7 @@ def _require_end(archive: tarfile.TarFile, path: Path, num_files: int) -> None:
     """Raise DfkdError unless the archive, which was gone through, ends as such do: at a header that is damaged or cut off Python's reader
     stops as if it were the end."""
     assert archive.fileobj is not None
-    archive.fileobj.seek(archive.offset)  # type: ignore[attr-defined]
+    archive.fileobj.seek(archive.offset)
     end = archive.fileobj.read(tarfile.BLOCKSIZE)
     if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
         raise DfkdError(f"{path} is damaged or cut off after {num_files:,} files; fetch it again")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,13 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata, as_signals
 from dfkd_exp.metadata.reservoir import image_hash
-from dfkd_exp.metadata.statistic import Accumulator, Observed
+from dfkd_exp.metadata.statistic import Observed
 from dfkd_exp.models.float32 import exact
-from dfkd_exp.models.layers import Layer, Site
+from dfkd_exp.models.layers import Site
 from dfkd_exp.models.recording import Recorder, borrowed, device_of, overwritten, recording, weights_digest
+
+if TYPE_CHECKING:
+    from dfkd_exp.metadata.kind import MetadataKind
 
 VALUES_AT_ONCE = 2**24
 """Numbers that the recorded layers put out for the images that go through the teacher together on a CPU: 64 MiB,"""
@@ -24,38 +27,10 @@ FEWEST_AT_ONCE = 8
 """but of at least so many images."""
 
 
-class Kind(Protocol):
-    """What a collection asks of a kind of metadata (`dfkd_exp.metadata.kind.MetadataKind`)."""
-
-    temperature: float
-    signal: str
-    storage: str
-
-    @property
-    def needs_images(self) -> bool: ...
-
-    @property
-    def dropout_masks(self) -> bool: ...
-
-    def recorded(self, teacher: nn.Module, example: Tensor) -> list[Layer]: ...
-
-    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None: ...
-
-    def accumulators(
-        self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
-    ) -> list[Accumulator]: ...
-
-    def described(self) -> dict[str, Any]: ...
-
-    def claims(self, layers: Sequence[Layer]) -> dict[str, Any]: ...
-
-    def check_images(self, num_images: int) -> None: ...
-
-
 class Collector:
     """One pass over ``(images, labels)`` batches; memory does not depend on the number of images."""
 
-    def __init__(self, kind: Kind, teacher: nn.Module, inputs: InputSpec):
+    def __init__(self, kind: MetadataKind, teacher: nn.Module, inputs: InputSpec):
         self.kind, self.inputs, self.teacher_sha256 = kind, inputs, weights_digest(teacher)
         self.teacher = teacher
         example = inputs.example().to(device_of(teacher))

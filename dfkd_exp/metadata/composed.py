@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dfkd_exp.errors import ConfigError
@@ -63,32 +63,23 @@ class Composed(Gaussian, Recorded):
     def dropout_masks(self) -> bool:
         return self.masks
 
-    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
-        self.check_chain(self._chain, teacher, layers, inputs)
-
     @property
-    def _chain(self) -> str:
+    def chain(self) -> str:
         return self.basis if self.basis in GRAPH_BASES else "none"
 
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
         if self.summary == "records":
-            return [self.recorder(self._chain, teacher, layers, inputs, num_classes)]
+            return Recorded.accumulators(self, teacher, layers, inputs, num_classes)
         if self.basis not in GRAPH_BASES:
-            return super().accumulators(teacher, layers, inputs, num_classes)
-        from dfkd_exp.metadata.bases import Graph
-        from dfkd_exp.metadata.gaussian_sums import Place
+            return Gaussian.accumulators(self, teacher, layers, inputs, num_classes)
+        from dfkd_exp.metadata.bases import Graph, graph_bases
 
         graph = Graph(rank=self.graph_rank)
-        bases = self.bases(graph, self.basis, teacher, layers, inputs)
-        return [
-            self.sums(
-                Place(chain, tuple(layers[index] for index in chain), num_classes, graph=graph, basis=bases[chain]),
-                len(layers),
-            )
-            for chain in chains(self.basis, layers)
-        ]
+        bases = graph_bases(graph, teacher, layers, inputs, chains(self.chain, layers))
+        places = (replace(place, graph=graph, basis=bases[place.layers]) for place in self.places(layers, num_classes))
+        return [self.sums(place, len(layers)) for place in places]
 
     def places(self, layers: Sequence[Layer], num_classes: int) -> list[Place]:
         """Of units or channels; coefficients in a graph's basis, which is not known yet, are as many as the units of its layers."""
@@ -105,10 +96,7 @@ class Composed(Gaussian, Recorded):
         return super().view(layer) or (regions_of(layer, 1) if self.basis == "channels" else None)
 
     def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
-        if self.summary == "gaussian":
-            super().check_memory(layers, num_classes)
-        else:
-            self.check_records(self._chain, layers, num_classes)
+        (Recorded if self.summary == "records" else Gaussian).check_memory(self, layers, num_classes)
 
     def form_of(self, place: Place, num_layers: int) -> str:
         return "separable" if self.basis == "separable" and is_map(place) else super().form_of(place, num_layers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,46 +23,30 @@ from dfkd_exp.metadata.statistic import Statistic
 from dfkd_exp.metadata.storage import SCALE, decode, layout
 from dfkd_exp.models.layers import OUTPUT, Layer
 
-
-class Parts(Protocol):
-    """What a file says (`dfkd_exp.metadata.metadata.Metadata`)."""
-
-    layers: list[Layer]
-    statistics: list[Statistic]
-    temperature: float
-    num_classes: int
-    counts: list[int] | None
-    inputs: InputSpec
-    teacher_sha256: str
-    kind: dict[str, Any]
-    signal: str
-    storage: str
-    dropout_masks: bool
-
-    @property
-    def graph(self) -> Graph | None: ...
+if TYPE_CHECKING:
+    from dfkd_exp.metadata.metadata import Metadata
 
 
-def write(path: Path, parts: Parts, tensors: dict[str, Tensor]) -> None:
+def write(path: Path, metadata: Metadata, tensors: dict[str, Tensor]) -> None:
     """Write the file, atomically; ``tensors`` as they are stored."""
     header = {
         "format": FORMAT,
         "version": VERSION,
-        "kind": parts.kind,
-        "temperature": parts.temperature,
-        "num_classes": parts.num_classes,
-        "counts": parts.counts,
-        "inputs": parts.inputs.to_json(),
-        "teacher_sha256": parts.teacher_sha256,
-        "signal": parts.signal,
-        "storage": parts.storage,
-        "dropout_masks": parts.dropout_masks,
-        "graph": parts.graph.to_json() if parts.graph else None,
+        "kind": metadata.kind,
+        "temperature": metadata.temperature,
+        "num_classes": metadata.num_classes,
+        "counts": metadata.counts,
+        "inputs": metadata.inputs.to_json(),
+        "teacher_sha256": metadata.teacher_sha256,
+        "signal": metadata.signal,
+        "storage": metadata.storage,
+        "dropout_masks": metadata.dropout_masks,
+        "graph": metadata.graph.to_json() if metadata.graph else None,
         "layers": [
             {"name": layer.name, "side": layer.side, "shape": list(layer.shape), "axes": list(layer.axes)}
-            for layer in parts.layers
+            for layer in metadata.layers
         ],
-        "statistics": [statistic.header() for statistic in parts.statistics],
+        "statistics": [statistic.header() for statistic in metadata.statistics],
     }
     content = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
     # One key only: with several, safetensors orders them differently from save to save.
@@ -70,7 +54,8 @@ def write(path: Path, parts: Parts, tensors: dict[str, Tensor]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The `Parts` in a file, by name. Raises DfkdError for one that is missing, truncated, of another version or not as promised."""
+    """What `Metadata` is made of, by name, from a file. Raises DfkdError for one that is missing, truncated, of another version or not as
+    promised."""
     header, stored = _opened(path)
     try:
         layers = [_layer(entry) for entry in header["layers"]]

@@ -92,6 +92,10 @@ class GaussianSums(Accumulator):
 
     def __init__(self, place: Place, form: str, rank: int):
         self.place, self.form, self.rank = place, form, rank
+        self.test_matrix = torch.empty(0)
+        """Of sketches, if the form has any: one for all rows."""
+        if form in ("low_rank", "separable"):
+            self.test_matrix = self._test_matrix(self._map_shape[1] if form == "separable" else place.num_values)
         self.rows: list[Any] = [self._row() for _ in range(place.num_rows)]
 
     def _row(self) -> Any:
@@ -101,13 +105,11 @@ class GaussianSums(Accumulator):
         size = self.place.num_values
         if self.form == "separable":
             channels, locations = self._map_shape
-            self.test_matrix = self._test_matrix(locations)
             return [
                 Scatter(channels, None, lambda deviations: _channels_last(deviations, channels)),
                 Scatter(locations, self.test_matrix, lambda deviations: deviations.reshape(-1, locations)),
             ]
         if self.form == "low_rank":
-            self.test_matrix = self._test_matrix(size)
             return [Scatter(size, self.test_matrix)]
         return [Scatter(size)] if self.form == "full" else []
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,22 +11,8 @@ from torch import Tensor
 from dfkd_exp.metadata.matchable import Distribution
 from dfkd_exp.metadata.statistic import Basis
 
-
-class Rooted(Protocol):
-    """A distribution of which a root of the covariance can be had."""
-
-    mean: Tensor
-
-    def sums(self, most: int) -> list[Tensor]: ...
-
-    def shares(self, values: Tensor, products: Tensor) -> Tensor: ...
-
-    def total(self, row: int, products: Tensor) -> Tensor: ...
-
-    def roots(self, row: int) -> Tensor:
-        """``R[P, F]`` with ``R^T R`` the covariance of one row."""
-
-    def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor: ...
+if TYPE_CHECKING:
+    from dfkd_exp.metadata.covariance import GaussianSummary
 
 
 @dataclass(frozen=True)
@@ -35,11 +21,11 @@ class InBasis(Distribution):
 
     mean: Tensor
     deviation: Tensor
-    coefficients: Rooted
+    coefficients: GaussianSummary
     basis: Basis
 
     @classmethod
-    def of(cls, coefficients: Rooted, basis: Basis) -> InBasis:
+    def of(cls, coefficients: GaussianSummary, basis: Basis) -> InBasis:
         mean = basis.inverse(coefficients.mean)
         deviation = [basis.inverse(coefficients.roots(row)).square().sum(0).sqrt() for row in range(len(mean))]
         return cls(mean, torch.stack(deviation), coefficients, basis)

@@ -57,11 +57,6 @@ class Metadata:
         return sum(t.numel() * t.element_size() for t in self.tensors().values())
 
     @property
-    def of_images(self) -> bool:
-        """Whether it holds the activations of single images."""
-        return self.num_recorded is not None
-
-    @property
     def num_recorded(self) -> int | None:
         """How many images of each class it holds the activations of; None if of none."""
         counts = (statistic.summary.num_images for statistic in self.statistics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata.choices import GRAPHS
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from dfkd_exp.inputs import InputSpec
-    from dfkd_exp.metadata.bases import Graph
-    from dfkd_exp.metadata.fourier import GraphFourier
     from dfkd_exp.metadata.statistic import Accumulator
     from dfkd_exp.models.layers import Layer
 
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
 @dataclass
 class Recorded(MetadataKind):
     """Records: the activations of some images per class, each by its largest coefficients."""
-
-    chain: ClassVar[str] = "none"
-    """What a graph joins: layer_pairs, all_layers, or none if there is no graph."""
 
     fraction: float = 0.1
     """Share of the coefficients that is kept of each record (paper: 0.1)."""
@@ -44,23 +39,21 @@ class Recorded(MetadataKind):
         self.require_choice("graph", GRAPHS)
         self.require("graph_rank", self.graph_rank is None or self.graph_rank >= 1, "at least 1, or empty")
 
-    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
-        self.check_chain(self.chain, teacher, layers, inputs)
+    @property
+    def chain(self) -> str:
+        """What a graph joins: layer_pairs, all_layers, or none if there is no graph."""
+        return "none"
 
-    def check_chain(self, chain: str, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
-        """Raise DfkdError if the ``layers`` cannot be joined to graphs, or to none that is small enough."""
-        joined = chains(chain, layers)
-        if chain != "none":
+    def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
+        joined = chains(self.chain, layers)
+        if self.chain != "none":
             from dfkd_exp.metadata.bases import Graph, check_graph
 
             check_graph(Graph(self.graph, self.graph_rank), teacher, layers, inputs, joined)
 
     def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
-        self.check_records(self.chain, layers, num_classes)
-
-    def check_records(self, chain: str, layers: Sequence[Layer], num_classes: int) -> None:
-        """The same of records on graphs that join a ``chain`` of layers: float32, and twice when they are put together."""
-        units = sum(layers[index].num_units for joined in chains(chain, layers) for index in joined)
+        # In float32, and twice when they are put together.
+        units = sum(layers[index].num_units for joined in chains(self.chain, layers) for index in joined)
         check_room(
             2 * 4 * num_classes * self.records_per_class * units,
             f"{self.records_per_class:,} records of each of {num_classes:,} classes",
@@ -70,30 +63,15 @@ class Recorded(MetadataKind):
     def accumulators(
         self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
     ) -> list[Accumulator]:
-        return [self.recorder(self.chain, teacher, layers, inputs, num_classes)]
-
-    def recorder(
-        self, chain: str, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec, num_classes: int
-    ) -> Accumulator:
-        """What accumulates for records on graphs that join a ``chain`` of layers, or of units as they are."""
-        from dfkd_exp.metadata.bases import Graph
+        from dfkd_exp.metadata.bases import Graph, graph_bases
         from dfkd_exp.metadata.recorded import RecordedSignals
 
-        count = (layers, chains(chain, layers), num_classes, self.records_per_class, self.fraction)
-        if chain == "none":
-            return RecordedSignals(*count)
-        return RecordedSignals(
-            *count, Graph(self.graph, self.graph_rank), lambda graph: self.bases(graph, chain, teacher, layers, inputs)
-        )
-
-    @staticmethod
-    def bases(
-        graph: Graph, chain: str, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec
-    ) -> dict[tuple[int, ...], GraphFourier]:
-        """The bases of a graph's chains of layers."""
-        from dfkd_exp.metadata.bases import graph_bases
-
-        return graph_bases(graph, teacher, layers, inputs, chains(chain, layers))
+        joined = chains(self.chain, layers)
+        count = (layers, joined, num_classes, self.records_per_class, self.fraction)
+        if self.chain == "none":
+            return [RecordedSignals(*count)]
+        graph = Graph(self.graph, self.graph_rank)
+        return [RecordedSignals(*count, graph, lambda known: graph_bases(known, teacher, layers, inputs, joined))]
 
 
 def chains(chain: str, layers: Sequence[Layer]) -> list[tuple[int, ...]]:
@@ -111,11 +89,15 @@ def chains(chain: str, layers: Sequence[Layer]) -> list[tuple[int, ...]]:
 class SpectralAllLayers(Recorded):
     """The paper's ``spectral_all_layers``: records by their largest graph Fourier coefficients, on one graph over all recorded units."""
 
-    chain: ClassVar[str] = "all_layers"
+    @property
+    def chain(self) -> str:
+        return "all_layers"
 
 
 @dataclass
 class SpectralLayerPairs(Recorded):
     """The paper's ``spectral_layer_pairs``: the same on one graph for each pair of consecutive recorded layers."""
 
-    chain: ClassVar[str] = "layer_pairs"
+    @property
+    def chain(self) -> str:
+        return "layer_pairs"

@@ -28,16 +28,12 @@ class Layout:
         order = torch.arange(output[0].numel(), device=output.device).view(output.shape[1:])
         channels_last = output.dim() == 4 and output.is_contiguous(memory_format=torch.channels_last)
         if channels_last and not output.is_contiguous():
-            return cls._found(order.permute(1, 2, 0), layer, channels_last=True)
-        return cls._found(order, layer)
+            return cls.in_order(order.permute(1, 2, 0), layer, channels_last=True)
+        return cls.in_order(order, layer)
 
     @classmethod
-    def reordered(cls, order: Tensor, layer: Layer) -> Layout:
+    def in_order(cls, order: Tensor, layer: Layer, channels_last: bool = False) -> Layout:
         """That of values which lie in another ``order``."""
-        return cls._found(order, layer)
-
-    @classmethod
-    def _found(cls, order: Tensor, layer: Layer, channels_last: bool = False) -> Layout:
         flat = order.flatten()
         places = None if bool((flat.diff() == 1).all()) else flat.argsort()
         after = layer.num_units // torch.Size(layer.shape[: layer.channel_axis + 1]).numel()

@@ -29,6 +29,27 @@ class Learner(nn.Module):
         return
 
 
+def flat(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """The tensors of an optimiser's state, by names that begin so."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{prefix}.{index}.{name}": value
+        for index, entries in state.items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def take_up(optimizer: torch.optim.Optimizer, prefix: str, state: Mapping[str, Tensor]) -> None:
+    """Give it back, out of whatever else there is."""
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        if name.startswith(f"{prefix}."):
+            _, index, entry = name.split(".", 2)
+            entries.setdefault(int(index), {})[entry] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": entries})
+
+
 class Learners:
     """All learners of an objective, and the optimiser of what they learn, which is kept over the run."""
 
@@ -55,19 +76,12 @@ class Learners:
 
     def state(self) -> dict[str, Tensor]:
         """What later batches depend on, by name."""
-        kept = {f"learned.{name}": tensor for name, tensor in self._all.state_dict().items()}
-        for index, entries in (self._optimizer.state_dict()["state"] if self._optimizer else {}).items():
-            kept |= {f"learning.{index}.{name}": value for name, value in entries.items()}
-        return kept
+        learned = {f"learned.{name}": tensor for name, tensor in self._all.state_dict().items()}
+        return learned | (flat(self._optimizer, "learning") if self._optimizer else {})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take up what `state` returned, among whatever else there is."""
         learned = {name.removeprefix("learned."): state[name] for name in state if name.startswith("learned.")}
         self._all.load_state_dict(learned)
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name in state:
-            if name.startswith("learning."):
-                _, index, entry = name.split(".", 2)
-                entries.setdefault(int(index), {})[entry] = state[name]
-        if self._optimizer is not None and entries:
-            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": entries})
+        if self._optimizer is not None:
+            take_up(self._optimizer, "learning", state)

@@ -55,7 +55,9 @@ class DropoutMasks:
 
         def hook_for(mask: Tensor):
             # Of other images, fewer, a recorder looks at the shapes alone.
-            return lambda _module, _inputs, output: output * mask.to(output.dtype) if len(output) == len(mask) else output
+            return lambda _module, _inputs, output: (
+                output * mask.to(output.dtype) if len(output) == len(mask) else output
+            )
 
         handles = [
             modules[name].register_forward_hook(hook_for(mask)) for name, mask in zip(self.names, masks, strict=True)

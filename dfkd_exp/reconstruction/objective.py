@@ -62,7 +62,7 @@ class Objective:
         with torch.no_grad(), recording(self.teacher, metadata.layers) as recorder:
             outputs = recorder(example.to(self.dtype, memory_format=self._format))
         self._layouts = [
-            Layout.reordered(form.orders[layer.name], layer)
+            Layout.in_order(form.orders[layer.name], layer)
             if layer.side == "output" and layer.name in form.orders
             else Layout.of(output, layer)
             for layer, output in zip(metadata.layers, outputs, strict=True)

@@ -1,4 +1,4 @@
-"""What is optimised: the images' pixels, or latents that become pixels through the directions that the teacher's weights prefer."""
+"""A prior of images from the teacher's weights: latents, which become pixels through the directions that these prefer."""
 
 from __future__ import annotations
 

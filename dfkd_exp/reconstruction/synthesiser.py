@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dfkd_exp.models.recording import borrowed
+from dfkd_exp.reconstruction.learner import flat, take_up
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
 from dfkd_exp.reconstruction.optimizers import Optimizer
 from dfkd_exp.reconstruction.targets import GroupTarget
@@ -84,8 +85,7 @@ class Synthesiser:
         kept |= {f"buffer.{name}": tensor for name, tensor in self.objective.space.buffers().items()}
         kept |= self._learners.state()
         if self._kept is not None:
-            for index, entries in self._kept.state_dict()["state"].items():
-                kept |= {f"optimizer.{index}.{name}": value for name, value in entries.items()}
+            kept |= flat(self._kept, "optimizer")
         return {name: tensor.detach().clone() for name, tensor in kept.items()} | {"made": torch.tensor(self.made)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -100,14 +100,8 @@ class Synthesiser:
             for name, tensor in space.buffers().items():
                 tensor.copy_(state[f"buffer.{name}"])
         self._learners.load_state(state)
-        entries: dict[int, dict[str, Tensor]] = {}
-        for name, value in state.items():
-            if name.startswith("optimizer."):
-                _, number, entry = name.split(".", 2)
-                entries.setdefault(int(number), {})[entry] = value
-        if entries:
-            keeper = self._keeper()
-            keeper.load_state_dict({**keeper.state_dict(), "state": entries})
+        if any(name.startswith("optimizer.") for name in state):
+            take_up(self._keeper(), "optimizer", state)
 
     def _stepper(self, values: Tensor) -> torch.optim.Optimizer:
         """The optimiser of a batch: of its values, of what images have in common, or both."""

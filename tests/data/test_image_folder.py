@@ -208,7 +208,7 @@ def test_what_makes_other_labels_of_the_same_files_is_in_the_fingerprint(tmp_pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"labels": "missing.csv"}, r"data.labels=missing.csv cannot be read .*neither in .* nor a file"),
+        ({"labels": "missing.csv"}, r"data.labels=missing.csv: it is neither in .* nor a file"),
         ({"classes": ["cat"]}, "data.classes must be two names or more"),
         ({"classes": ["cat", "cat"]}, "data.classes must be two names or more, none of them twice"),
         ({"classes": ["cat", "emu"]}, "data.classes: .* has no class 'emu', only cat, dog"),

@@ -63,7 +63,7 @@ def test_so_they_are_where_units_lie_in_an_order_of_their_own():
     layer = LAYERS["map"]
     values, _ = lying(layer)
     order = torch.arange(layer.num_units).view(3, 32)[:, torch.randperm(32)].T.reshape(4, 24)
-    layout = Layout.reordered(order, layer)
+    layout = Layout.in_order(order, layer)
     assert layout.channel_dim is None
     lie = values.flatten(1)[:, order.flatten()].view(GROUPS, IMAGES, *order.shape)
     for view in views_of(layer):

@@ -86,10 +86,12 @@ def runs(network: nn.Module, example: Tensor) -> list[Run]:
         sizes.setdefault(module, []).append(output.shape if isinstance(output, Tensor) else torch.Size())
 
     handles = [module.register_forward_hook(note_size) for module in network.modules()]
-    with torch.no_grad():
-        network(example.clone())
-    for handle in handles:
-        handle.remove()
+    try:
+        with torch.no_grad():
+            network(example.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
 
     found: list[Run] = []
     for layers in _chains("", network):

@@ -54,11 +54,11 @@ class ResolvedEngine(Engine):
     convolutions: str = "direct"
     """direct, channels_last or blocks."""
     compile: bool = False
-    """Whether."""
+    """Whether steps are compiled."""
     images_per_batch: int = 1000
-    """How many."""
+    """Images that are made side by side, at most."""
     cuda_graphs: bool = False
-    """Whether."""
+    """Whether steps are replayed as CUDA graphs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
