@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dfkd_exp.report.summary import Figure, Setting
+from dfkd_exp.report.setting import Figure, Setting
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_exp.config.overrides import UNSAID, is_of
-from dfkd_exp.report.summary import Setting, Sweep, differ
+from dfkd_exp.report.setting import Setting
+from dfkd_exp.report.summary import Sweep, differ
 
 
 def compared(one: Sweep, other: Sweep) -> Group:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.harmless import printable
 from dfkd_exp.report.labels import KEY_SIZE, SLACK, draw_key, key_height, key_lines, label_ends, label_points
-from dfkd_exp.report.summary import Setting, pareto
+from dfkd_exp.report.setting import Setting
+from dfkd_exp.report.summary import pareto
 from dfkd_exp.report.titles import teachers_in_words
 
 if TYPE_CHECKING:

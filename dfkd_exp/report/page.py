@@ -29,7 +29,8 @@ from dfkd_exp.report.figures import (
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
-from dfkd_exp.report.summary import Setting, Sweep
+from dfkd_exp.report.setting import Setting
+from dfkd_exp.report.summary import Sweep
 from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, read_plan, read_text
 
 TEMPLATE = Path(__file__).with_name("page.html")

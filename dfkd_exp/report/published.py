@@ -6,19 +6,16 @@ keeps that in its result.json.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from dfkd_exp.config.rows import said_otherwise
 from dfkd_exp.files import write_atomically
 from dfkd_exp.report.plain import comma_separated, latex, markdown
-from dfkd_exp.report.tables import by_setting, percent, teacher_accuracy
+from dfkd_exp.report.setting import Figure, Setting
 from dfkd_exp.report.titles import teacher_of, teachers_in_words
 
 COLUMNS = ("setting", "seeds", "published %", "ours %", "difference", "bytes", "images", "seconds")
@@ -26,45 +23,34 @@ ALIGN = "l" + "r" * (len(COLUMNS) - 1)
 TEACHER = "teacher, trained on the data"
 
 
-def published(result: dict[str, Any]) -> float | None:
-    """The accuracy in per cent that was published for the row that a run is; of a run that says otherwise than its row none was."""
-    row = result.get("row") or {}
-    return None if said_otherwise(row, result["overrides"]) else row.get("published")
-
-
-def published_rows(results: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Each teacher's line, then one per setting, mean and deviation over its seeds, in the sweep's order; cells as `COLUMNS` has them.
+def published_rows(settings: Sequence[Setting]) -> list[tuple[str, ...]]:
+    """Each teacher's line, then one per setting, mean and deviation over its seeds; cells as `COLUMNS` has them.
 
     Empty if nothing was published of any.
     """
+    results = [result for setting in settings for result in setting.results]
     theirs = next((r["published_teacher"] for r in results if r.get("published_teacher") is not None), None)
-    if theirs is None and all(published(result) is None for result in results):
+    if theirs is None and all(setting.published is None for setting in settings):
         return []
-    lines, words = [], dict(zip(map(teacher_of, results), teachers_in_words(results), strict=True))
+    lines: list[tuple[str, ...]] = []
+    words = dict(zip(map(teacher_of, results), teachers_in_words(results), strict=True))
     for teacher, told in words.items():
-        own = {result["seed"]: teacher_accuracy(result) for result in results if teacher_of(result) == teacher}
-        lines.append(_line(f"{TEACHER}; {told}" if told else TEACHER, len(own), list(own.values()), theirs, []))
-    for title, group in by_setting(results).items():
-        accuracies = [result["accuracy"] for result in group]
-        lines.append(_line(title, len(group), accuracies, published(group[0]), group))
+        # One of a seed for all rows.
+        own = list({result["seed"]: result for result in results if teacher_of(result) == teacher}.values())
+        title, trained = f"{TEACHER}; {told}" if told else TEACHER, Setting("", own)
+        lines.append((title, str(len(own)), *_beside(trained.teacher, theirs), "–", "–", "–"))
+    for setting in settings:
+        num_bytes = f"{setting.num_bytes:,}" if setting.num_bytes else "–"
+        images, seconds = f"{setting.results[0]['images']:,}", Figure(setting.seconds.mean).text(0)
+        beside = _beside(setting.accuracy, setting.published)
+        lines.append((setting.title, str(len(setting.results)), *beside, num_bytes, images, seconds))
     return lines
 
 
-def difference(accuracies: Sequence[float | None], theirs: float | None) -> str:
-    """Of the mean of ``accuracies`` in [0, 1], in points; a dash where there is nothing to compare."""
-    known = [100 * value for value in accuracies if value is not None]
-    return f"{statistics.fmean(known) - theirs:+.2f}" if known and theirs is not None else "–"
-
-
-def _line(
-    title: str, seeds: int, accuracies: list[float | None], theirs: float | None, group: list[dict[str, Any]]
-) -> tuple[str, ...]:
-    figures = ("–", "–", "–")
-    if group:
-        num_bytes, seconds = group[0]["source_bytes"], statistics.fmean(result["seconds"] for result in group)
-        figures = (f"{num_bytes:,}" if num_bytes else "–", f"{group[0]['images']:,}", f"{seconds:,.0f}")
-    beside = "–" if theirs is None else f"{theirs:.2f}"
-    return (title, str(seeds), beside, percent(accuracies), difference(accuracies, theirs), *figures)
+def _beside(ours: Figure, theirs: float | None) -> tuple[str, str, str]:
+    """What was published, ours, and how far ours is from it in points."""
+    apart = "–" if ours.mean is None or theirs is None else f"{ours.mean - theirs:+.2f}"
+    return Figure(theirs).text(), ours.text(), apart
 
 
 def show(rows: Sequence[tuple[str, ...]]) -> Table:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dfkd_exp.report.summary import Setting, Sweep, differ
+from dfkd_exp.report.setting import Setting
+from dfkd_exp.report.summary import Sweep, differ
 from dfkd_exp.report.titles import teacher_of, teachers_in_words
 
 NEARLY_ALWAYS = 0.9

@@ -149,7 +149,7 @@ def status_table(jobs: list[Status]) -> Table:
             f"[{STATES[job.state]}]{job.state}[/]",
             escape(job.title),
             "" if job.seconds is None else f"{job.seconds:,.0f}",
-            percent([job.result["accuracy"]]) if job.result else "",
+            percent(job.result["accuracy"]) if job.result else "",
             escape(job.doing),
         )
     return table

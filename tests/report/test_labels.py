@@ -7,7 +7,7 @@ from matplotlib.text import Text
 
 from dfkd_exp.report.figures import accuracy_against, curves, over_training
 from dfkd_exp.report.labels import Box, key_lines, places, spread
-from dfkd_exp.report.summary import Setting
+from dfkd_exp.report.setting import Setting
 from tests.report.test_tables import result
 
 

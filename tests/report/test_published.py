@@ -3,7 +3,9 @@
 import csv
 
 from dfkd_exp.config.groups import file_of
-from dfkd_exp.report.published import COLUMNS, TEACHER, published_rows, write_tables
+from dfkd_exp.report.published import COLUMNS, TEACHER, write_tables
+from dfkd_exp.report.published import published_rows as rows_of_settings
+from dfkd_exp.report.setting import settings_of
 
 ROWS = {row["name"]: {"published": None, **row} for row in file_of("experiment", "paper/table1")["rows"]}
 RECIPES = {"recipe=paper": "the paper's recipe", "recipe=best": "our recipe"}
@@ -20,7 +22,14 @@ def result(row, recipe, seed, accuracy, **more):
         "published_teacher": 96.95,
     }
     base |= {"teacher_accuracy": 0.98 + seed / 1000, "teacher_accuracy_by_owner": None}
-    return {**base, "source_bytes": 1234, "images": 10, "seconds": 5.0, "name": "paper_table1", **more}
+    return {
+        **base,
+        "source_bytes": 1234,
+        "images": 10,
+        "phases": {"student": {"seconds": 5.0}},
+        "name": "paper_table1",
+        **more,
+    }
 
 
 RESULTS = [
@@ -31,6 +40,10 @@ RESULTS = [
     result("bytes_all_layers", "best", 0, None),
     result("spectral_layer_pairs_1000", "best", 0, 0.95),
 ]
+
+
+def published_rows(results):
+    return rows_of_settings(settings_of(results))
 
 
 def test_rows_stand_in_the_sweeps_order_with_mean_deviation_and_difference():

@@ -12,7 +12,8 @@ from dfkd_exp.report.command import main
 from dfkd_exp.report.figures import accuracy_against, svg
 from dfkd_exp.report.page import write_report
 from dfkd_exp.report.sentences import in_words
-from dfkd_exp.report.summary import Figure, differ, pareto, read
+from dfkd_exp.report.setting import Figure
+from dfkd_exp.report.summary import differ, pareto, read
 from dfkd_exp.run_folder import at_work, plan_sweep
 from tests.report.test_tables import result
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dfkd_exp.report.tables import by_setting, percent, run_table, shown, sweep_table
+from dfkd_exp.report.setting import Figure, settings_of, shown
+from dfkd_exp.report.tables import run_table, sweep_table
 
 A_RESULT = Path(__file__).parents[2] / "docs/results/paper/table2-paper-noise-seed2.json"
 PUBLISHED = json.loads(A_RESULT.read_text())
@@ -49,7 +50,7 @@ def result(*overrides, **changes):
 
 def rows(results):
     """The cells of the sweep's table, row by row."""
-    table = sweep_table(results)
+    table = sweep_table(settings_of(results))
     return list(zip(*(list(column.cells) for column in table.columns), strict=True))
 
 
@@ -63,22 +64,22 @@ def text(table):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ([0.97124], "97.12"),
-        ([0.97, 0.98, 0.99], "98.00 ± 1.00"),  # n - 1: with n it would be 0.82
-        ([0.97, None, 0.99], "98.00 ± 1.41"),
-        ([None, 0.5], "50.00"),
+        ([97.124], "97.12"),
+        ([97, 98, 99], "98.00 ± 1.00"),  # n - 1: with n it would be 0.82
+        ([97, None, 99], "98.00 ± 1.41"),
+        ([None, 50], "50.00"),
         ([None], "–"),
         ([], "–"),
         ([0.0, 0.0], "0.00 ± 0.00"),
     ],
 )
-def test_per_cent_over_seeds(values, expected):
-    assert percent(values) == expected
+def test_a_figure_is_mean_and_deviation_over_seeds(values, expected):
+    assert Figure.of(values).text() == expected
 
 
 def test_seeds_of_one_setting_are_one_row():
     results = [
-        result(f"student={student}", f"seed={seed}", accuracy=accuracy, seconds=seconds, source_bytes=10_000)
+        result(f"student={student}", f"seed={seed}", accuracy=accuracy, phases=taking(seconds), source_bytes=10_000)
         for student, seed, accuracy, seconds in [
             ("a", 0, 0.8, 10),
             ("b", 0, 0.5, 1),
@@ -92,6 +93,11 @@ def test_seeds_of_one_setting_are_one_row():
     ]
 
 
+def taking(seconds):
+    """The phases of a run whose teacher and measurements are not the student's."""
+    return {"teacher": phase(100), "student": phase(seconds), "evaluation": phase(7), "privacy": phase(70)}
+
+
 def test_rows_come_in_the_order_of_their_first_run():
     results = [result(f"metadata={name}", f"seed={seed}") for seed in (2, 0, 1) for name in ("z", "a", "m")]
     assert [row[0] for row in rows(results)] == ["metadata=z", "metadata=a", "metadata=m"]
@@ -99,7 +105,7 @@ def test_rows_come_in_the_order_of_their_first_run():
 
 def test_a_row_is_headed_by_what_was_swept_and_not_by_what_all_share():
     results = [result("data=mnist", f"optimizer.lr={lr}", f"match={match}") for lr in (1, 2) for match in ("x", "y")]
-    assert list(by_setting(results)) == [
+    assert [setting.title for setting in settings_of(results)] == [
         "optimizer.lr=1; match=x", "optimizer.lr=1; match=y", "optimizer.lr=2; match=x", "optimizer.lr=2; match=y",
     ]  # fmt: skip
 
@@ -111,13 +117,13 @@ def test_a_sweep_over_seeds_alone_is_one_row_with_the_runs_name():
 
 def test_a_list_in_a_setting_is_shown_with_its_brackets():
     results = [result(f"metadata.layers=[{name}]") for name in ("hidden1", "/hidden2")]
-    assert "metadata.layers=[hidden1]" in text(sweep_table(results))
-    assert "metadata.layers=[/hidden2]" in text(sweep_table(results))
+    assert "metadata.layers=[hidden1]" in text(sweep_table(settings_of(results)))
+    assert "metadata.layers=[/hidden2]" in text(sweep_table(settings_of(results)))
 
 
 def test_no_results_are_an_empty_table():
     assert rows([]) == []
-    assert by_setting([]) == {}
+    assert settings_of([]) == []
 
 
 def test_without_a_test_set_the_owners_figure_and_the_agreement_on_mixtures_stand_in():
