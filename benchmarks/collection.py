@@ -14,8 +14,8 @@ from benchmarks.measure import DEVICE, Row, of_matmul_rate, operations, side_by_
 from dfkd_exp import AllLayers, HintonNet, InputSpec
 from dfkd_exp.metadata import Channels
 from dfkd_exp.metadata.kind import MetadataKind
+from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import frozen
-from dfkd_exp.models.resnet import ResNet20
 
 IMAGES, IMAGES_PER_BATCH, SINGLE_IMAGES = 8_000, 1_000, 40
 SHAPE = (1, 28, 28)
@@ -62,7 +62,7 @@ def covariances() -> Iterator[Row]:
 def deviations() -> Iterator[Row]:
     """ResNet-20, a thousand images of one class, as many at a time as the command takes; the forward pass neither records nor sums."""
     torch.manual_seed(0)
-    teacher, inputs = frozen(ResNet20()).to(DEVICE), InputSpec.normalised(COLOURED, [], [])
+    teacher, inputs = frozen(builder("resnet20")()).to(DEVICE), InputSpec.normalised(COLOURED, [], [])
     images = torch.rand(COLOURED_IMAGES, *COLOURED, device=DEVICE)
 
     def collect(kind: MetadataKind) -> None:

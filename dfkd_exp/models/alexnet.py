@@ -57,13 +57,6 @@ class AlexNet(nn.Module):
         return self.classifier(self.features(images))
 
 
-class AlexNetHalf(AlexNet):
-    """AlexNet with every width halved (paper, Table 3)."""
-
-    def __init__(self, image_shape: Shape = (3, 224, 224), num_classes: int = 2):
-        super().__init__(image_shape, num_classes, (32, 96, 192, 192, 128, 2048, 2048))
-
-
 def _side(pixels: int) -> int:
     """Rows or columns that are left after the first convolution and the three max-poolings."""
     side = (pixels - 7) // 4 + 1

@@ -137,13 +137,6 @@ class Cnn(nn.Module):
         return self.classifier(self.features(images))
 
 
-class CnnHalf(Cnn):
-    """The same with every width halved: a quarter of the parameters."""
-
-    def __init__(self, image_shape: Shape = (1, 8, 8), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, width=16)
-
-
 class CnnBatchNorm(nn.Module):
     """Three 3x3 convolutions with BatchNorm, max-pooling between them, the mean over the last maps, one dense layer: about the least
     that has running statistics, for 28x28 and 32x32 pixels."""
@@ -164,13 +157,6 @@ class CnnBatchNorm(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logits(self.features(images).mean((2, 3)))
-
-
-class CnnBatchNormHalf(CnnBatchNorm):
-    """The same with every width halved: a quarter of the parameters."""
-
-    def __init__(self, image_shape: Shape = (1, 28, 28), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, width=16)
 
 
 def mlp(image_shape: Shape = (1, 8, 8), num_classes: int = 10, width: int = 128) -> Mlp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,40 +15,42 @@ from dfkd_exp.settings import under_flag
 if TYPE_CHECKING:
     from torch import nn
 
-BUILDERS = {
-    "mlp": "networks.mlp",
-    "cnn": "networks.Cnn",
-    "cnn_half": "networks.CnnHalf",
-    "cnn_bn": "networks.CnnBatchNorm",
-    "cnn_bn_half": "networks.CnnBatchNormHalf",
-    "hinton_net": "networks.HintonNet",
-    "hinton_net_800": "networks.HintonNet800",
-    "lenet5": "networks.LeNet5",
-    "lenet5_half": "networks.LeNet5Half",
-    "lenet5_half_dafl": "networks.LeNet5HalfDafl",
-    "alexnet": "alexnet.AlexNet",
-    "alexnet_half": "alexnet.AlexNetHalf",
-    "resnet8": "resnet.ResNet8",
-    "resnet18": "resnet.ResNet18",
-    "resnet18_half": "resnet.ResNet18Half",
-    "resnet20": "resnet.ResNet20",
-    "resnet32": "resnet.ResNet32",
-    "resnet34": "resnet.ResNet34",
-    "resnet56": "resnet.ResNet56",
-    "wrn_16_1": "wide_resnet.WideResNet16x1",
-    "wrn_16_2": "wide_resnet.WideResNet16x2",
-    "wrn_40_1": "wide_resnet.WideResNet40x1",
-    "wrn_40_2": "wide_resnet.WideResNet40x2",
-    "vgg11": "vgg.Vgg11",
-    "mobilenet_v2": "mobilenet.MobileNetV2",
+BUILDERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "mlp": ("networks.mlp", {}),
+    "cnn": ("networks.Cnn", {}),
+    "cnn_half": ("networks.Cnn", {"width": 16}),
+    "cnn_bn": ("networks.CnnBatchNorm", {}),
+    "cnn_bn_half": ("networks.CnnBatchNorm", {"width": 16}),
+    "hinton_net": ("networks.HintonNet", {}),
+    "hinton_net_800": ("networks.HintonNet800", {}),
+    "lenet5": ("networks.LeNet5", {}),
+    "lenet5_half": ("networks.LeNet5Half", {}),
+    "lenet5_half_dafl": ("networks.LeNet5HalfDafl", {}),
+    "alexnet": ("alexnet.AlexNet", {}),
+    "alexnet_half": ("alexnet.AlexNet", {"widths": (32, 96, 192, 192, 128, 2048, 2048)}),
+    "resnet8": ("resnet.SmallResNet", {"blocks": 1}),
+    "resnet18": ("resnet.ResNet", {}),
+    "resnet18_half": ("resnet.ResNet", {"widths": (32, 64, 128, 256)}),
+    "resnet20": ("resnet.SmallResNet", {"blocks": 3}),
+    "resnet32": ("resnet.SmallResNet", {"blocks": 5}),
+    "resnet34": ("resnet.ResNet", {"blocks": (3, 4, 6, 3)}),
+    "resnet56": ("resnet.SmallResNet", {"blocks": 9}),
+    "wrn_16_1": ("wide_resnet.WideResNet", {"depth": 16, "width": 1}),
+    "wrn_16_2": ("wide_resnet.WideResNet", {"depth": 16, "width": 2}),
+    "wrn_40_1": ("wide_resnet.WideResNet", {"depth": 40, "width": 1}),
+    "wrn_40_2": ("wide_resnet.WideResNet", {"depth": 40, "width": 2}),
+    "vgg11": ("vgg.Vgg11", {}),
+    "mobilenet_v2": ("mobilenet.MobileNetV2", {}),
 }
-"""Where in this folder the class or function of each name is. As text, so that a wrong name is answered before torch is loaded."""
+"""Of each name the class or function in this folder, and the arguments that make it this network. As text, so that a wrong name is answered
+before torch is loaded."""
 
 
 def builder(name: str) -> Callable[..., nn.Module]:
     """What makes the network called ``name``: ``builder(name)(image_shape, num_classes, **kwargs)``."""
-    module, _, attribute = BUILDERS[name].partition(".")
-    return getattr(import_module(f"dfkd_exp.models.{module}"), attribute)
+    place, arguments = BUILDERS[name]
+    module, _, attribute = place.partition(".")
+    return partial(getattr(import_module(f"dfkd_exp.models.{module}"), attribute), **arguments)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Residual networks, with BatchNorm: ResNet-18 for photographs and small images, ResNet-20 and its kin for small images.
+"""Residual networks, with BatchNorm: ResNet-18 and -34 for photographs and small images, ResNet-20 and its kin for small images.
 
 Source: He, Zhang, Ren and Sun (2016), "Deep Residual Learning for Image Recognition".
 """
@@ -14,7 +14,7 @@ from dfkd_exp.inputs import Shape, require_size
 # In a last batch of one image, BatchNorm has no variance for maps of one pixel.
 SMALLEST_OF_FOUR_STAGES, SMALLEST_OF_THREE_STAGES = 9, 5
 LARGE = 64
-"""Pixels from which ResNet-18 has the stem for photographs."""
+"""Pixels from which ResNet-18 and -34 have the stem for photographs."""
 
 
 class BasicBlock(nn.Module):
@@ -38,8 +38,9 @@ class BasicBlock(nn.Module):
         return self.relu(hidden + self.shortcut(images))
 
 
-class ResNet18(nn.Module):
-    """ResNet-18: four stages of two blocks, with BatchNorm. ``widths`` and numbers of ``blocks``: of the stages.
+class ResNet(nn.Module):
+    """ResNet-18 or, with other numbers of ``blocks``, ResNet-34: four stages of blocks of two convolutions, with BatchNorm. ``widths``: of
+    the stages.
 
     Source: Table 1. Differs for images below 64 pixels: as is usual for CIFAR (Sec. 4.2), a 3x3 stem of stride 1 without
     max-pooling.
@@ -53,7 +54,7 @@ class ResNet18(nn.Module):
         blocks: tuple[int, ...] = (2, 2, 2, 2),
     ):
         super().__init__()
-        require_size("ResNet-18", image_shape, SMALLEST_OF_FOUR_STAGES)
+        require_size(f"ResNet-{2 * sum(blocks) + 2}", image_shape, SMALLEST_OF_FOUR_STAGES)
         first = widths[0]
         if min(image_shape[1:]) < LARGE:
             stem: list[nn.Module] = [nn.Conv2d(image_shape[0], first, 3, padding=1, bias=False)]
@@ -76,20 +77,6 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logits(self.stages(self.stem(images)).mean((2, 3)))
-
-
-class ResNet18Half(ResNet18):
-    """ResNet-18 with every width halved."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, (32, 64, 128, 256))
-
-
-class ResNet34(ResNet18):
-    """ResNet-34: the same with 3, 4, 6 and 3 blocks; the field's usual teacher for CIFAR, whose student is ResNet-18."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, blocks=(3, 4, 6, 3))
 
 
 class SmallBlock(nn.Module):
@@ -115,9 +102,10 @@ class SmallBlock(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """ResNet-(6n + 2) for small images: a 3x3 stem and three stages of ``n`` = ``blocks`` blocks. ``widths``: of the stages.
+    """ResNet-(6n + 2) for small images, ResNet-8 to ResNet-56: a 3x3 stem and three stages of ``n`` = ``blocks`` blocks. ``widths``: of the
+    stages.
 
-    Source: Sec. 4.2.
+    Source: Sec. 4.2 and Table 6.
     """
 
     def __init__(
@@ -146,31 +134,3 @@ class SmallResNet(nn.Module):
 def _stage(fan_in: int, fan_out: int, stride: int, blocks: int) -> nn.Sequential:
     rest = (SmallBlock(fan_out, fan_out, 1) for _ in range(blocks - 1))
     return nn.Sequential(SmallBlock(fan_in, fan_out, stride), *rest)
-
-
-class ResNet20(SmallResNet):
-    """ResNet-20 for CIFAR, 269,722 parameters for 10 classes (Table 6: 0.27M)."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, blocks=3)
-
-
-class ResNet8(SmallResNet):
-    """ResNet-8, the smallest of the family, 75,290 parameters for 10 classes."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, blocks=1)
-
-
-class ResNet32(SmallResNet):
-    """ResNet-32 for CIFAR (Table 6: 0.46M parameters)."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, blocks=5)
-
-
-class ResNet56(SmallResNet):
-    """ResNet-56 for CIFAR (Table 6: 0.85M parameters)."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, blocks=9)

@@ -56,31 +56,3 @@ class WideResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.logits(self.relu(self.bn(self.stages(self.conv1(images)))).mean((2, 3)))
-
-
-class WideResNet16x1(WideResNet):
-    """WRN-16-1."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, depth=16, width=1)
-
-
-class WideResNet16x2(WideResNet):
-    """WRN-16-2."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, depth=16, width=2)
-
-
-class WideResNet40x1(WideResNet):
-    """WRN-40-1."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, depth=40, width=1)
-
-
-class WideResNet40x2(WideResNet):
-    """WRN-40-2."""
-
-    def __init__(self, image_shape: Shape = (3, 32, 32), num_classes: int = 10):
-        super().__init__(image_shape, num_classes, depth=40, width=2)

@@ -10,7 +10,7 @@ from dfkd_exp.distillation.distill import train_on_teacher
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.models.resnet import ResNet18
+from dfkd_exp.models.resnet import ResNet
 from dfkd_exp.training.augmentation import NoAugmentation
 from dfkd_exp.training.optimizers import Adam
 from dfkd_exp.training.transfer_set import FixedImages
@@ -27,7 +27,7 @@ def test_the_last_layers_of_each_size_that_both_have_are_compared():
 
 def test_of_a_residual_network_these_are_its_blocks():
     inputs = InputSpec.normalised((3, 16, 16), [], [])
-    network = ResNet18(inputs.shape, 3, (4, 4, 4, 4))
+    network = ResNet(inputs.shape, 3, (4, 4, 4, 4))
     compared = Attention.between(network, network, inputs.example())
     assert compared.student == compared.teacher
     maps = logits_and_maps(network.eval(), compared.student, inputs.example())[1:]

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.models.alexnet import AlexNet, AlexNetHalf
+from dfkd_exp.models.alexnet import AlexNet
+from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import find_layers, num_parameters
 
 
@@ -15,7 +16,7 @@ from dfkd_exp.models.recording import find_layers, num_parameters
         # torchvision's has 256 channels in the fourth convolution, and 61,100,840 parameters for 1,000 classes.
         (AlexNet, 1000, 61_100_840 + 128 * (9 * 384 + 1) + 9 * 128 * 256),
         (AlexNet, 2, 57_749_442),
-        (AlexNetHalf, 2, 14_447_586),
+        (builder("alexnet_half"), 2, 14_447_586),
     ],
 )
 def test_parameters(network, classes, parameters):
@@ -36,14 +37,14 @@ def test_alexnets_layers_are_recorded_in_order_the_logits_last():
 
 def test_the_half_has_half_of_every_width():
     with torch.device("meta"):
-        whole, half = AlexNet(), AlexNetHalf()
+        whole, half = AlexNet(), builder("alexnet_half")()
         pairs = [(a, b) for a, b in zip(whole.modules(), half.modules(), strict=True) if hasattr(a, "weight")]
     assert [(len(a.weight), len(b.weight)) for a, b in pairs[:-1]] == [
         (64, 32), (192, 96), (384, 192), (384, 192), (256, 128), (4096, 2048), (4096, 2048),
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("network", [AlexNet, AlexNetHalf])
+@pytest.mark.parametrize("network", [AlexNet, builder("alexnet_half")])
 def test_images_that_vanish_on_the_way_are_refused(network):
     with pytest.raises(DfkdError, match=r"at least 63x63 pixels, got 68x62; set data.size"):
         network((3, 62, 68))

@@ -8,7 +8,6 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.networks import (
     Cnn,
     CnnBatchNorm,
-    CnnBatchNormHalf,
     HintonNet,
     HintonNet800,
     LeNet5,
@@ -31,7 +30,7 @@ from dfkd_exp.models.recording import find_layers, num_parameters
         (LeNet5HalfDafl, 15_738),
         (mlp, 64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10),
         (CnnBatchNorm, 9 * 32 + 9 * 32 * 64 + 9 * 64 * 128 + 2 * (32 + 64 + 128) + 128 * 10 + 10),
-        (CnnBatchNormHalf, 24_058),
+        (builder("cnn_bn_half"), 24_058),
         (Cnn, 9 * 32 + 32 + 9 * 32 * 64 + 64 + 256 * 128 + 128 + 128 * 10 + 10),
     ],
     ids=lambda value: getattr(value, "__name__", None),
@@ -54,7 +53,7 @@ def test_every_network_can_be_chosen(group):
         assert f"name: {name}\n" in (CONF / group / f"{name}.yaml").read_text()
 
 
-@pytest.mark.parametrize(("network", "width"), [(CnnBatchNorm, 32), (CnnBatchNormHalf, 16)])
+@pytest.mark.parametrize(("network", "width"), [(CnnBatchNorm, 32), (builder("cnn_bn_half"), 16)])
 def test_the_net_with_batch_norm_averages_its_last_maps_and_is_trained_on_a_single_image_too(network, width):
     found = find_layers(network((1, 28, 28)), torch.zeros(2, 1, 28, 28))
     assert [layer.shape for layer in found[1:-1:2]] == [(width, 28, 28), (2 * width, 14, 14), (4 * width, 7, 7)]

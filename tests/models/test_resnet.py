@@ -1,43 +1,36 @@
 """Residual networks: sizes, shortcuts, and the layers that are recorded of them."""
 
-from functools import partial
-
 import pytest
 import torch
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.models.ours import builder
 from dfkd_exp.models.recording import find_layers, num_parameters
-from dfkd_exp.models.resnet import (
-    ResNet8,
-    ResNet18,
-    ResNet18Half,
-    ResNet20,
-    ResNet32,
-    ResNet34,
-    ResNet56,
-    SmallBlock,
-    SmallResNet,
-)
+from dfkd_exp.models.resnet import ResNet, SmallBlock, SmallResNet
 
 
 @pytest.mark.parametrize(
     ("network", "shape", "classes", "parameters"),
     [
-        (ResNet18, (3, 224, 224), 1000, 11_689_512),  # torchvision's
-        (ResNet18, (3, 32, 32), 10, 11_173_962),  # as everywhere for CIFAR-10
-        (ResNet18Half, (3, 32, 32), 10, 2_797_610),
-        (ResNet20, (3, 32, 32), 10, 269_722),  # He et al., Table 6: 0.27M
-        (ResNet32, (3, 32, 32), 10, 464_154),  # 0.46M
-        (ResNet34, (3, 224, 224), 1000, 21_797_672),  # torchvision's
-        (ResNet34, (3, 32, 32), 10, 21_282_122),  # as everywhere for CIFAR-10
-        (ResNet56, (3, 32, 32), 10, 853_018),  # 0.85M
-        (partial(SmallResNet, blocks=18), (3, 32, 32), 10, 1_727_962),  # 1.7M, ResNet-110
-        (ResNet8, (3, 32, 32), 10, 75_290),
+        ("resnet18", (3, 224, 224), 1000, 11_689_512),  # torchvision's
+        ("resnet18", (3, 32, 32), 10, 11_173_962),  # as everywhere for CIFAR-10
+        ("resnet18_half", (3, 32, 32), 10, 2_797_610),
+        ("resnet20", (3, 32, 32), 10, 269_722),  # He et al., Table 6: 0.27M
+        ("resnet32", (3, 32, 32), 10, 464_154),  # 0.46M
+        ("resnet34", (3, 224, 224), 1000, 21_797_672),  # torchvision's
+        ("resnet34", (3, 32, 32), 10, 21_282_122),  # as everywhere for CIFAR-10
+        ("resnet56", (3, 32, 32), 10, 853_018),  # 0.85M
+        ("resnet8", (3, 32, 32), 10, 75_290),
     ],
 )
 def test_parameters(network, shape, classes, parameters):
     with torch.device("meta"):
-        assert num_parameters(network(shape, classes)) == parameters
+        assert num_parameters(builder(network)(shape, classes)) == parameters
+
+
+def test_deeper_ones_are_blocks_more():
+    with torch.device("meta"):
+        assert num_parameters(SmallResNet(blocks=18)) == 1_727_962  # He et al., Table 6: ResNet-110, 1.7M
 
 
 def layers(network, *shape):
@@ -54,14 +47,14 @@ def layers(network, *shape):
     ],
 )
 def test_resnets_stem_depends_on_the_size_of_the_images(size, stem, last):
-    found = layers(ResNet18((3, *size), 5, widths=(4, 6, 8, 10)), 3, *size)
+    found = layers(ResNet((3, *size), 5, widths=(4, 6, 8, 10)), 3, *size)
     assert found[0].shape == (4, *stem)
     assert (found[0].name, found[1].name) == ("stem.0", "stem.1")
     assert found[-2].shape == (10, *last)
 
 
 def test_resnets_layers_are_recorded_in_the_order_of_the_forward_pass_the_logits_last():
-    network = ResNet18((3, 32, 32), 5, widths=(4, 6, 8, 10))
+    network = ResNet((3, 32, 32), 5, widths=(4, 6, 8, 10))
     names = [layer.name for layer in layers(network, 3, 32, 32)]
     assert len(names) == 2 * 20 + 1, "twenty convolutions, three of them shortcuts, each with BatchNorm; the logits"
     assert names[-1] == "logits"
@@ -71,19 +64,20 @@ def test_resnets_layers_are_recorded_in_the_order_of_the_forward_pass_the_logits
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("network", "smallest"), [(ResNet18, 9), (ResNet18Half, 9), (ResNet20, 5), (ResNet8, 5)])
+@pytest.mark.parametrize(("network", "smallest"), [("resnet18", 9), ("resnet34", 9), ("resnet20", 5), ("resnet8", 5)])
 def test_images_that_vanish_on_the_way_are_refused(network, smallest):
+    called = network.replace("resnet", "ResNet-")
     with pytest.raises(
-        DfkdError, match=rf"at least {smallest}x{smallest} pixels, got {smallest + 5}x{smallest - 1}; set"
+        DfkdError, match=rf"{called} .*at least {smallest}x{smallest} pixels, got {smallest + 5}x{smallest - 1}; set"
     ):
-        network((3, smallest - 1, smallest + 5))
-    built = network((1, smallest, smallest), 3)
+        builder(network)((3, smallest - 1, smallest + 5))
+    built = builder(network)((1, smallest, smallest), 3)
     built.train()
     assert built(torch.zeros(1, 1, smallest, smallest)).shape == (1, 3)
 
 
 def test_a_small_resnet_halves_the_size_and_doubles_the_width_from_stage_to_stage():
-    found = layers(ResNet20(), 3, 32, 32)
+    found = layers(SmallResNet(), 3, 32, 32)
     convolutions = [layer for layer in found if "conv" in layer.name]
     assert [layer.shape for layer in convolutions] == 7 * [(16, 32, 32)] + 6 * [(32, 16, 16)] + 6 * [(64, 8, 8)]
     assert found[-1].name == "linear"
