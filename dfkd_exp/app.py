@@ -156,7 +156,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
             "several processes were started, and each would run the whole sweep by itself; start the sweep once, without torchrun or "
             "srun, and say trainer=ddp: each of its jobs then starts its own processes"
         )
-    if config.trainer.check_processes(min(config.training.batch_size, config.distillation.batch_size)):
+    if config.trainer.must_launch(min(config.training.batch_size, config.distillation.batch_size)):
         launch(config.trainer.num_devices(), single_run(overrides, HydraConfig.get(), folder))
         return
     ranks = ranks_of_process()

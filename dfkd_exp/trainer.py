@@ -68,7 +68,7 @@ class TrainerSettings(Settings):
             return max(1, ranks.world // self.nodes)
         return count
 
-    def check_processes(self, batch_size: int) -> bool:
+    def must_launch(self, batch_size: int) -> bool:
         """Whether this process has yet to start those that do the run (`dfkd_exp.ranks.launch`). ConfigError if they cannot be."""
         ranks, wanted = ranks_of_process(), self.num_devices() * self.nodes
         if ranks.world == 1 and wanted == 1:

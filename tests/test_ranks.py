@@ -139,7 +139,7 @@ def test_processes_that_do_not_fit_are_refused(case, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=said):
-        TrainerSettings(**settings).check_processes(batch_size=64)
+        TrainerSettings(**settings).must_launch(batch_size=64)
 
 
 def test_a_mac_has_one_gpu():

@@ -63,8 +63,9 @@ class Pool:
 
     def left(self) -> dict[str, Tensor]:
         """The state of a pool of some of the images, for when the training is over and its files are gone."""
-        if len(self) <= LEFT and "pool.pixels" in self.state():
-            return self.state()
+        return self.state() if len(self) <= LEFT else self._some()
+
+    def _some(self) -> dict[str, Tensor]:
         some = self._taken(torch.randperm(len(self), generator=torch.Generator().manual_seed(0))[:LEFT])
         labels = torch.full((len(some),), -1) if some.labels is None else some.labels
         return {"pool.pixels": some.pixels.to(STORED), "pool.labels": labels, "pool.count": torch.tensor(len(some))}
@@ -115,6 +116,9 @@ class PoolInFiles(Pool):
         self._touched.clear()
         self._saved = [*self._saved, self.count][-2:]
         return {"pool.labels": self._labels, "pool.count": torch.tensor(self.count)}
+
+    def left(self) -> dict[str, Tensor]:
+        return self._some()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self._labels, self.count = state["pool.labels"], int(state["pool.count"])

@@ -30,22 +30,36 @@ def machine(device: torch.device) -> str:
 
 @contextmanager
 def peak_memory(device: torch.device) -> Iterator[PeakMemory]:
-    """Measure the peak within the context. Where the system cannot reset it (not Linux), it is the process's so far."""
+    """Measure the peak within the context, and within those inside it. Where the system cannot reset it (not Linux), it is the process's
+    so far."""
     peak = PeakMemory()
+    for outer in _measured:
+        outer.num_bytes = max(outer.num_bytes, _peak(device))
+    _reset(device)
+    _measured.append(peak)
+    try:
+        yield peak
+    finally:
+        for one in _measured:
+            one.num_bytes = max(one.num_bytes, _peak(device))
+        _measured.pop()
+
+
+_measured: list[PeakMemory] = []
+"""Those that are being measured, each inside the one before it."""
+
+
+def _reset(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.init()  # else there is nothing to reset yet, which raises
         torch.cuda.reset_peak_memory_stats(device)
     else:
-        _reset()
-    try:
-        yield peak
-    finally:
-        peak.num_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _process_peak()
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5", "utf-8")  # 5: reset the high-water mark (man proc)
 
 
-def _reset() -> None:
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", "utf-8")  # 5: reset the high-water mark (man proc)
+def _peak(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _process_peak()
 
 
 def _process_peak() -> int:

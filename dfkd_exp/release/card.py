@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def usage(config: dict[str, Any], folder: str | Path) -> str:
     """The receiver's command, but for the choice of a student."""
-    return f"dfkd pipeline=from_release release={folder}{_naming(config['architecture'])}"
+    return f"dfkd pipeline=from_release {shlex.quote(f'release={folder}')}{_naming(config['architecture'])}"
 
 
 def _naming(architecture: dict[str, Any]) -> str:

@@ -113,7 +113,7 @@ def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
         charts="\n".join(charts),
         pictures=_seen(sweep),
         commands=in_html(_commands(sweep)),
-        machine=in_html(_machine(first)),
+        machine=in_html(_machines(sweep)),
     )
 
 
@@ -262,8 +262,10 @@ def _commands(sweep: Sweep) -> str:
     )
 
 
-def _machine(result: dict | None) -> str:
-    if result is None:
-        return ""
-    libraries = ", ".join(f"{name} {number}" for name, number in result["libraries"].items())
-    return f"dfkd_exp {result['code_version']}; {result['machine']}; Python {result['python']}; {libraries}"
+def _machines(sweep: Sweep) -> str:
+    """What made the runs, each once."""
+    said = []
+    for result in (result for setting in sweep.settings for result in setting.results):
+        libraries = ", ".join(f"{name} {number}" for name, number in result["libraries"].items())
+        said.append(f"dfkd_exp {result['code_version']}; {result['machine']}; Python {result['python']}; {libraries}")
+    return "\n".join(dict.fromkeys(said))

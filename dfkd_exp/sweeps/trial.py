@@ -1,4 +1,4 @@
-"""A trial in the process that runs it, and the file of its study, which it and the search (study.py) share."""
+"""A trial in the process that runs it, and the file of its study, which it and the search (search.py) share."""
 
 from __future__ import annotations
 
