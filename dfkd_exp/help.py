@@ -10,7 +10,7 @@ from rich.markup import escape
 from dfkd_exp.config.groups import CONF, choices, file_of, groups, kinds
 from dfkd_exp.config.words import headline
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.report.config_reference import Documented, documented
+from dfkd_exp.reference.config import Documented, documented
 from dfkd_exp.settings import did_you_mean
 
 WIDTH, HALF = 100, 49

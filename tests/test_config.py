@@ -198,7 +198,7 @@ def test_every_field_says_what_it_is(cls):
 
 
 def test_the_reference_of_all_fields_is_current():
-    from dfkd_exp.report.config_reference import config_reference
+    from dfkd_exp.reference.config import config_reference
 
     path = Path(__file__).parents[1] / "docs" / "config.md"
-    assert path.read_text() == config_reference(), "run: python -m dfkd_exp.report.config_reference"
+    assert path.read_text() == config_reference(), "run: python -m dfkd_exp.reference.config"

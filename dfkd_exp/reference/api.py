@@ -1,4 +1,4 @@
-"""docs/api.md, made from the docstrings: ``python -m dfkd_exp.report.api_reference`` writes it.
+"""docs/api.md, made from the docstrings: ``python -m dfkd_exp.reference.api`` writes it.
 
 Nothing on the page is listed here. The public names are those of ``dfkd_exp``; a contract is what all kinds of a config group
 derive from; and what a contract gives and takes is found in its annotations.
@@ -16,12 +16,12 @@ from typing import Any
 
 import dfkd_exp
 from dfkd_exp.config.groups import CONF, groups, kinds
-from dfkd_exp.report.config_reference import field_docs
+from dfkd_exp.reference.config import field_docs
 from dfkd_exp.settings import Settings
 
 HEADER = """# API
 
-Made from the docstrings by `python -m dfkd_exp.report.api_reference`; do not edit it by hand. Fields of settings are in
+Made from the docstrings by `python -m dfkd_exp.reference.api`; do not edit it by hand. Fields of settings are in
 [config.md](config.md), formulas in [method.md](method.md), and how the contracts are used in [extending.md](extending.md).
 """
 

@@ -1,4 +1,4 @@
-"""docs/config.md, made from the dataclasses: ``python -m dfkd_exp.report.config_reference`` writes it."""
+"""docs/config.md, made from the dataclasses: ``python -m dfkd_exp.reference.config`` writes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dfkd_exp.settings import UNSET, Settings
 
 HEADER = """# Every field
 
-Made from the dataclasses by `python -m dfkd_exp.report.config_reference`; do not edit it by hand. Set a field on the command line
+Made from the dataclasses by `python -m dfkd_exp.reference.config`; do not edit it by hand. Set a field on the command line
 as `group.field=value`, choose in a group as `group=choice`; `dfkd --cfg job` shows everything as it would be used.
 A yaml in `conf/GROUP/` may change a default; the choices are listed with each group.
 """

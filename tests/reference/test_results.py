@@ -2,12 +2,12 @@
 
 import json
 
-from dfkd_exp.report import results_reference
+from dfkd_exp.reference import results as results_reference
 
 
 def test_the_page_is_current():
     page = (results_reference.RESULTS / "README.md").read_text()
-    assert page == results_reference.results_reference(), "run: python -m dfkd_exp.report.results_reference"
+    assert page == results_reference.results_reference(), "run: python -m dfkd_exp.reference.results"
 
 
 def test_it_counts_the_versions_of_each_folder(tmp_path, monkeypatch):

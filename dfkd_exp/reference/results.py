@@ -1,4 +1,4 @@
-"""docs/results/README.md, made from the result files beside it: ``python -m dfkd_exp.report.results_reference`` writes it."""
+"""docs/results/README.md, made from the result files beside it: ``python -m dfkd_exp.reference.results`` writes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dfkd_exp.config.groups import CONF
 RESULTS = CONF.parent / "docs" / "results"
 HEADER = """# Results
 
-Made from the result files by `python -m dfkd_exp.report.results_reference`; do not edit it by hand. Which version of the code made how many
+Made from the result files by `python -m dfkd_exp.reference.results`; do not edit it by hand. Which version of the code made how many
 of a page's result files: between figures of two versions the code may have changed, which `git log A..B -- dfkd_exp` tells. `+changes` says
 that files differed from the commit.
 

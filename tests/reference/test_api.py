@@ -4,13 +4,13 @@ from pathlib import Path
 
 from dfkd_exp.config import groups as config
 from dfkd_exp.data.base import Data
-from dfkd_exp.report.api_reference import api_reference, contracts
+from dfkd_exp.reference.api import api_reference, contracts
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
 
 def test_the_page_is_current():
-    assert PAGE.read_text() == api_reference(), "run: python -m dfkd_exp.report.api_reference"
+    assert PAGE.read_text() == api_reference(), "run: python -m dfkd_exp.reference.api"
 
 
 def test_a_contract_is_what_all_kinds_of_a_group_derive_from():
