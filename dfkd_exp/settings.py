@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 from dfkd_exp.errors import ConfigError
@@ -50,6 +50,15 @@ class Settings:
     def named(self, field: str) -> str:
         """How a user says ``field`` on the command line."""
         return f"{self.flag}.{field}" if self.flag else field
+
+    def in_short(self) -> str:
+        """Its kind, and what of it is not as it is by default: ``Channels styles=1``."""
+        said = [type(self).__name__]
+        for field in fields(self):
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            if (value := getattr(self, field.name)) != default:
+                said.append(f"{field.name}={value}")
+        return " ".join(said)
 
     def require(self, field: str, ok: bool, rule: str) -> None:
         """Raise a ConfigError that names the flag unless ``ok``."""

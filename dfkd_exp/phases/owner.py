@@ -138,7 +138,9 @@ def make_metadata(
         images = data.images
         kind.check_images(len(images.train))
         network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
-        collector = kind.collector(network, inputs)
+        if (suited := kind.suited_to(network, inputs)) is not kind:
+            console.note(f"{suited.in_short()}: what suits the images and the teacher")
+        collector = suited.collector(network, inputs)
         if kind.needs_images:
             with console.Progress("collecting metadata", len(images.train) // context.ranks.world) as progress:
                 for batch in images.train.by_class(inputs.images_at_once, context.ranks):

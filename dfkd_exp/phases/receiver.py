@@ -39,7 +39,7 @@ def make_student(
     seed: int,
 ) -> Artifact:
     """Distil the student on the transfer set, which is then as it was at the end; ``model.safetensors`` and its snapshots."""
-    distillation = distillation.suited_to(release.inputs.shape)
+    asked, distillation = distillation.augmentation, distillation.suited_to(release.inputs.shape)
     # The release stands for the teacher, whose weights are in it.
     identity = {
         "student": settings.identity(), "distillation": distillation.identity(), **release.identity,
@@ -60,6 +60,8 @@ def make_student(
         from dfkd_exp.training.supervised import train_on_labels
 
         inputs, num_classes = release.inputs, len(release.classes)
+        if distillation.augmentation is not asked:
+            console.note(f"the student sees them by {distillation.augmentation.in_short()}: what suits the images")
         network, _ = built(settings, inputs, num_classes, derive_seed(seed, "student"))
         images, held = transfer_set.held_out(distillation.holdout, derive_seed(seed, "holdout"))
         options: dict[str, Any] = {

@@ -49,3 +49,11 @@ def test_a_release_says_which_kind_it_is_and_a_receiver_may_say_auto_too(tmp_pat
     assert run_main([*SMALL, out, "metadata=auto", "pipeline=release", f"release={tmp_path / 'release'}"]) == 0
     assert Metadata.load(tmp_path / "release" / "metadata.safetensors").kind["name"] == "AllLayers"
     assert run_main([*SMALL, out, "metadata=auto", "pipeline=from_release", f"release={tmp_path / 'release'}"]) == 0
+
+
+def test_what_was_chosen_is_said(dfkd):
+    ran = dfkd("recipe=best", "metadata.storage=fp16")
+    assert ran.code == 0, ran.err
+    assert "AllLayers storage=fp16 covariance=top_only: what suits the images and the teacher" in ran.out
+    assert "the student sees them by Affine: what suits the images" in ran.out
+    assert "by Adam, at a rate of 0.002: what suits the network" in ran.out
