@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from dfkd_exp.data.array_values import Range
+    from dfkd_exp.data.array_values import Range, Values
     from dfkd_exp.data.images import ImageData
 
 LARGEST_BOUND = 1e6
@@ -33,7 +33,7 @@ class Arrays:
     """Examples ``[N, features]`` or ``[N, channels, *space]`` by part (``train``, ``test``), as they are kept, and their ``labels[N]``,
     which count classes from 0; ``said``: what there is to say of how they were understood."""
 
-    inputs: dict[str, np.ndarray]
+    inputs: Mapping[str, Values]
     labels: dict[str, np.ndarray]
     classes: list[str]
     features: list[str]
@@ -167,7 +167,7 @@ class ArrayData(Data):
                 parts[name] = map_images(path)
         return ImageData(parts["train"], parts["test"], found.classes, found.inputs["train"][0].nbytes, found.features)
 
-    def _pixels(self, array: np.ndarray) -> Tensor:
+    def _pixels(self, array: Values) -> Tensor:
         import torch
 
         from dfkd_exp.data.array_values import as_tensor, in_parts
@@ -180,7 +180,7 @@ class ArrayData(Data):
             done += len(part)
         return pixels
 
-    def _one_by_one(self, array: np.ndarray) -> Iterator[Tensor]:
+    def _one_by_one(self, array: Values) -> Iterator[Tensor]:
         import torch.nn.functional as F
 
         from dfkd_exp.data.array_values import in_parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,26 @@ DARK = 16
 """Bytes whose largest is below it are hardly of 0 to 255."""
 
 
+class Chosen:
+    """Some ``rows`` of an array, ascending, each read when it is asked for: the array may be mapped, and larger than memory."""
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray):
+        self._array, self._rows = array, rows
+        self.dtype, self.ndim = array.dtype, array.ndim
+        self.shape = (len(rows), *array.shape[1:])
+        self.size = math.prod(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, which: int | slice | list[int]) -> np.ndarray:
+        return self._array[self._rows[which]]
+
+
+Values = np.ndarray | Chosen
+"""Examples ``[N, …]``, in memory or not."""
+
+
 @dataclass(frozen=True)
 class Range:
     """What values are between, ``low[C]`` and ``high[C]``, per channel or feature; whether that was ``measured``; and what is said."""
@@ -31,7 +52,7 @@ class Range:
     """Whether networks take them as 0 to 1: bytes, and whole numbers that are no table's; else as they are."""
 
     @classmethod
-    def of(cls, array: np.ndarray, wanted: list[float]) -> Range:
+    def of(cls, array: Values, wanted: list[float]) -> Range:
         """Of training examples ``array[N, C, …]``: the ``wanted`` one, of bytes 0 to 255, and else what they say."""
         channels = array.shape[1]
         low, high = observed(array)
@@ -68,14 +89,14 @@ class Range:
         return torch.from_numpy(np.ascontiguousarray((array - low) / (high - low), np.float32))
 
 
-def as_tensor(array: np.ndarray) -> Tensor:
-    """A view of bytes that perhaps nobody may write to, as those of a file."""
+def as_tensor(array: Values) -> Tensor:
+    """A view of bytes that perhaps nobody may write to, as those of a file; of some of its rows a copy."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors
-        return torch.from_numpy(array)
+        return torch.from_numpy(array[:])
 
 
-def in_parts(array: np.ndarray) -> Iterator[np.ndarray]:
+def in_parts(array: Values) -> Iterator[np.ndarray]:
     """Some rows at a time: what is mapped may be larger than memory."""
     step = max(1, AT_ONCE * len(array) // max(1, array.size))
     for start in range(0, len(array), step):
@@ -102,14 +123,14 @@ def require_numbers(array: np.ndarray, name: str, features: list[str]) -> None:
         done += len(part)
 
 
-def observed(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def observed(array: Values) -> tuple[np.ndarray, np.ndarray]:
     """The least and the largest value of ``array[N, C, …]`` per channel."""
     across = _across(array)
     ends = [(part.min(across), part.max(across)) for part in in_parts(array)]
     return np.min([low for low, _ in ends], 0).astype(float), np.max([high for _, high in ends], 0).astype(float)
 
 
-def mean_and_std(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_std(array: Values) -> tuple[np.ndarray, np.ndarray]:
     """Per channel of ``array[N, C, …]``; a deviation of 1 where all are alike."""
     across = _across(array)
     count = array.size // array.shape[1]
@@ -120,7 +141,7 @@ def mean_and_std(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(std > 0, std, 1.0)
 
 
-def _across(array: np.ndarray) -> tuple[int, ...]:
+def _across(array: Values) -> tuple[int, ...]:
     return tuple(axis for axis in range(array.ndim) if axis != 1)
 
 

@@ -173,6 +173,8 @@ class OwnArrays(ArrayData):
         """A share of each class, drawn with a seed of its own, so that it is the same in every run."""
         import numpy as np
 
+        from dfkd_exp.data.array_values import Chosen
+
         drawn, test = np.random.default_rng(0), np.zeros(len(labels), bool)
         for label, name in enumerate(classes):
             own = drawn.permutation(np.flatnonzero(labels == label))
@@ -183,5 +185,6 @@ class OwnArrays(ArrayData):
                 )
             test[own[:held]] = True
         return Arrays(
-            {"train": array[~test], "test": array[test]}, {"train": labels[~test], "test": labels[test]}, classes, features, said
+            {"train": Chosen(array, np.flatnonzero(~test)), "test": Chosen(array, np.flatnonzero(test))},
+            {"train": labels[~test], "test": labels[test]}, classes, features, said,
         )  # fmt: skip

@@ -235,3 +235,18 @@ def test_the_examples_that_come_along(kind, shape, sizes, classes):
     assert (one.shape, (len(one.train), len(one.test)), len(one.classes)) == (shape, sizes, classes)
     assert one.train.images.equal(two.train.images)
     assert len(one.features) == (13 if kind is Wine else 0)
+
+
+def test_of_arrays_that_are_mapped_a_share_is_held_out_without_reading_them(tmp_path):
+    images = np.random.default_rng(0).random((40, 3, 8, 8), dtype=np.float32)
+    np.save(tmp_path / "x.npy", images)
+    np.save(tmp_path / "y.npy", np.arange(40) % 4)
+    settings = {"path": str(tmp_path / "x.npy"), "labels": str(tmp_path / "y.npy"), "layout": "CHW", "range": [0, 1]}
+    data = OwnArrays(**settings)
+    parts = data.find().inputs
+    assert {name: part.shape for name, part in parts.items()} == {"train": (32, 3, 8, 8), "test": (8, 3, 8, 8)}
+    assert not any(isinstance(part, np.ndarray) for part in parts.values()), "each is some rows of the file"
+    loaded = data.load()
+    together = torch.cat([loaded.train.images, loaded.test.images]).sum((1, 2, 3)).sort().values
+    torch.testing.assert_close(together, torch.from_numpy(images).sum((1, 2, 3)).sort().values)
+    assert len(OwnArrays(**settings, limit=12).load().train) == 12
