@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dfkd_exp.data.array_files import SAVE, Arrays
+from dfkd_exp.data.splits import PARTS
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief
 
-PARTS = {
-    "train": "train training trn tr", "test": "test testing tst te", "val": "val valid validation dev",
-}  # fmt: skip
 ROLES = {
     "inputs": "x images image imgs img data inputs input features feature signals signal series samples sample values table volumes",
     "labels": "y labels label targets target classes class t lbl",
@@ -22,7 +20,8 @@ ROLES = {
 }
 """What each is called, in small letters and without what parts words."""
 KNOWN = {word: role for role, words in ROLES.items() for word in words.split()}
-SPLIT = {word: part for part, words in PARTS.items() for word in words.split()}
+SPLIT = {**PARTS, "tr": "train", "te": "test"}
+"""Parts by the words for them, those of folders and two that only arrays have."""
 
 
 @dataclass
