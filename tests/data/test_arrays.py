@@ -220,7 +220,8 @@ def test_which_axis_is_which_is_guessed(shape, is_bytes, layout):
     [
         ("train_images", ("inputs", "train")), ("x_test", ("inputs", "test")), ("X", ("inputs", "")), ("yTrain", ("labels", "train")),
         ("val_labels", ("labels", "val")), ("testing/targets", ("labels", "test")), ("xtrain", ("inputs", "train")),
-        ("target_names", ("class_names", "")), ("feature_names", ("feature_names", "")), ("ids", ("", "")), ("X_val", ("inputs", "val")), ("eval_images", ("inputs", "val")), ("y_te", ("labels", "test")),
+        ("target_names", ("class_names", "")), ("feature_names", ("feature_names", "")), ("ids", ("", "")),
+        ("X_val", ("inputs", "val")), ("eval_images", ("inputs", "val")), ("y_te", ("labels", "test")),
     ],
 )  # fmt: skip
 def test_arrays_are_known_by_the_names_that_people_give_them(name, role):
