@@ -14,7 +14,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import regular_size, safetensors_header
 from dfkd_exp.harmless import brief, in_brief
 
-Arrays = dict[str, np.ndarray]
+ByName = dict[str, np.ndarray]
 
 DTYPES = {
     "BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8",
@@ -44,7 +44,7 @@ def files_at(path: Path, flag: str) -> dict[str, Path]:
     return found
 
 
-def read_arrays(path: Path, flag: str) -> Arrays:
+def read_arrays(path: Path, flag: str) -> ByName:
     """The arrays at ``path``, by name; those of npy and safetensors are views of the file, which nobody may write to.
 
     Raises DfkdError for what cannot be read without running what it holds, is damaged, or holds no arrays.
@@ -63,7 +63,7 @@ def digests(path: Path, flag: str) -> dict[str, str]:
     return found
 
 
-def _read_file(path: Path, stem: str) -> Arrays:
+def _read_file(path: Path, stem: str) -> ByName:
     try:
         regular_size(path)
         with path.open("rb") as file:
@@ -89,8 +89,8 @@ def _read_file(path: Path, stem: str) -> Arrays:
     )
 
 
-def _of_npz(path: Path) -> Arrays:
-    found: Arrays = {}
+def _of_npz(path: Path) -> ByName:
+    found: ByName = {}
     with zipfile.ZipFile(path) as archive:
         if not any(name.endswith(".npy") for name in archive.namelist()):
             raise DfkdError(
@@ -112,7 +112,7 @@ def _objects(name: str) -> DfkdError:
     )
 
 
-def _of_safetensors(path: Path) -> Arrays:
+def _of_safetensors(path: Path) -> ByName:
     header, start = safetensors_header(path)
     header.pop("__metadata__", None)
     if unknown := next((name for name, entry in header.items() if entry["dtype"] not in DTYPES), None):

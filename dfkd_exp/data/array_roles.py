@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dfkd_exp.data.array_files import SAVE, Arrays
+from dfkd_exp.data.array_files import SAVE, ByName
 from dfkd_exp.data.splits import PARTS
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief
@@ -48,7 +48,7 @@ class Given:
         getattr(self, role)[part] = array
 
 
-def assigned(arrays: Arrays, source: str) -> Given:
+def assigned(arrays: ByName, source: str) -> Given:
     """What the names say. Raises DfkdError, which lists them, if no inputs or no labels are among them."""
     given = Given()
     for name, array in arrays.items():
@@ -88,6 +88,6 @@ def role_of(name: str) -> tuple[str, str]:
     return (role, part) if role else ("", "")
 
 
-def listed(arrays: Arrays) -> str:
+def listed(arrays: ByName) -> str:
     """The arrays with their shapes, for a message."""
     return brief(", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())) or "nothing"

@@ -28,7 +28,7 @@ SIZE, CROP = (178, 218), (0, 20, 178, 198)
 
 
 @dataclass(frozen=True)
-class Listing:
+class Lists:
     """What the lists say: the attribute, its share in the whole training part, and per part the files and their labels."""
 
     attribute: str
@@ -112,7 +112,7 @@ class CelebA(DecodedData):
         return sizes
 
     @cached_property
-    def _listing(self) -> Listing:
+    def _listing(self) -> Lists:
         import numpy
 
         names, flags = read_attributes(self._find(ATTRIBUTES))
@@ -133,7 +133,7 @@ class CelebA(DecodedData):
             raise DfkdError(
                 f"all {len(train):,} training images are of one class of {name}; change data.attribute or data.max_images"
             )
-        return Listing(name, shares[name], {"train": train, "test": test})
+        return Lists(name, shares[name], {"train": train, "test": test})
 
 
 def _text(path: Path) -> str:

@@ -41,7 +41,7 @@ def find_tests(splits: Sequence[str]) -> list[str]:
     return [split for part in ("test", "val") for split in splits if part_of(split) == part]
 
 
-def held_out(labels: Sequence[int], each: int) -> tuple[list[int], list[int]]:
+def every_nth_held_out(labels: Sequence[int], each: int) -> tuple[list[int], list[int]]:
     """The indices to train on, and to test on: of each class every ``each``-th."""
     seen: dict[int, int] = {}
     train: list[int] = []
@@ -52,7 +52,7 @@ def held_out(labels: Sequence[int], each: int) -> tuple[list[int], list[int]]:
     return train, test
 
 
-class Classes:
+class ColumnClasses:
     """The ``classes`` that labels of a training split are, and the number of each label: named ones as they are, whole numbers from their
     smallest on, words in their order. Raises DfkdError, with the ``place``, for labels that are several classes, or none of these."""
 

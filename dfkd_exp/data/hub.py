@@ -89,7 +89,7 @@ class Hub(DecodedData):
         train = self.train_split or columns.find_train(list(whole), self.name)
         image, label = self._columns(whole[train])
         values, place = list(whole[train][label]), f"{self.name}, column {brief(label)!r},"
-        known = columns.Classes(values, getattr(whole[train].features[label], "names", None), place)
+        known = columns.ColumnClasses(values, getattr(whole[train].features[label], "names", None), place)
         numbers = {train: known.numbers(values, self._called(train))}
         test = self.test_split
         for split in [test] if test else columns.find_tests([name for name in whole if name != train]):
@@ -103,7 +103,7 @@ class Hub(DecodedData):
                     f"{self._called(split)} has images without a label (-1); choose another split with labels"
                 )
         if test is None:
-            to_train, to_test = columns.held_out(numbers[train], EACH_TO_TEST)
+            to_train, to_test = columns.every_nth_held_out(numbers[train], EACH_TO_TEST)
         else:
             to_train, to_test = list(range(len(numbers[train]))), list(range(len(numbers[test])))
         self._tell(train, test, image, label, known)
@@ -128,7 +128,7 @@ class Hub(DecodedData):
         image, label = found
         return image, label
 
-    def _tell(self, train: str, test: str | None, image: str, label: str, known: columns.Classes) -> None:
+    def _tell(self, train: str, test: str | None, image: str, label: str, known: columns.ColumnClasses) -> None:
         """What was found otherwise than by the names that are expected."""
         notes = [] if (image, label) == ("image", "label") else [f"images are in column {image}, labels in {label}"]
         if test is None:
