@@ -29,6 +29,8 @@ class Distribution(ABC):
     """Whether the paper compares such draws with activations after a ReLU."""
     summed: ClassVar[bool] = False
     """Whether the paper sums the errors of a layer's units, and does not average them."""
+    of_images: ClassVar[bool] = False
+    """Whether draws are of single images, of which all that an image is to have is to be of one."""
 
     @abstractmethod
     def std(self) -> Tensor:

@@ -91,6 +91,7 @@ class Signals(Distribution):
 
     rectified: ClassVar[bool] = False
     summed: ClassVar[bool] = True
+    of_images: ClassVar[bool] = True
     signals: Tensor
     mean: Tensor = field(init=False)
 

@@ -36,7 +36,7 @@ VERSIONS = {
     "metadata": 6,
     "release": 4,
     "signals": 1,
-    "reconstruction": 6,
+    "reconstruction": 7,
     "student": 7,
     "evaluation": 3,
     "privacy": 8,

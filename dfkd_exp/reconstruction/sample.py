@@ -36,13 +36,20 @@ class Sample(Reconstruction):
         return metadata.dropout_masks
 
     def targets(self, metadata: ResolvedMetadata, labels: Tensor, generator: torch.Generator) -> list[LayerTarget]:
-        """A draw per statistic and layer. The paper averages a layer's units, and of records sums them."""
+        """A draw per statistic and layer; of records, the same image's in all of them. The paper averages a layer's units, and of records
+        sums them."""
+        import torch
+
         from dfkd_exp.reconstruction.targets import LayerTarget
 
         self.check_drawn(all(statistic.drawable for statistic in metadata.statistics))
-        found = []
+        found, of_records = [], None
         for statistic in metadata.statistics:
-            draws = statistic.sample(labels, generator)
+            if statistic.distribution.of_images:
+                of_records = generator.get_state() if of_records is None else of_records
+                draws = statistic.sample(labels, torch.Generator().set_state(of_records))
+            else:
+                draws = statistic.sample(labels, generator)
             rectified = statistic.distribution.rectified if self.relu is None else self.relu
             variances = statistic.mean_variances if self.normalise else [1.0] * len(draws)
             for index, draw, variance in zip(statistic.layers, draws, variances, strict=True):

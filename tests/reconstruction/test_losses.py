@@ -54,14 +54,26 @@ def test_records_are_matched_by_the_papers_sum_over_units(kind):
     teacher, settings = toy_teacher(), Sample(group_size=IMAGES, images_per_class=IMAGES)
     metadata = kind(records_per_class=4, fraction=0.5).collect(teacher, [toy_images()], INPUTS).resolved(teacher)
     labels = torch.tensor([1] * IMAGES)
-    generator = torch.Generator().manual_seed(0)
-    signals = [torch.cat(statistic.sample(labels, generator), 1) for statistic in metadata.statistics]
+    generators = [torch.Generator().manual_seed(0) for _ in metadata.statistics]
+    signals = [torch.cat(s.sample(labels, g), 1) for s, g in zip(metadata.statistics, generators, strict=True)]
     activations = [random(1, IMAGES, layer.num_units).float() for layer in metadata.layers]
     expected = 0.0
     for statistic, signal in zip(metadata.statistics, signals, strict=True):
         own = np.concatenate([activations[index][0].numpy() for index in statistic.layers], 1)
         expected += ((signal.numpy() - own) ** 2).sum() / IMAGES
     np.testing.assert_allclose(drawn_loss(settings, metadata, activations, labels), [expected], rtol=1e-5)
+
+
+def test_an_image_is_to_have_what_one_image_had_in_every_pair_of_layers():
+    """Where all of a record is kept, both pairs that have a layer say the same of it."""
+    teacher = toy_teacher()
+    metadata = SpectralLayerPairs(records_per_class=8, fraction=1.0).collect(teacher, [toy_images()], INPUTS)
+    resolved, labels = metadata.resolved(teacher), torch.tensor([1] * IMAGES)
+    targets = Sample(group_size=IMAGES).targets(resolved, labels, torch.Generator().manual_seed(0))
+    shared = [target.draw for target in targets if target.layer == 1]
+    assert len(shared) == 2
+    torch.testing.assert_close(*shared, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(shared[0][0], shared[0][1])
 
 
 def numpy_moment_loss(a, mu, sd, shrinkage):
