@@ -13,6 +13,7 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.distillation.source import Resources
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.files import write_atomically
 from dfkd_exp.logger import NoLogger
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.likeness import measure_likeness
@@ -30,7 +31,7 @@ from dfkd_exp.release.folder import CARD, Release, copy_release, read_release
 from dfkd_exp.release.hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
 from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RELEASED, RESULT, jobs_left
-from dfkd_exp.store import Store, write_atomically
+from dfkd_exp.store import Store
 from dfkd_exp.training.transfer_set import TransferSet
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ a killed build leaves a partial folder that the next one continues or overwrites
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -24,18 +23,13 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import (
     WORK,
     canonical_json,
-    read_json,
-    regular_size,
     remove_leftovers,
     sync_folder,
     write_atomically,
 )
-from dfkd_exp.harmless import brief
 from dfkd_exp.locks import Timeout, lock
+from dfkd_exp.manifest import MANIFEST, read_manifest, seal, verify
 from dfkd_exp.ranks import ALONE, Ranks
-from dfkd_exp.schema import require_schema
-
-MANIFEST = "manifest.json"
 
 
 class _Facts(dict[str, Any]):
@@ -85,7 +79,9 @@ class Store:
     def __init__(self, root: str | Path):
         self.root = Path(root)
         self.inside = 0.0
-        """Seconds of the artifacts that were asked for while the one that is being made was made."""
+        """Seconds that other artifacts took which were asked for while the one that is being made was made."""
+        self._partial: Path | None = None
+        """The folder of that one."""
 
     def get_or_make(
         self,
@@ -103,10 +99,28 @@ class Store:
         make it with one another; the first holds the lock, and its facts are kept. ``prepare()`` is called before anything is made, for
         what is no part of its seconds, such as imports.
         """
+        began, around, within = time.perf_counter(), self.inside, self._partial
+        self.inside, self._partial = 0.0, None
+        try:
+            return self._got_or_made(phase, identity, version, make, together, prepare)
+        finally:
+            self.inside, self._partial = around + time.perf_counter() - began, within
+            if within is not None:
+                write_atomically(within / WORK / INSIDE, repr(self.inside).encode())
+
+    def _got_or_made(
+        self,
+        phase: str,
+        identity: dict[str, Any],
+        version: int,
+        make: Callable[[Path], dict[str, Any] | None],
+        together: Ranks,
+        prepare: Callable[[], object],
+    ) -> Artifact:
         key = _key(phase, version, identity)
         place = self.root / phase / key
         if together.agreed(lambda: _flaw(place) == ""):  # many may read at once, and who may not write reads too
-            return Artifact(place, key, _manifest(place), reused=True)
+            return Artifact(place, key, read_manifest(place), reused=True)
         place.parent.mkdir(parents=True, exist_ok=True)
         partial = place.with_name(f"{key}.partial")
         held: AbstractContextManager[Any] = nullcontext()
@@ -114,20 +128,16 @@ class Store:
             held = _held(place.with_name(f"{key}.lock"), phase)
         with held:
             if together.agreed(lambda: _is_whole(place)):  # another made it meanwhile
-                return Artifact(place, key, _manifest(place), reused=True)
+                return Artifact(place, key, read_manifest(place), reused=True)
             prepare()
             resumed = together.agreed(lambda: _prepared(partial))
             before = _attempted(partial) if together.first else 0.0
-            around, self.inside = self.inside, 0.0
+            self._partial = partial if together.first else None
             started = time.perf_counter()
-            try:
-                info = make(partial) or {}
-                together.barrier()
-            finally:
-                took, inside = time.perf_counter() - started, self.inside
-                self.inside = around + took
+            info = make(partial) or {}
+            together.barrier()
             if together.first:
-                seconds = before + took - inside
+                seconds = before + time.perf_counter() - started - self.inside
                 shutil.rmtree(partial / WORK, ignore_errors=True)
                 facts = {
                     "phase": phase,
@@ -143,11 +153,13 @@ class Store:
                 sync_folder(place.parent)
                 verify(place)
             together.barrier()
-            return Artifact(place, key, _manifest(place), reused=False)
+            return Artifact(place, key, read_manifest(place), reused=False)
 
 
 ATTEMPT = "attempt.txt"
 """Seconds of all attempts before the one that began when this was written."""
+INSIDE = "inside.txt"
+"""Seconds that other artifacts took within that one."""
 
 
 def _key(phase: Any, version: Any, identity: Any) -> str:
@@ -190,13 +202,15 @@ def _prepared(partial: Path) -> bool:
 def _attempted(partial: Path) -> float:
     """Seconds that earlier attempts at what is in the folder took, each until it last wrote something that is still there; and note that
     another begins. The clock of the files is asked, whichever that is."""
-    note = partial / WORK / ATTEMPT
+    note, inside = (partial / WORK / name for name in (ATTEMPT, INSIDE))
     seconds = 0.0
-    if note.is_file():
-        with suppress(OSError, ValueError):  # killed as it was written
-            seconds = float(note.read_text("utf-8"))
-            began = note.stat().st_mtime
-            seconds += max(0.0, max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file()) - began)
+    with suppress(OSError, ValueError):  # there was none, or it was killed as it was written
+        seconds = float(note.read_text("utf-8"))
+        began = note.stat().st_mtime
+        seconds += max(0.0, max(path.stat().st_mtime for path in partial.rglob("*") if path.is_file()) - began)
+    with suppress(OSError, ValueError):
+        seconds = max(0.0, seconds - float(inside.read_text("utf-8")))
+        inside.unlink()
     note.parent.mkdir(exist_ok=True)
     write_atomically(note, repr(seconds).encode())
     return seconds
@@ -216,67 +230,6 @@ def _held(path: Path, phase: str) -> AbstractContextManager[Any]:
     except Timeout:
         console.note(f"another run is making this {phase}; waiting for it")
         return held.acquire()
-
-
-def seal(folder: Path, facts: dict[str, Any]) -> None:
-    """Write the manifest: ``facts`` and the size and sha256 of every file; all of it flushed to disk."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / MANIFEST):
-        with path.open("rb") as file:
-            files[path.relative_to(folder).as_posix()] = {
-                "bytes": path.stat().st_size,
-                "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-            }
-            os.fsync(file.fileno())
-    manifest = {"format": "dfkd-manifest", "format_version": 1, **facts, "files": files}
-    write_atomically(folder / MANIFEST, (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode())
-    sync_folder(folder)
-
-
-def verify(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder whose files are all as it says; else a DfkdError that names the file."""
-    manifest = _manifest(folder)
-    for name, expected in manifest["files"].items():
-        # A link is followed: the Hub's cache keeps a repository as links to files beside it. It can show nothing that is not known already,
-        # since the sum must be right. What it leads to must be a regular file: a device has no end, and a pipe makes one wait. Paths with
-        # `..` or from the root are refused by the manifest's schema.
-        path = folder / name
-        try:
-            size = regular_size(path)
-        except (OSError, ValueError) as error:
-            raise DfkdError(f"{path} is missing or not a regular file") from error
-        if size != expected["bytes"]:
-            raise DfkdError(f"{path} is truncated or altered: {size:,} bytes, not {expected['bytes']:,}")
-        if _sha256_of(path, size) != expected["sha256"]:
-            raise DfkdError(f"{path} is altered: its sha256 is not the manifest's")
-    return manifest
-
-
-def _sha256_of(path: Path, size: int) -> str:
-    """Of a file's first ``size`` bytes, all that it has: a file of the system may be called regular and empty, and never end."""
-    digest, left = hashlib.sha256(), size
-    with path.open("rb") as file:
-        while left and (read := file.read(min(left, 2**20))):
-            digest.update(read)
-            left -= len(read)
-    return digest.hexdigest()
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    try:
-        manifest = read_json(path)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else brief(str(error))
-        raise DfkdError(f"{path} is missing or unreadable ({why})") from error
-    kind = [manifest.get(name) for name in ("format", "format_version")] if isinstance(manifest, dict) else []
-    if kind != ["dfkd-manifest", 1]:
-        raise DfkdError(f"{path} is of an unknown format or version ({brief(', '.join(map(repr, kind)))})")
-    try:
-        require_schema(manifest, "manifest-v1")
-    except ValueError as error:
-        raise DfkdError(f"{path} is not a manifest ({error})") from error
-    return manifest
 
 
 def _sha256(content: bytes) -> str:

@@ -19,7 +19,7 @@ SOURCES = read(ROOT, "dfkd_exp", "hydra_plugins")
 RINGS = {
     "foundation": (
         "errors.py files.py harmless.py schema.py damage.py seeding.py settings.py source_code.py processes.py console.py ranks.py "
-        "import_paths.py stopping.py terminal.py locks.py "
+        "import_paths.py stopping.py terminal.py locks.py manifest.py "
         "run_folder.py"
     ),
     "mathematics": "inputs.py data/ metadata/ models/ evaluation/ reconstruction/ distillation/ training/",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_exp.store import verify
+from dfkd_exp.manifest import verify
 from tests.test_pipeline import figures
 
 PHASES = ("teacher", "metadata", "release", "reconstruction", "student", "evaluation")

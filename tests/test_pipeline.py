@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from dfkd_exp.config.groups import PACKAGE
-from dfkd_exp.store import verify
+from dfkd_exp.manifest import verify
 from tests.celeba import TEST, make_celeba
 from tests.conftest import SMALL
 

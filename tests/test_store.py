@@ -15,8 +15,10 @@ import pytest
 
 from dfkd_exp import locks
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import WORK, canonical_json, write_atomically
 from dfkd_exp.locks import lock
-from dfkd_exp.store import MANIFEST, WORK, Store, canonical_json, verify, write_atomically
+from dfkd_exp.manifest import MANIFEST, verify
+from dfkd_exp.store import Store
 
 
 def write(content: str = "made", calls: list | None = None):
@@ -97,6 +99,27 @@ def test_seconds_of_what_is_made_within_a_phase_are_counted_once(tmp_path):
     within = [store.get_or_make(name, {}, 1, inner) for name in ("images", "signals")]
     assert 0.1 <= made.seconds < 0.3
     assert all(0.3 <= artifact.seconds < 0.5 for artifact in within)
+
+
+def test_of_an_attempt_that_was_interrupted_too(tmp_path):
+    store, attempts = Store(tmp_path), []
+
+    def inner(folder):
+        time.sleep(0.5)
+
+    def outer(folder):
+        store.get_or_make("images", {}, 1, inner)
+        write_atomically(folder / "kept.txt", b"kept")
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        store.get_or_make("student", {}, 1, outer)
+    made = store.get_or_make("student", {}, 1, outer)
+    assert made.manifest["resumed"]
+    assert made.seconds < 0.4, "without the half second of the images"
+    assert [path.name for path in made.path.iterdir() if path.name not in (MANIFEST, "kept.txt")] == []
 
 
 def test_the_seconds_are_those_of_all_attempts_as_far_as_they_left_anything(tmp_path):

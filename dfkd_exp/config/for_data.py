@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from dfkd_exp.data.decoded import DecodedData
 
 PHOTOGRAPHS = "cifar10"
-"""Whose settings somebody's own photographs have."""
+"""Whose settings image files in colour have, somebody's own above all."""
 
 
 def for_data(values: Mapping[str, Any], otherwise: Any, *, _root_: DictConfig) -> Any:
-    """The value of the chosen data set, called as in ``data=NAME``, which is its dataclass's name; of somebody's own images in colour that
-    of PHOTOGRAPHS; or that for all others."""
+    """The value of the chosen data set, called as in ``data=NAME``, which is its dataclass's name; of image files in colour that of
+    PHOTOGRAPHS; or that for all others."""
     chosen = OmegaConf.get_type(_root_, "data")
     name = chosen.__name__.lower() if chosen is not None else ""
     if chosen is not None and issubclass(chosen, DecodedData) and _root_.data.get("channels", 3) == 3:

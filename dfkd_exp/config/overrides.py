@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 UNSAID = ("seed", "row")
 """Flags that people are not shown: seeds are what a mean is over, and a row has a title."""
-OF_TEACHER = ("data", "teacher", "training", "trainer.precision", "scale", "release")
-"""Flags, and groups of flags, on which a teacher depends, beside the seed."""
+OF_TEACHER = ("data", "teacher", "training", "trainer.precision", "release")
+"""Flags, and groups of flags, on which a teacher depends, beside the seed. (A scale, or a trainer, may say how long or how precisely one is
+trained; sweeps over these have all of their teachers counted as one.)"""
 
 
 def key_of(override: str) -> str:

@@ -106,8 +106,12 @@ class ArrayData(Data):
 
     @property
     def kept_in_store(self) -> bool:
+        from dfkd_exp.data.array_values import Chosen
+
         train = self._found.inputs["train"]
-        return not self._as_bytes and 4 * train.size > LARGE_BYTES
+        if self._as_bytes:  # a file's are mapped where it is, unless some of its rows alone are wanted
+            return isinstance(train, Chosen) and train.size > LARGE_BYTES
+        return 4 * train.size > LARGE_BYTES
 
     @property
     def _as_bytes(self) -> bool:
@@ -183,8 +187,8 @@ class ArrayData(Data):
     def _one_by_one(self, array: Values) -> Iterator[Tensor]:
         import torch.nn.functional as F
 
-        from dfkd_exp.data.array_values import in_parts
+        from dfkd_exp.data.array_values import as_tensor, in_parts
 
         for part in in_parts(array):
-            for pixels in self._range.pixels(part):
+            for pixels in as_tensor(part) if self._as_bytes else self._range.pixels(part):
                 yield F.pad(pixels, [self.pad] * 4) if self.pad else pixels

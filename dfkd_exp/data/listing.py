@@ -194,7 +194,7 @@ def _of_tar(path: Path) -> Listing:
                 stamps[name] = f"{member.size} {member.mtime} {member.chksum}"
                 if not is_plain and (content := archive.extractfile(member)):
                     held[name] = content.read()
-        _require_end(archive, path, len(stamps))
+        whole = _ends(archive, path, len(stamps))
 
     def open_file(name: str) -> BinaryIO:
         if not is_plain:
@@ -205,18 +205,21 @@ def _of_tar(path: Path) -> Listing:
             return io.BytesIO(_bounded(file.read(min(size, MOST_OF_A_FILE + 1))))
 
     folders |= {str(PurePosixPath(name).parent) for name in stamps}
-    note = f"{num_links:,} links in {path} are left out" if num_links else ""
-    return Listing(str(path), stamps, _with_parents(folders), open_file, note)
+    notes = [f"{num_links:,} links in {path} are left out"] if num_links else []
+    if not whole:
+        notes.append(f"{path} has no mark at its end: if its {len(stamps):,} files are not all, fetch it again")
+    return Listing(str(path), stamps, _with_parents(folders), open_file, "; ".join(notes))
 
 
-def _require_end(archive: tarfile.TarFile, path: Path, num_files: int) -> None:
-    """Raise DfkdError unless the archive, which was gone through, ends as such do: at a header that is damaged or cut off Python's reader
-    stops as if it were the end."""
+def _ends(archive: tarfile.TarFile, path: Path, num_files: int) -> bool:
+    """Whether the archive, which was gone through, has the mark by which such end. At a header that is damaged or cut off Python's reader
+    stops as if it were the end: DfkdError."""
     assert archive.fileobj is not None
     archive.fileobj.seek(archive.offset)
     end = archive.fileobj.read(tarfile.BLOCKSIZE)
-    if len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
+    if 0 < len(end) < tarfile.BLOCKSIZE or end.strip(b"\0"):
         raise DfkdError(f"{path} is damaged or cut off after {num_files:,} files; fetch it again")
+    return bool(end)
 
 
 def _is_plain_tar(file: BinaryIO) -> bool:

@@ -12,12 +12,13 @@ from typing import Any
 from dfkd_exp import console
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.errors import DfkdError, Pruned
+from dfkd_exp.files import WORK, write_atomically
 from dfkd_exp.inputs import described
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
 from dfkd_exp.release.folder import MODEL, Release
 from dfkd_exp.seeding import derive_seed
-from dfkd_exp.store import WORK, Artifact, write_atomically
+from dfkd_exp.store import Artifact
 from dfkd_exp.sweeps.trial import trial_of_process
 from dfkd_exp.training.transfer_set import FixedImages, TransferSet
 
@@ -61,7 +62,12 @@ def make_student(
 
         inputs, num_classes = release.inputs, len(release.classes)
         if distillation.augmentation is not asked:
-            console.note(f"the student sees them by {distillation.augmentation.in_short()}: what suits the images")
+            changed = (
+                f"changed by {distillation.augmentation.in_short()}"
+                if distillation.augmentation.changes
+                else "as they are"
+            )
+            console.note(f"the student is shown them {changed}: what suits them")
         network, _ = built(settings, inputs, num_classes, derive_seed(seed, "student"))
         images, held = transfer_set.held_out(distillation.holdout, derive_seed(seed, "holdout"))
         options: dict[str, Any] = {

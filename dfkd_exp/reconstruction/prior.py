@@ -17,7 +17,7 @@ from dfkd_exp.metadata.fourier import leading_triplets
 from dfkd_exp.metadata.graph import Block, NetworkBlock
 from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.models.recording import device_of, find_layers, frozen, weights_digest
+from dfkd_exp.models.recording import borrowed, device_of, find_layers, frozen, recording, weights_digest
 
 SPREAD = 0.3
 """Standard deviation, root mean square over the pixels, of the prior's images; MNIST's own is 0.31."""
@@ -100,7 +100,14 @@ def sees_first_layer(teacher: nn.Module, metadata: ResolvedMetadata) -> bool:
     """Whether the metadata says anything of the teacher's first layer, and so of how images look."""
     example = metadata.inputs.example().to(device_of(teacher))
     first = find_layers(teacher, example)[0]
-    return any((layer.name, layer.side) == (first.name, first.side) for layer in metadata.layers)
+    if any((layer.name, layer.side) == (first.name, first.side) for layer in metadata.layers):
+        return True
+    behind = next((layer for layer in metadata.layers if layer.side == "input"), None)
+    if behind is None:
+        return False
+    with torch.no_grad(), borrowed(teacher), recording(teacher, [first, behind]) as recorder:
+        output, taken = recorder(example)
+    return torch.equal(output, taken)  # as BatchNorm's input the first layer's output is recorded too
 
 
 def gives_prior(teacher: nn.Module, inputs: InputSpec, directions: float, mean: tuple[float, ...]) -> bool:

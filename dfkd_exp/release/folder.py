@@ -21,6 +21,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import canonical_json, read_json, safetensors_header, strict_json, sync_folder, write_atomically
 from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.manifest import MANIFEST, seal, verify
 from dfkd_exp.metadata.choices import WITHOUT_DRAWS
 from dfkd_exp.metadata.header import Header, read_header
 from dfkd_exp.models.kind import Network
@@ -28,7 +29,6 @@ from dfkd_exp.models.ours import Ours
 from dfkd_exp.models.published import LIBRARIES
 from dfkd_exp.release.card import model_card
 from dfkd_exp.schema import require_schema
-from dfkd_exp.store import MANIFEST, seal, verify
 
 if TYPE_CHECKING:
     from torch import nn

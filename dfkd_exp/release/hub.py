@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.harmless import in_brief
+from dfkd_exp.manifest import MANIFEST
 from dfkd_exp.release.folder import CARD, CONFIG, METADATA, MODEL
-from dfkd_exp.store import MANIFEST
 
 SCHEME = "hf://"
 NAME = re.compile(rf"{SCHEME}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")

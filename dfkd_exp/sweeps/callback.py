@@ -84,6 +84,8 @@ def _end(folder: Path) -> None:
         if not_started:
             console.error(f"not started: job {', '.join(not_started)}")
         if running:
+            if not failures:
+                failures.append(DfkdError("jobs are still running"))
             console.warn(f"still running: job {', '.join(running)} (dfkd-status {console.short(folder)})")
         if next(folder.glob("*/wandb/offline-run-*"), None):
             console.show(escape(f"W&B      wandb sync {console.short(folder)}/*/wandb/offline-run-*"))

@@ -26,12 +26,8 @@ class Schedule(Settings):
         """What sets the optimiser's rate, at its first step and then with each call of ``step()``."""
         import torch
 
-        def factor(step: int) -> float:
-            return self.factor(
-                min(step, num_steps - 1), num_steps
-            )  # one more is asked for after the last step, and not used
-
-        return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        last = num_steps - 1  # one more is asked for after it, and not used
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(min(step, last), num_steps))
 
 
 @dataclass

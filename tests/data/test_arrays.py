@@ -251,3 +251,18 @@ def test_of_arrays_that_are_mapped_a_share_is_held_out_without_reading_them(tmp_
     together = torch.cat([loaded.train.images, loaded.test.images]).sum((1, 2, 3)).sort().values
     torch.testing.assert_close(together, torch.from_numpy(images).sum((1, 2, 3)).sort().values)
     assert len(OwnArrays(**settings, limit=12).load().train) == 12
+
+
+def test_bytes_of_which_a_share_is_held_out_are_kept_as_bytes_where_they_are_many(tmp_path, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "all.npz", x=images, y=np.arange(40) % 4)
+    data = OwnArrays(path=str(tmp_path / "all.npz"), layout="CHW")
+    assert not data.kept_in_store
+    whole = data.load()
+    monkeypatch.setattr("dfkd_exp.data.array_data.LARGE_BYTES", 1000)
+    assert data.kept_in_store
+    mapped = data.load(tmp_path)
+    for one, other in ((whole.train, mapped.train), (whole.test, mapped.test)):
+        assert other.images.dtype == torch.uint8
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)

@@ -14,7 +14,7 @@ from dfkd_exp.data.celeba import CelebA
 from dfkd_exp.data.mapped import map_images, write_images
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.store import verify
+from dfkd_exp.manifest import verify
 from tests.celeba import make_celeba
 
 SIZE, AT_ONCE = 12, 8

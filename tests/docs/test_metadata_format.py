@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save
 
 from dfkd_exp import AllLayers, DfkdError, InputSpec, LeNet5, read_release, write_release
 from dfkd_exp.config.groups import PACKAGE, kinds
+from dfkd_exp.manifest import seal
 from dfkd_exp.metadata import (
     AllLayersDropout,
     BatchNormStatistics,
@@ -36,7 +37,6 @@ from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.metadata.shared import Shared
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.regions import Regions
-from dfkd_exp.store import seal
 from tests.toy import INPUTS, normalised_teacher, toy_images
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metadata-format.md").read_text()

@@ -40,7 +40,7 @@ def test_what_was_used_before_is_not():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system cannot forget an earlier peak")
 def test_what_a_phase_used_before_and_in_one_within_it_is_in_its_peak_and_not_in_that_ones():
-    with peak_memory(CPU) as before, peak_memory(CPU) as none:
+    with peak_memory(CPU) as before, peak_memory(CPU) as nothing:
         pass
     with peak_memory(CPU) as outer:
         use(200)
@@ -49,7 +49,7 @@ def test_what_a_phase_used_before_and_in_one_within_it_is_in_its_peak_and_not_in
     assert outer.num_bytes - inner.num_bytes > 150 * MEGABYTE
     with peak_memory(CPU) as outer, peak_memory(CPU) as inner:
         use(200)
-    assert min(outer.num_bytes, inner.num_bytes) - max(before.num_bytes, none.num_bytes) > 100 * MEGABYTE
+    assert min(outer.num_bytes, inner.num_bytes) - max(before.num_bytes, nothing.num_bytes) > 100 * MEGABYTE
 
 
 def fail(peak_of):

@@ -55,5 +55,5 @@ def test_what_was_chosen_is_said(dfkd):
     ran = dfkd("recipe=best", "metadata.storage=fp16")
     assert ran.code == 0, ran.err
     assert "AllLayers storage=fp16 covariance=top_only: what suits the images and the teacher" in ran.out
-    assert "the student sees them by Affine: what suits the images" in ran.out
+    assert "the student is shown them changed by Affine: what suits them" in ran.out
     assert "by Adam, at a rate of 0.002: what suits the network" in ran.out

@@ -18,11 +18,11 @@ from dfkd_exp import AllLayers
 from dfkd_exp.config.groups import PACKAGE
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.probe import probe_pixels
+from dfkd_exp.manifest import seal
 from dfkd_exp.models.by_import_path import ByImportPath
 from dfkd_exp.models.ours import Ours
 from dfkd_exp.models.recording import frozen, weights_digest
 from dfkd_exp.release.folder import copy_release, read_release, write_release
-from dfkd_exp.store import seal
 from tests.toy import CLASSES, INPUTS, toy_images
 
 

@@ -53,7 +53,7 @@ def test_a_teacher_is_told_from_others_by_what_was_said_of_it_and_of_its_data():
     runs = [run(TOP, f"teacher={name}", "data=mnist", "student=mlp") for name in ("lenet5", "cnn")]
     taught = [{**run, "teacher": run["overrides"][2]} for run in runs]
     assert teachers_in_words(taught) == ["teacher LeNet-5", "teacher small convolutional network"]
-    at_length = [{**run(TOP, f"scale={name}"), "teacher": "mlp"} for name in ("smoke", "full")]
+    at_length = [{**run(TOP, f"training.epochs={epochs}"), "teacher": "mlp"} for epochs in (1, 9)]
     assert len(set(teachers_in_words(at_length))) == 2
     by_default = [{**run(TOP), "teacher": "mlp"}, {**run(TOP), "teacher": "lenet5"}]
     assert teachers_in_words(by_default) == ["mlp", "lenet5"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_exp.store import verify
+from dfkd_exp.manifest import verify
 
 pytestmark = pytest.mark.slow
 

@@ -175,4 +175,15 @@ def test_a_job_that_still_runs_has_not_failed(tmp_path, monkeypatch, capsys):
     assert "job 2 failed" in said.err
     assert "not started: job 3" in said.err
     assert "still running: job 1" in said.err
+    assert callback.failures
     assert "1 of 4 jobs done" in said.out
+
+
+def test_a_command_that_leaves_jobs_running_has_not_done_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(callback, "failures", [])
+    monkeypatch.setattr("dfkd_exp.report.page.write_report", lambda *_: Path("report.html"))
+    plan_sweep(tmp_path / "sweep", [["seed=0"]])
+    (tmp_path / "sweep" / "0").mkdir()
+    with at_work(tmp_path / "sweep" / "0", ["seed=0"]):
+        callback.SweepTable().on_multirun_end(OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}}))
+    assert [str(error) for error in callback.failures] == ["jobs are still running"]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.evaluation.cost import peak_memory
 from dfkd_exp.models.channels_last import takes_channels_last
 from dfkd_exp.reconstruction.engine.rewrite import runs
 from dfkd_exp.reconstruction.engine.settings import Engine, ResolvedEngine
@@ -175,14 +176,14 @@ def _measured(
 def images_that_fit(problem: Problem, plain: ResolvedEngine) -> int:
     """How many images at a time take half of the memory that is free on the GPU: by what one group takes."""
     device = problem.device
-    torch.cuda.reset_peak_memory_stats(device)
     before, (free, _) = torch.cuda.memory_allocated(device), torch.cuda.mem_get_info(device)
     groups = first_groups(problem, replace(plain, images_per_batch=1))
     try:
-        _first_step(problem, replace(plain, images_per_batch=1))
+        with peak_memory(device) as peak:
+            _first_step(problem, replace(plain, images_per_batch=1))
     except torch.OutOfMemoryError:
         raise DfkdError(problem.too_large(1)) from None
-    taken = torch.cuda.max_memory_allocated(device) - before
+    taken = peak.num_bytes - before
     return max(1, math.floor(free / 2 / max(1, taken) * len(groups) * problem.settings.group_size))
 
 
