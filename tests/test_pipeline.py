@@ -85,10 +85,11 @@ finally:
 """
 
 
-@pytest.mark.parametrize("kind", ["full", "release", "from_release"])
+@pytest.mark.parametrize("kind", ["full", "arrays", "release", "from_release"])
 def test_a_run_that_is_wholly_reused_loads_nothing_heavy(kind, dfkd, release_folder, tmp_path):
     release = release_folder if kind == "from_release" else None
-    told = [] if kind == "full" else [f"pipeline={kind}", f"release={release or tmp_path / 'release'}"]
+    told = [f"pipeline={kind}", f"release={release or tmp_path / 'release'}"]
+    told = {"full": [], "arrays": ["data=wine"]}.get(kind, told)
     first = dfkd(*told)
     assert first.code == 0, first.err
 
