@@ -139,7 +139,9 @@ def test_networks_are_trained_as_their_classes_say():
 
 
 def test_the_papers_recipe_trains_at_a_constant_rate_on_images_as_they_are():
-    paper = {"optimizer": Adam(lr=0.001), "schedule": Constant(), "augmentation": NoAugmentation()}
+    paper = {
+        "optimizer": Adam(lr=0.001), "schedule": Constant(), "augmentation": NoAugmentation(), "holdout": 0.0,
+    }  # fmt: skip
     assert composed("recipe=paper").distillation == Distillation(**paper)
     assert composed("recipe=paper", "distillation=labels").distillation == Distillation(targets="labels", **paper)
     moved = composed("recipe=paper", "distillation/augmentation=affine").distillation
