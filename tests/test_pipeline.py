@@ -189,7 +189,7 @@ def test_a_job_that_fails_is_named_and_the_others_go_on(dfkd):
         ),  # as many as this machine's library makes of them
         (["reconstruction=sample", "metadata=top_layer"], 190),
         (["recipe=best", "metadata=top_layer"], 190),
-        (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 190),
+        (["recipe=paper", "metadata=all_layers", "metadata.full_up_to=64", "metadata.rank=4"], 200),
         (["optimizer=lbfgs", "reconstruction.images_per_class=10", "reconstruction.steps=2"], 95),
         (["optimizer=custom", "optimizer._target_=torch.optim.RMSprop"], 190),
         (

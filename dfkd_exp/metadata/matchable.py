@@ -30,7 +30,7 @@ class Distribution(ABC):
     summed: ClassVar[bool] = False
     """Whether the paper sums the errors of a layer's units, and does not average them."""
     of_images: ClassVar[bool] = False
-    """Whether draws are of single images, of which all that an image is to have is to be of one."""
+    """Whether draws are of single images, which other statistics may have too."""
 
     @abstractmethod
     def std(self) -> Tensor:

@@ -24,6 +24,8 @@ class Sample(Reconstruction):
     """Compare after a ReLU; empty: as the paper does, which is with Gaussians, and not with records."""
     normalise: bool = False
     """Divide each layer's error by its mean variance (the paper does not)."""
+    one_image: bool = False
+    """Of records of several pairs of layers, whether an image is to have one image's in all; else each pair's is drawn by itself."""
 
     def check_drawn(self, drawable: bool) -> None:
         if not drawable:
@@ -36,8 +38,7 @@ class Sample(Reconstruction):
         return metadata.dropout_masks
 
     def targets(self, metadata: ResolvedMetadata, labels: Tensor, generator: torch.Generator) -> list[LayerTarget]:
-        """A draw per statistic and layer; of records, the same image's in all of them. The paper averages a layer's units, and of records
-        sums them."""
+        """A draw per statistic and layer. The paper averages a layer's units, and of records sums them."""
         import torch
 
         from dfkd_exp.reconstruction.targets import LayerTarget
@@ -45,7 +46,7 @@ class Sample(Reconstruction):
         self.check_drawn(all(statistic.drawable for statistic in metadata.statistics))
         found, of_records = [], None
         for statistic in metadata.statistics:
-            if statistic.distribution.of_images:
+            if self.one_image and statistic.distribution.of_images:
                 of_records = generator.get_state() if of_records is None else of_records
                 draws = statistic.sample(labels, torch.Generator().set_state(of_records))
             else:

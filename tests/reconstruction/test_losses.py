@@ -54,8 +54,8 @@ def test_records_are_matched_by_the_papers_sum_over_units(kind):
     teacher, settings = toy_teacher(), Sample(group_size=IMAGES, images_per_class=IMAGES)
     metadata = kind(records_per_class=4, fraction=0.5).collect(teacher, [toy_images()], INPUTS).resolved(teacher)
     labels = torch.tensor([1] * IMAGES)
-    generators = [torch.Generator().manual_seed(0) for _ in metadata.statistics]
-    signals = [torch.cat(s.sample(labels, g), 1) for s, g in zip(metadata.statistics, generators, strict=True)]
+    generator = torch.Generator().manual_seed(0)
+    signals = [torch.cat(statistic.sample(labels, generator), 1) for statistic in metadata.statistics]
     activations = [random(1, IMAGES, layer.num_units).float() for layer in metadata.layers]
     expected = 0.0
     for statistic, signal in zip(metadata.statistics, signals, strict=True):
@@ -64,16 +64,17 @@ def test_records_are_matched_by_the_papers_sum_over_units(kind):
     np.testing.assert_allclose(drawn_loss(settings, metadata, activations, labels), [expected], rtol=1e-5)
 
 
-def test_an_image_is_to_have_what_one_image_had_in_every_pair_of_layers():
-    """Where all of a record is kept, both pairs that have a layer say the same of it."""
+def test_an_image_is_to_have_what_one_image_had_in_every_pair_of_layers_if_that_is_asked():
+    """Where all of a record is kept, both pairs that have a layer say the same of it then, and not otherwise."""
     teacher = toy_teacher()
     metadata = SpectralLayerPairs(records_per_class=8, fraction=1.0).collect(teacher, [toy_images()], INPUTS)
     resolved, labels = metadata.resolved(teacher), torch.tensor([1] * IMAGES)
-    targets = Sample(group_size=IMAGES).targets(resolved, labels, torch.Generator().manual_seed(0))
-    shared = [target.draw for target in targets if target.layer == 1]
-    assert len(shared) == 2
-    torch.testing.assert_close(*shared, atol=1e-4, rtol=1e-4)
-    assert not torch.allclose(shared[0][0], shared[0][1])
+    for one_image in (True, False):
+        asked = Sample(group_size=IMAGES, one_image=one_image)
+        targets = asked.targets(resolved, labels, torch.Generator().manual_seed(0))
+        first, second = (target.draw for target in targets if target.layer == 1)
+        assert torch.allclose(first, second, atol=1e-4) is one_image
+        assert not torch.allclose(first[0], first[1])
 
 
 def numpy_moment_loss(a, mu, sd, shrinkage):
