@@ -225,15 +225,7 @@ def _seen(sweep: Sweep) -> str:
 
 def _folder_of(sweep: Sweep, setting: Setting) -> Path | None:
     """The folder of the first of a setting's runs."""
-    wanted = setting.results[0]
-    for job in sweep.jobs:
-        if (
-            job.result is not None
-            and job.result["overrides"] == wanted["overrides"]
-            and job.result["seed"] == wanted["seed"]
-        ):
-            return job.folder
-    return None
+    return next((job.folder for job in sweep.jobs if job.result is setting.results[0]), None)
 
 
 def _student_curves(sweep: Sweep) -> list[tuple[str, list[float], list[float]]]:
