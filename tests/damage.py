@@ -304,7 +304,7 @@ def _fits(name: str, title: str, tensor: torch.Tensor) -> bool:
         return name.endswith(".factor")  # its rank stands in its shape alone
     if title == "most":
         return not name.endswith("indices")
-    never_negative = name.endswith((".variance", ".scale", ".covariance", ".channels", "running_var", "indices"))
+    never_negative = name.endswith((".variance", ".covariance", ".channels", "running_var", "indices"))
     return title == "negative" and not never_negative
 
 

@@ -20,7 +20,7 @@ from dfkd_exp.metadata.bases import Graph
 from dfkd_exp.metadata.forms import form
 from dfkd_exp.metadata.header import FORMAT, VERSION, broken_promise, read_header
 from dfkd_exp.metadata.statistic import Statistic
-from dfkd_exp.metadata.storage import SCALE, decode, layout
+from dfkd_exp.metadata.storage import EXPONENTS, decode, layout
 from dfkd_exp.models.layers import OUTPUT, Layer
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _statistic(entry: dict[str, Any], prefix: str, stored: dict[str, Tensor], gr
     for name in stored:
         if name == prefix + "indices":
             parts["indices"] = stored[name].to(torch.int32)
-        elif name.startswith(prefix) and not name.endswith(SCALE):
+        elif name.startswith(prefix) and not name.endswith(EXPONENTS):
             parts[name.removeprefix(prefix)] = decode(name, stored)
     summary = form(entry["summary"]).from_file(entry, parts)
     in_graph = graph if entry["basis"] == "graph" else None
@@ -164,7 +164,7 @@ def _check_tensors(
         title, tensor = titles.get(name, name), stored[name]
         if (tensor.dtype, list(tensor.shape)) != (dtype, shape):
             raise ValueError(f"{title} is {tensor.dtype} {list(tensor.shape)}, not {dtype} {shape}")
-        if name.endswith((".variance", SCALE)) and (tensor < 0).any():
+        if name.endswith(".variance") and (tensor < 0).any():
             raise ValueError(f"{title} is negative somewhere")
         if tensor.dtype is torch.int8 and (tensor == -128).any():
             raise ValueError(f"{title} holds -128, and whole numbers are from -127 to 127")

@@ -15,7 +15,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.choices import SUMMARIES
 from dfkd_exp.schema import require_schema
 
-FORMAT, VERSION = "dfkd-metadata", 3
+FORMAT, VERSION = "dfkd-metadata", 4
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def broken_promise(path: Path, error: Exception) -> DfkdError:
 
 def _check(said: dict[str, Any]) -> None:
     """Raise ValueError unless the header follows the schema and its numbers fit one another."""
-    require_schema(_in_our_words(said), "metadata-v3")
+    require_schema(_in_our_words(said), "metadata-v4")
     InputSpec.from_json(said["inputs"])
     counts, classes = said["counts"], said["num_classes"]
     if counts is not None and len(counts) != classes:

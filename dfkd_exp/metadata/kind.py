@@ -37,7 +37,7 @@ class MetadataKind(Settings):
     signal: str = "before_relu"
     """What is summarised of a hidden layer: its output before_relu, or after_relu."""
     storage: str = "fp32"
-    """Type of the published numbers: fp32, fp16, bf16, or int8 with a scale for each row."""
+    """Type of the published numbers: fp32, fp16, bf16, or int8 with an exponent for each row and column."""
 
     def __post_init__(self) -> None:
         self.require("temperature", 1e-6 <= self.temperature <= 1e6, "from 1e-6 to 1e6")

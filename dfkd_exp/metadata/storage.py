@@ -8,15 +8,17 @@ from torch import Tensor
 from dfkd_exp.errors import DfkdError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
-SCALE = ".scale"
-"""Ending of the name of an int8 tensor's scales."""
+ROWS, COLUMNS = EXPONENTS = (".row_exponents", ".column_exponents")
+"""Endings of the names of what an int8 tensor's whole numbers are multiplied by."""
 
 
 def encode(name: str, values: Tensor, storage: str) -> dict[str, Tensor]:
     """The tensors that stand for float32 ``values[..., D]`` in the file. Raises DfkdError where a number does not fit.
 
-    int8: whole numbers from -127 to 127 and a float32 scale ``[..., 1]`` for each row of the last dimension, of 12 significant bits
-    so that reading and writing again changes nothing. A variance is stored as its root, which has half the range.
+    int8: whole numbers from -127 to 127, times a power of two for each row of the last dimension, ``[..., 1]``, and one for each of its
+    columns, ``[D]``: a unit's numbers are as exact as its own size asks, beside units that are a thousand times as large. Reading and
+    writing again changes nothing. A variance is stored as its root, which has half the range. Source: the Open Compute Project's
+    microscaling formats (2023), for blocks that are rows and columns.
     """
     if storage != "int8":
         stored = values.to(DTYPES[storage])
@@ -26,25 +28,29 @@ def encode(name: str, values: Tensor, storage: str) -> dict[str, Tensor]:
             )
         return {name: stored}
     values = values.sqrt() if _is_variance(name) else values
-    scale = values.abs().amax(-1, keepdim=True) / 127
-    mantissa, exponent = torch.frexp(scale)
-    scale = torch.ldexp((mantissa * 4096).ceil() / 4096, exponent)
-    whole = (values / scale.where(scale > 0, 1)).round().clamp(-127, 127)
-    return {name: whole.to(torch.int8), name + SCALE: scale}
+    columns = _exponents(values.abs().flatten(0, -2).amax(0))
+    values = torch.ldexp(values, -columns)
+    rows = _exponents(values.abs().amax(-1, keepdim=True))
+    whole = (torch.ldexp(values, -rows) * 128).round().clamp(-127, 127)
+    return {name: whole.to(torch.int8), name + ROWS: rows, name + COLUMNS: columns}
 
 
 def decode(name: str, stored: dict[str, Tensor]) -> Tensor:
     """float32 values of what `encode` made, from all of a summary's tensors."""
-    values = stored[name].float()
     if stored[name].dtype != torch.int8:
-        return values
-    values = values * stored[name + SCALE]
+        return stored[name].float()
+    values = torch.ldexp(torch.ldexp(stored[name].float() / 128, stored[name + COLUMNS]), stored[name + ROWS])
     return values.square() if _is_variance(name) else values
 
 
+def _exponents(largest: Tensor) -> Tensor:
+    """The smallest e, int8, of which 2^e is above each magnitude; 0 for zero. A power of two is then a float32 number, too."""
+    return torch.frexp(largest).exponent.clamp(-126, 127).to(torch.int8)
+
+
 def rounded(name: str, values: Tensor, storage: str) -> Tensor:
-    """``values`` as they will be read back."""
-    return decode(name, encode(name, values, storage))
+    """``values`` as they will be read back; what is no finite number, which whole ones cannot say, as it is."""
+    return decode(name, encode(name, values, storage)).where(values.isfinite(), values)
 
 
 def layout(name: str, dtype: torch.dtype, shape: list[int], storage: str) -> dict[str, tuple[torch.dtype, list[int]]]:
@@ -52,7 +58,8 @@ def layout(name: str, dtype: torch.dtype, shape: list[int], storage: str) -> dic
     if not dtype.is_floating_point:
         return {name: (dtype, shape)}
     stored = {name: (DTYPES[storage], shape)}
-    return stored | {name + SCALE: (torch.float32, [*shape[:-1], 1])} if storage == "int8" else stored
+    exponents = {name + ROWS: (torch.int8, [*shape[:-1], 1]), name + COLUMNS: (torch.int8, shape[-1:])}
+    return stored | exponents if storage == "int8" else stored
 
 
 def _is_variance(name: str) -> bool:

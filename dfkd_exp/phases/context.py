@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 VERSIONS = {
     "images": 2,
     "teacher": 2,
-    "metadata": 6,
+    "metadata": 7,
     "release": 4,
     "signals": 1,
     "reconstruction": 7,

@@ -165,7 +165,7 @@ def test_no_kind_and_no_summary_is_left_out():
     assert set(kinds("metadata").values()) == of_something | {Nothing, Auto}  # which is one of the others
     ours = {form for form, summary in forms().items() if summary.__module__.startswith("dfkd_exp.")}
     assert ours == set(FORMULAS)
-    schema = json.loads((PACKAGE / "schemas" / "metadata-v3.schema.json").read_text())
+    schema = json.loads((PACKAGE / "schemas" / "metadata-v4.schema.json").read_text())
     fields = schema["properties"]["statistics"]["items"]["properties"]
     assert ours == set(fields["summary"]["enum"])
     assert (set(fields["basis"]["enum"]), set(fields["scope"]["enum"])) == (set(BASES), set(SCOPES))
@@ -261,7 +261,7 @@ def test_the_reader_finds_the_axis_of_channels(reader, shape, axes):
 
 
 def test_headers_follow_the_schema(path):
-    schema = json.loads((PACKAGE / "schemas" / "metadata-v3.schema.json").read_text())
+    schema = json.loads((PACKAGE / "schemas" / "metadata-v4.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     header = header_of(path)
     validator.validate(header)
@@ -314,7 +314,7 @@ def test_headers_follow_the_schema(path):
     ],
 )
 def test_the_schema_refuses_what_the_text_does(tmp_path, kind, change):
-    schema = json.loads((PACKAGE / "schemas" / "metadata-v3.schema.json").read_text())
+    schema = json.loads((PACKAGE / "schemas" / "metadata-v4.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     path = tmp_path / "m.safetensors"
     KINDS[kind]("fp32").collect(normalised_teacher(), [toy_images()], INPUTS).save(path)
@@ -325,17 +325,17 @@ def test_the_schema_refuses_what_the_text_does(tmp_path, kind, change):
 
 
 FORMULAS = {
-    form: (compile(numbers, form, "eval"), compile(rows, form, "eval"))
-    for form, numbers, rows in re.findall(r"^\| `(\w+)` \| `([^`]+)` \| `([^`]+)` \|$", TEXT, re.MULTILINE)
+    form: [compile(count, form, "eval") for count in counts]
+    for form, *counts in re.findall(r"^\| `(\w+)` \| `([^`]+)` \| `([^`]+)` \| `([^`]+)` \|$", TEXT, re.MULTILINE)
 }
 
 
 def stated_bytes(form, storage, **values):
-    numbers, rows = (eval(formula, values) for formula in FORMULAS[form])
+    numbers, rows, columns = (eval(formula, values) for formula in FORMULAS[form])
     each = BYTES[storage]
     if form == "records":
         each += 2 if values["F"] <= 2**16 else 4
-    return each * numbers + (4 * rows if storage == "int8" else 0)
+    return each * numbers + (rows + columns if storage == "int8" else 0)
 
 
 def test_sizes_follow_the_formulas(path):
@@ -379,7 +379,7 @@ def test_the_sizes_it_states_are_those_of_the_formulas():
     assert stated_bytes("carried", "fp32", R=1, F=64) == 0
 
 
-SCHEMAS = ["release-config-v3", "metadata-v3", "manifest-v1", "result-v1"]
+SCHEMAS = ["release-config-v3", "metadata-v4", "manifest-v1", "result-v1"]
 
 
 @pytest.mark.parametrize("name", SCHEMAS[:2])

@@ -68,7 +68,7 @@ def test_its_json_follows_the_schemas(release_folder):
     )
     jsonschema.validate(json.loads((release_folder / "manifest.json").read_text()), schema("manifest-v1.schema.json"))
     with safe_open(str(release_folder / "metadata.safetensors"), "pt") as file:
-        jsonschema.validate(json.loads(file.metadata()["dfkd"]), schema("metadata-v3.schema.json"))
+        jsonschema.validate(json.loads(file.metadata()["dfkd"]), schema("metadata-v4.schema.json"))
 
 
 def test_it_is_read_with_safetensors_and_json_alone(release_folder):
@@ -82,7 +82,7 @@ config = json.load(open(folder + "/config.json"))
 with safe_open(folder + "/metadata.safetensors", "np") as file:
     header = json.loads(file.metadata()["dfkd"])
     tensors = {{name: file.get_tensor(name) for name in file.keys()}}
-assert header["format"] == "dfkd-metadata" and header["version"] == 3
+assert header["format"] == "dfkd-metadata" and header["version"] == 4
 assert header["teacher_sha256"] == config["teacher_sha256"]
 for index, statistic in enumerate(header["statistics"]):
     units = 1
