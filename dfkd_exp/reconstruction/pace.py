@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.recording import borrowed, frozen, recording
-from dfkd_exp.reconstruction.engine.choose import images_on_cpu, known_rate, multiplies_bf16
+from dfkd_exp.reconstruction.engine.choose import images_on_cpu, multiplies_bf16
+from dfkd_exp.reconstruction.engine.known import Known
 from dfkd_exp.training.settings import Training
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Pace:
 
     def of_engine(self, teacher: nn.Module, layers: Sequence[Layer]) -> float | None:
         """Image-steps a second through such a teacher, by all processes, if an engine was measured with one."""
-        rate = known_rate(self.engines, teacher, layers, self.device)
+        rate = Known(self.engines).rate(teacher, layers, self.device)
         return None if rate is None else rate * self.world
 
     def of_training(

@@ -11,7 +11,7 @@ from dfkd_exp.data.base import Outline
 from dfkd_exp.phases import forecast as module
 from dfkd_exp.phases.forecast import Forecast, Sweep, forecast
 from dfkd_exp.reconstruction import pace as pace_module
-from dfkd_exp.reconstruction.engine import choose
+from dfkd_exp.reconstruction.engine import known
 from dfkd_exp.reconstruction.pace import Pace
 from dfkd_exp.training.settings import Training
 from tests.test_config import composed
@@ -107,16 +107,16 @@ def test_a_rate_that_was_measured_on_this_machine_is_taken_for_such_a_teacher(tm
         "images_per_batch": 100,
     }
     entry = {**engine, "seconds_allowed": None}
-    here = {**choose._machine(pace.device), "layers": [], "group_size": 3}
+    here = {**known._machine(pace.device), "layers": [], "group_size": 3}
     rates = {
-        json.dumps([choose._kind_of_teacher(net()), circumstances]): {**entry, "image_steps_per_second": rate}
+        json.dumps([known.kind_of_teacher(net()), circumstances]): {**entry, "image_steps_per_second": rate}
         for circumstances, rate in (
             ({**here, "machine": "another"}, 1.0),
             ({**here, "layers": [["0", "", 3]]}, 2.0),
             (here, 6_000.0),
         )
     }
-    (tmp_path / "engine.json").write_text(json.dumps({choose.PRECISION: {}, **rates}))
+    (tmp_path / "engine.json").write_text(json.dumps({known.PRECISION: {}, **rates}))
     found = of(tmp_path, *IMAGES, *STUDENT)
     assert found.seconds["images"] == pytest.approx(1.0)
     assert not found.plainly

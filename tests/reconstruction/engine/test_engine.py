@@ -17,6 +17,7 @@ from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction import Moments, Sample
 from dfkd_exp.reconstruction.engine import choose, measure
 from dfkd_exp.reconstruction.engine.choose import engine_in_the_loop, resolve_engine
+from dfkd_exp.reconstruction.engine.known import CHOICES, PRECISION, Known
 from dfkd_exp.reconstruction.engine.settings import PLAIN, Engine, ResolvedEngine
 from dfkd_exp.reconstruction.loop import reconstruct
 from dfkd_exp.reconstruction.objective import Objective, draw_groups
@@ -171,7 +172,7 @@ def test_little_work_is_done_plainly_without_measuring(teacher, metadata, tmp_pa
 def measured(cache):
     """The precisions that are kept, and the one engine that is."""
     known = json.loads(cache.read_text())
-    kept = known.pop(choose.PRECISION)
+    kept = known.pop(PRECISION)
     [found] = known.values()
     return kept, found
 
@@ -238,14 +239,14 @@ def test_an_entry_of_unknown_form_is_measured_again_and_the_others_stay(
     cache = tmp_path / "engine.json"
     resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), cache)
     known = json.loads(cache.read_text())
-    key, good = next((key, value) for key, value in known.items() if key != choose.PRECISION)
+    key, good = next((key, value) for key, value in known.items() if key != PRECISION)
     cache.write_text(json.dumps({**known, key: {**good, **entry} if entry else entry, "another": 1}))
     capsys.readouterr()
     chosen = resolve_engine(Engine(compile=False), problem(teacher, metadata, SETTINGS), cache)
     assert capsys.readouterr().err.count("warning") == 1
     known = json.loads(cache.read_text())
     assert known["another"] == 1
-    assert ResolvedEngine(**{name: known[key][name] for name in choose.CHOICES}) == chosen
+    assert ResolvedEngine(**{name: known[key][name] for name in CHOICES}) == chosen
 
 
 ODD_FILES = [b"", b"\xff", b"[]", b'{"precision": []}', b'{"a": NaN}', b"[" * 9999, "pipe", "folder"]
@@ -260,7 +261,7 @@ def test_a_file_of_choices_that_cannot_be_read_is_put_aside(content, tmp_path, c
         cache.mkdir()
     else:
         cache.write_bytes(content)
-    assert choose._read(cache) == {}
+    assert Known(cache).precision(torch.nn.Identity()) is None
     assert not cache.exists()
     assert capsys.readouterr().err.count("engine.json cannot be read") == 1
     assert len(list(tmp_path.iterdir())) == 1
@@ -285,7 +286,7 @@ def test_what_the_choice_depends_on_is_asked_for_anew(teacher, metadata, tmp_pat
     settings, terms = change.get("settings", SETTINGS), change.get("terms", ())
     asked = problem(teacher, metadata, settings, Pixels(), terms)
     resolve_engine(change.get("engine", Engine(compile=False)), asked, cache)
-    assert len(json.loads(cache.read_text()).keys() - {choose.PRECISION}) == 2
+    assert len(json.loads(cache.read_text()).keys() - {PRECISION}) == 2
 
 
 def test_the_two_best_are_compiled_and_the_best_of_all_is_taken(teacher, metadata, tmp_path, monkeypatch):
