@@ -89,7 +89,7 @@ def _row(metadata: Metadata, statistic: Statistic) -> str:
 
 def what_it_may_reveal(metadata: Metadata) -> str:
     """A list, in Markdown."""
-    of_data = any(statistic.origin == "data" for statistic in metadata.statistics)
+    of_data = any(statistic.summary.origin == "data" for statistic in metadata.statistics)
     said = [*GAUSSIAN] if of_data else ["Nothing is published beside the network: the statistics are in its weights."]
     said += dict.fromkeys(s.summary.reveals for s in metadata.statistics if s.summary.reveals)
     if dp := metadata.kind.get("dp"):

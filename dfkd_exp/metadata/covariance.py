@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from math import isqrt
 from typing import ClassVar
@@ -16,13 +16,13 @@ from dfkd_exp.metadata.choices import BASES
 from dfkd_exp.metadata.directions import leading_of_factor, leading_of_matrix
 from dfkd_exp.metadata.in_basis import InBasis
 from dfkd_exp.metadata.matchable import Distribution
-from dfkd_exp.metadata.statistic import Summary, TeacherSide
+from dfkd_exp.metadata.statistic import Basis, Summary, TeacherSide
 from dfkd_exp.models.layers import Layer
 
 
 @dataclass
 class GaussianSummary(Summary, Distribution):
-    """A mean ``[R, F]`` and a covariance, whose tensors are the dataclass's fields."""
+    """A mean ``[R, F]`` and a covariance."""
 
     holds: ClassVar[str] = "the mean of its outputs and their covariance, over the training images"
     mean: Tensor
@@ -31,11 +31,12 @@ class GaussianSummary(Summary, Distribution):
     def num_coefficients(self) -> int:
         return self.mean.shape[-1]
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
     def distribution(self, side: TeacherSide) -> Distribution:
         return self if side.basis is None else InBasis.of(self, side.basis)
+
+    def std_in(self, basis: Basis) -> Tensor:
+        """Deviations ``[R, U]`` of the values that coefficients in a ``basis`` stand for."""
+        return torch.stack([basis.inverse(self.roots(row)).square().sum(0).sqrt() for row in range(len(self.mean))])
 
     def roots(self, row: int) -> Tensor:
         """``R[P, F]`` with ``R^T R`` the covariance of one row."""
@@ -53,8 +54,9 @@ class Diagonal(GaussianSummary):
     def std(self) -> Tensor:
         return self.variance.sqrt()
 
-    def roots(self, row: int) -> Tensor:
-        return self.variance[row].sqrt().diag()
+    def std_in(self, basis: Basis) -> Tensor:
+        units = torch.eye(self.num_coefficients, device=self.variance.device)
+        return (self.variance @ basis.inverse(units).square()).sqrt()
 
     def sample(self, row: int, count: int, generator: torch.Generator) -> Tensor:
         noise = torch.randn(count, self.mean.shape[1], generator=generator).to(self.mean)

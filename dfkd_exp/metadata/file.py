@@ -154,7 +154,7 @@ def _check_tensors(
         for name, shape in statistic.summary.shapes(rows, _num_coefficients(statistic, layers)).items():
             full_name = f"statistics.{index}.{name}"
             titles[full_name] = f"the {name} of {statistic.title(layers)}"
-            expected |= layout(full_name, statistic.tensors()[name].dtype, shape, header["storage"])
+            expected |= layout(full_name, statistic.summary.tensors()[name].dtype, shape, header["storage"])
     for index, mean in enumerate(graph.means if graph else []):
         shape = [header["num_classes"], layers[index].num_units]
         expected |= layout(f"graph.{index}.mean", mean.dtype, shape, header["storage"])

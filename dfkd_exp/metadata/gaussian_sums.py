@@ -152,11 +152,15 @@ class GaussianSums(Accumulator):
         if form == Shared.form and not stacked["variance"].any():
             form = Diagonal.form  # nothing varies: there are no units to tell classes apart in
         if form == Shared.form:
-            stacked = Shared.of(**stacked, rank=self.rank, storage=storage).tensors()
+            stacked = Shared.of(**stacked, rank=self.rank).tensors()
+        if "factor" in stacked:  # what it leaves of each variance, as it is stored: then these are exact
+            stacked["factor"] = rounded("factor", stacked["factor"].float(), storage)
+            explained = stacked["factor"].double().square().sum(-1)
+            stacked["variance"] = (stacked["variance"] - explained).clamp_min(0)
         return SUMMARIES[form](**{name: rounded(name, values.float(), storage) for name, values in stacked.items()})
 
     def _estimates(self, moments: ClassMoments) -> dict[str, Tensor]:
-        """What is kept of one row: estimates divided by n - 1."""
+        """What is kept of one row, with the whole variances beside a factor: estimates divided by n - 1."""
         scale = 1 / max(moments.count - 1, 1)
         variance, kept = moments.squares * scale, {"mean": moments.mean}
         if self.form in ("diagonal", "shared"):
@@ -164,19 +168,17 @@ class GaussianSums(Accumulator):
         if self.form == "full":
             return {**kept, "covariance": pack_symmetric(moments.scatters[0] * scale)}
         if self.form == "low_rank":
-            factor = low_rank_factor(moments.scatters[0] * scale, self.test_matrix, self.rank).double()
-            return {**kept, "factor": factor, "variance": (variance - factor.square().sum(1)).clamp_min(0)}
+            factor = low_rank_factor(moments.scatters[0] * scale, self.test_matrix, self.rank)
+            return {**kept, "factor": factor, "variance": variance}
         channels, locations = self._map_shape
         by_channel, by_location = moments.scatters
         total = (variance.sum() / locations).clamp_min(1e-30)  # the trace of the channels' covariance
         rank = min(self.rank, locations)  # columns beyond would be zeros
-        factor = low_rank_factor(by_location * (scale / total), self.test_matrix, rank).double()
-        rest = variance.view(channels, locations).sum(0) / total - factor.square().sum(1)
         return {
             **kept,
             "channels": pack_symmetric(by_channel * (scale / locations)),
-            "factor": factor,
-            "variance": rest.clamp_min(0),
+            "factor": low_rank_factor(by_location * (scale / total), self.test_matrix, rank),
+            "variance": variance.view(channels, locations).sum(0) / total,
         }
 
 

@@ -26,9 +26,7 @@ class InBasis(Distribution):
 
     @classmethod
     def of(cls, coefficients: GaussianSummary, basis: Basis) -> InBasis:
-        mean = basis.inverse(coefficients.mean)
-        deviation = [basis.inverse(coefficients.roots(row)).square().sum(0).sqrt() for row in range(len(mean))]
-        return cls(mean, torch.stack(deviation), coefficients, basis)
+        return cls(basis.inverse(coefficients.mean), coefficients.std_in(basis), coefficients, basis)
 
     def std(self) -> Tensor:
         return self.deviation

@@ -116,9 +116,12 @@ class MetadataKind(Settings):
         """Bytes of the metadata that would be collected of any images, if it is `sized_beforehand`."""
         import torch
 
-        labels = torch.arange(num_classes).repeat(2)
-        images = inputs.from_pixels(torch.rand(len(labels), *inputs.shape, generator=torch.Generator().manual_seed(0)))
-        return self.collect(teacher, [(images, labels)], inputs).num_bytes
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.arange(num_classes).repeat(2).split(inputs.images_at_once)
+        batches = (
+            (inputs.from_pixels(torch.rand(len(some), *inputs.shape, generator=generator)), some) for some in labels
+        )
+        return self.collect(teacher, batches, inputs).num_bytes
 
     def collect(
         self, teacher: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], inputs: InputSpec | None = None

@@ -46,7 +46,7 @@ class Distribution(ABC):
 
     def leading(self, row: int, part: slice, count: int) -> tuple[Tensor, Tensor]:
         """The ``count`` largest eigenvalues ``[D]`` of one row's covariance within a ``part`` of its values, descending, and eigenvectors
-        ``[D, F]``; float64, on the CPU. None where nothing is known of covariances."""
+        ``[D, F]``; float64, on the CPU; empty where nothing is known of covariances."""
         return torch.empty(0), torch.empty(0)
 
     def misfits(self, values: Tensor, row: int) -> Tensor:

@@ -16,7 +16,7 @@ from dfkd_exp.metadata import file
 from dfkd_exp.metadata.bases import Graph, graph_bases
 from dfkd_exp.metadata.matchable import Matchable
 from dfkd_exp.metadata.statistic import Statistic
-from dfkd_exp.metadata.storage import encode
+from dfkd_exp.metadata.storage import encode, num_bytes
 from dfkd_exp.models.layers import Layer, axes_of, images_of
 from dfkd_exp.models.recording import borrowed, device_of, recording, weights_digest
 
@@ -54,7 +54,7 @@ class Metadata:
     @property
     def num_bytes(self) -> int:
         """Bytes of the statistics themselves; the file's header of a few hundred more is not counted."""
-        return sum(t.numel() * t.element_size() for t in self.tensors().values())
+        return self._num_bytes(self._plain())
 
     @property
     def num_recorded(self) -> int | None:
@@ -122,24 +122,26 @@ class Metadata:
 
     def tensors(self) -> dict[str, Tensor]:
         """What is stored, by the names and with the types that it has in the file."""
-        plain = {
-            f"statistics.{index}.{name}": tensor
-            for index, statistic in enumerate(self.statistics)
-            for name, tensor in statistic.tensors().items()
-        }
-        if self.graph:
-            plain |= self.graph.tensors()
-        return self._stored(plain)
-
-    def _stored(self, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stored: dict[str, Tensor] = {}
-        for name, tensor in plain.items():
+        for name, tensor in self._plain().items():
             stored |= encode(name, tensor, self.storage) if tensor.is_floating_point() else {name: tensor}
         return stored
 
+    def _plain(self) -> dict[str, Tensor]:
+        """The same as numbers."""
+        plain = {
+            f"statistics.{index}.{name}": tensor
+            for index, statistic in enumerate(self.statistics)
+            for name, tensor in statistic.summary.tensors().items()
+        }
+        return plain | (self.graph.tensors() if self.graph else {})
+
     def bytes_of(self, statistic: Statistic) -> int:
         """Bytes that one of the statistics takes."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self._stored(statistic.tensors()).values())
+        return self._num_bytes(statistic.summary.tensors())
+
+    def _num_bytes(self, plain: Mapping[str, Tensor]) -> int:
+        return sum(num_bytes(name, tensor, self.storage) for name, tensor in plain.items())
 
     def check_finite(self, source: str) -> None:
         """Raise DfkdError if a statistic is NaN or infinite."""

@@ -13,22 +13,18 @@ IMAGES_IN_FLOAT32 = 4096
 STRIPES = 4
 """A symmetric product is computed in so many stripes, each up to its diagonal: 5/8 of the whole's operations."""
 
-View = Callable[[Tensor], Tensor]
+Rows = Callable[[Tensor], Tensor]
 """Deviations ``[N, U]`` to rows ``[M, D]``."""
 
 
-def identity(deviations: Tensor) -> Tensor:
-    return deviations
-
-
 class Scatter:
-    """The sum of ``rows^T rows`` over all images, ``rows = view(deviations)`` ``[M, D]``; or its product with ``test_matrix[D, P]``.
+    """The sum of ``rows^T rows`` over all images, of the ``rows[M, D]`` of deviations; or its product with ``test_matrix[D, P]``.
 
     Without a test matrix only the lower triangle is meant: what lies above it is not computed.
     """
 
-    def __init__(self, width: int, test_matrix: Tensor | None = None, view: View = identity):
-        self.test_matrix, self.view = test_matrix, view
+    def __init__(self, width: int, test_matrix: Tensor | None = None, rows: Rows = lambda deviations: deviations):
+        self.test_matrix, self.rows_of = test_matrix, rows
         columns = width if test_matrix is None else test_matrix.shape[1]
         self.total = torch.zeros(width, columns, dtype=torch.float64)
         self._recent: Tensor | None = None
@@ -36,7 +32,7 @@ class Scatter:
 
     def add(self, deviations: Tensor) -> None:
         """Add the images of deviations ``[N, U]``."""
-        rows = self.view(deviations)
+        rows = self.rows_of(deviations)
         if self._recent is None:
             self._recent = rows.new_zeros(self.total.shape)
         if self.test_matrix is not None:
@@ -58,7 +54,7 @@ class Scatter:
 
     def of(self, deviation: Tensor) -> Tensor:
         """What one image of float64 ``deviation[U]`` adds."""
-        rows = self.view(deviation[None])
+        rows = self.rows_of(deviation[None])
         return rows.T @ (rows if self.test_matrix is None else rows @ self.test_matrix.to(rows))
 
 
@@ -123,7 +119,7 @@ class ClassMoments:
 
     def with_state(self, state: Mapping[str, Tensor]) -> ClassMoments:
         """Another one of the same shape and scatters that has summed what `state` says."""
-        scatters = [Scatter(len(s.total), s.test_matrix, s.view) for s in self._scatters]
+        scatters = [Scatter(len(s.total), s.test_matrix, s.rows_of) for s in self._scatters]
         other = ClassMoments(len(self._sums), scatters)
         if state:
             other.count, other._point = int(state["count"]), state["point"]

@@ -31,9 +31,6 @@ class Carried(Summary):
     def num_coefficients(self) -> int:
         return self.channels
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
     def shapes(self, rows: int, coefficients: int) -> dict[str, list[int]]:
         return {}
 

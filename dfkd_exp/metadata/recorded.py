@@ -91,20 +91,30 @@ class RecordedSignals(Accumulator):
             means = [torch.stack([own.mean.float() for own in moments]) for moments in self.means]
             graph = Graph(graph.edges, graph.rank, [rounded("mean", mean, storage) for mean in means])
         bases = self.find_bases(graph) if graph else {}
-        signals = self.reservoir.signals().split([layer.num_units for layer in self.layers], 2)
-        return [self._kept(chain, signals, graph, bases.get(chain), storage) for chain in self.chains]
+        sizes = [layer.num_units for layer in self.layers]
+        by_class = [signals.split(sizes, 1) for signals in self.reservoir.signals()]
+        return [self._statistic(chain, by_class, graph, bases.get(chain), storage) for chain in self.chains]
 
-    def _kept(
-        self, chain: Chain, signals: Sequence[Tensor], graph: Graph | None, basis: GraphFourier | None, storage: str
+    def _statistic(
+        self,
+        chain: Chain,
+        by_class: Sequence[Sequence[Tensor]],
+        graph: Graph | None,
+        basis: GraphFourier | None,
+        storage: str,
     ) -> Statistic:
-        values = torch.cat([signals[index] for index in chain], 2)
-        if basis is not None:
-            values = basis.transform(values.flatten(0, 1)).view(*values.shape[:2], -1)
-        if not values.shape[2]:
+        if basis is not None and not basis.num_frequencies:
             raise DfkdError(
                 f"no two units of {self.layers[chain[0]].name} to {self.layers[chain[-1]].name} are joined, so the graph has no "
                 "leading frequencies; leave metadata.graph_rank empty"
             )
-        records = Records.largest(values, max(1, round(self.fraction * values.shape[2])))
-        records.values = rounded("values", records.values, storage)
+        # A class at a time: the coefficients of all, in float64, are far more than what is kept of them.
+        classes = [self._largest(torch.cat([signals[index] for index in chain], 1), basis) for signals in by_class]
+        values, indices = (torch.cat(parts) for parts in zip(*((c.values, c.indices) for c in classes), strict=True))
+        records = Records(rounded("values", values, storage), indices, classes[0].coefficients)
         return Statistic(chain, records, "graph" if graph else "units", graph=graph)
+
+    def _largest(self, values: Tensor, basis: GraphFourier | None) -> Records:
+        """The records of one class, of its ``values[N, U]``."""
+        coefficients = values if basis is None else basis.transform(values)
+        return Records.largest(coefficients[None], max(1, round(self.fraction * coefficients.shape[1])))

@@ -57,10 +57,10 @@ class Reservoir:
         other._signals = [state[f"{label}.signals"] for label in range(len(self.counts))]
         return other
 
-    def signals(self) -> Tensor:
-        """``[K, R, U]``; R is ``size``, or the number of images of the smallest class."""
+    def signals(self) -> list[Tensor]:
+        """``[R, U]`` of each class; R is ``size``, or the number of images of the smallest class."""
         number = min(len(signals) for signals in self._signals)
-        return torch.stack([signals[:number] for signals in self._signals])
+        return [signals[:number] for signals in self._signals]
 
 
 def image_hash(images: Tensor) -> Tensor:

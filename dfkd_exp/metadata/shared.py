@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import ClassVar, Self
 
@@ -15,7 +15,6 @@ from dfkd_exp.metadata.covariance import Diagonal
 from dfkd_exp.metadata.matchable import Distribution
 from dfkd_exp.metadata.memory import check_room
 from dfkd_exp.metadata.statistic import Summary, TeacherSide
-from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
 
 AT_ONCE = 2**22
@@ -45,18 +44,14 @@ class Shared(Summary):
     offsets: Tensor
 
     @classmethod
-    def of(cls, mean: Tensor, variance: Tensor, rank: int, storage: str = "fp32") -> Self:
+    def of(cls, mean: Tensor, variance: Tensor, rank: int) -> Self:
         """What is closest, in deviations and their logarithms, to ``mean[R, F]`` and ``variance[R, F]``, which must not all be zero, of so
-        many directions, to be stored so. Source: Eckart and Young (1936)."""
+        many directions. Source: Eckart and Young (1936)."""
         of_unit = variance.mean(0).sqrt()
         least = torch.maximum(SMALLEST_OF_UNIT * of_unit, SMALLEST_OF_ALL * of_unit.max())
         logarithms = torch.maximum(variance.sqrt(), least).log()
-        centre, sigma = (
-            mean.mean(0),
-            rounded("variance", logarithms.mean(0).exp().square()[None].float(), storage)[0].sqrt(),
-        )
+        centre, sigma = mean.mean(0), logarithms.mean(0).exp()
         apart = torch.cat([(mean - centre) / sigma, logarithms - sigma.log()], 1)
-        apart[:, (sigma == 0).repeat(2)] = 0  # a unit that is too small to be stored beside the others
         if not apart.isfinite().all():
             # For `check_finite`, which names the layer.
             return cls(
@@ -72,9 +67,6 @@ class Shared(Summary):
     @property
     def num_coefficients(self) -> int:
         return self.mean.shape[-1]
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def shapes(self, rows: int, coefficients: int) -> dict[str, list[int]]:
         rank = len(self.directions)

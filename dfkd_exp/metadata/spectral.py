@@ -52,7 +52,7 @@ class Recorded(MetadataKind):
             check_graph(Graph(self.graph, self.graph_rank), teacher, layers, inputs, joined)
 
     def check_memory(self, layers: Sequence[Layer], num_classes: int) -> None:
-        # In float32, and twice when they are put together.
+        # In float32, and once more, of one class after another, as they are finished.
         units = sum(layers[index].num_units for joined in chains(self.chain, layers) for index in joined)
         check_room(
             2 * 4 * num_classes * self.records_per_class * units,

@@ -94,6 +94,7 @@ class Summary(ABC):
 
     form: ClassVar[str] = ""
     origin: ClassVar[str] = "data"
+    """data, or the teacher, who carries it, so that it takes no bytes."""
     holds: ClassVar[str] = ""
     """What is kept, in a sentence for the release's card."""
     reveals: ClassVar[str] = ""
@@ -106,9 +107,9 @@ class Summary(ABC):
     header_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the whole numbers that a reader must know beside the tensors."""
 
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name; floating numbers are float32, and whole ones as the file has them."""
+        """What is stored, by name; floating numbers are float32, and whole ones as the file has them. Of a dataclass its tensors."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     @abstractmethod
     def shapes(self, rows: int, coefficients: int) -> dict[str, list[int]]:
@@ -164,20 +165,11 @@ class Statistic:
         if self.scope not in self.summary.scopes or self.basis not in self.summary.bases:
             raise ValueError(f"{self.summary.form} of scope {self.scope!r} in basis {self.basis!r}")
 
-    @property
-    def origin(self) -> str:
-        """data, or the teacher, who carries it, so that it takes no bytes."""
-        return self.summary.origin
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name."""
-        return self.summary.tensors()
-
     def header(self) -> dict[str, Any]:
         """Its entry in the file."""
         grid = {} if self.grid is None else {"grid": self.grid}
         return {
-            "layers": list(self.layers), "basis": self.basis, **grid, "scope": self.scope, "origin": self.origin,
+            "layers": list(self.layers), "basis": self.basis, **grid, "scope": self.scope, "origin": self.summary.origin,
             "summary": self.summary.form, **self.summary.header(),
         }  # fmt: skip
 
@@ -207,4 +199,4 @@ class Statistic:
         own = tuple(layers[index] for index in self.layers)
         found = self.summary.restored(kept) if kept is not None else None
         found = found or self.summary.distribution(TeacherSide(teacher, own, basis))
-        return Matchable(self.layers, own, found, self.view(layers), self.scope, self.origin == "data")
+        return Matchable(self.layers, own, found, self.view(layers), self.scope, self.summary.origin == "data")

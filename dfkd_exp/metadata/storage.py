@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
 from dfkd_exp.errors import DfkdError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
+STORAGES = {dtype: storage for storage, dtype in DTYPES.items()}
 ROWS, COLUMNS = EXPONENTS = (".row_exponents", ".column_exponents")
 """Endings of the names of what an int8 tensor's whole numbers are multiplied by."""
 
@@ -17,9 +20,11 @@ def encode(name: str, values: Tensor, storage: str) -> dict[str, Tensor]:
 
     int8: whole numbers from -127 to 127, times a power of two for each row of the last dimension, ``[..., 1]``, and one for each of its
     columns, ``[D]``: a unit's numbers are as exact as its own size asks, beside units that are a thousand times as large. Reading and
-    writing again changes nothing. A variance is stored as its root, which has half the range. Source: the Open Compute Project's
-    microscaling formats (2023), for blocks that are rows and columns.
+    writing again changes nothing. Source: the Open Compute Project's microscaling formats (2023), for blocks that are rows and columns.
+
+    In int8 and fp16 a variance is stored as its root, which has half the range.
     """
+    values = values.sqrt() if _is_root(name, storage) else values
     if storage != "int8":
         stored = values.to(DTYPES[storage])
         if not stored.isfinite().all() and values.isfinite().all():
@@ -27,20 +32,26 @@ def encode(name: str, values: Tensor, storage: str) -> dict[str, Tensor]:
                 f"metadata.storage={storage} cannot hold {name}'s largest value, {values.abs().max():g}; choose bf16"
             )
         return {name: stored}
-    values = values.sqrt() if _is_variance(name) else values
+    if values.dim() < 2:
+        raise DfkdError(f"metadata.storage=int8 is for tensors of rows, and {name} has the shape {list(values.shape)}")
     columns = _exponents(values.abs().flatten(0, -2).amax(0))
     values = torch.ldexp(values, -columns)
     rows = _exponents(values.abs().amax(-1, keepdim=True))
     whole = (torch.ldexp(values, -rows) * 128).round().clamp(-127, 127)
+    rows = rows.where(whole.any(-1, keepdim=True), 0)
     return {name: whole.to(torch.int8), name + ROWS: rows, name + COLUMNS: columns}
 
 
 def decode(name: str, stored: dict[str, Tensor]) -> Tensor:
-    """float32 values of what `encode` made, from all of a summary's tensors."""
-    if stored[name].dtype != torch.int8:
-        return stored[name].float()
-    values = torch.ldexp(torch.ldexp(stored[name].float() / 128, stored[name + COLUMNS]), stored[name + ROWS])
-    return values.square() if _is_variance(name) else values
+    """float32 values of what `encode` made, from all of a summary's tensors. Raises ValueError where its parts do not fit."""
+    values = stored[name].float()
+    if stored[name].dtype == torch.int8:
+        rows, columns = stored[name + ROWS], stored[name + COLUMNS]
+        shape = values.shape
+        if not shape or (rows.shape, columns.shape) != ((*shape[:-1], 1), shape[-1:]):
+            raise ValueError(f"the exponents of {name} are not of its shape, {list(shape)}")
+        values = torch.ldexp(torch.ldexp(values / 128, columns), rows)
+    return values.square() if _is_root(name, STORAGES.get(stored[name].dtype, "")) else values
 
 
 def _exponents(largest: Tensor) -> Tensor:
@@ -62,5 +73,11 @@ def layout(name: str, dtype: torch.dtype, shape: list[int], storage: str) -> dic
     return stored | exponents if storage == "int8" else stored
 
 
-def _is_variance(name: str) -> bool:
-    return name.rpartition(".")[2] == "variance"
+def num_bytes(name: str, values: Tensor, storage: str) -> int:
+    """Bytes of what `encode` makes of ``values``."""
+    parts = layout(name, values.dtype, [*values.shape], storage).values()
+    return sum(prod(shape) * dtype.itemsize for dtype, shape in parts)
+
+
+def _is_root(name: str, storage: str) -> bool:
+    return storage in ("int8", "fp16") and name.rpartition(".")[2] == "variance"

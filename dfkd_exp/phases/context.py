@@ -36,7 +36,7 @@ VERSIONS = {
     "metadata": 7,
     "release": 4,
     "signals": 1,
-    "reconstruction": 7,
+    "reconstruction": 8,
     "student": 7,
     "evaluation": 3,
     "privacy": 8,

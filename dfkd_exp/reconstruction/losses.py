@@ -25,8 +25,13 @@ def moment_loss(own: tuple[Tensor, Tensor], mean: Tensor, std: Tensor, scale: Te
     """
     own_mean, own_variance = own
     # The root's slope is infinite at zero; where a unit never varies, nothing is asked of it by this much.
-    own_std = (own_variance + 1e-8).sqrt()
+    own_std = (own_variance + 1e-8 * scale).sqrt()
     return _mean(((own_mean - mean).square() + (own_std - std).square()) / scale)
+
+
+def positive(variance: Tensor) -> Tensor:
+    """Variances to divide by: they may be as small as they like, and where nothing varies at all, 1e-8."""
+    return variance.where(variance > 1e-30, 1e-8)
 
 
 def covariance_loss(values: Tensor, directions: Tensor) -> Tensor:

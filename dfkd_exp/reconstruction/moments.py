@@ -44,6 +44,7 @@ class Moments(Reconstruction):
         sd^2``, the mean over values of a kind: below a shrinkage of 1 a unit that hardly varies in the data, such as a pixel of the
         background, is held the more tightly. Of the logits a draw for each image, its error divided by their mean variance: draws vary as
         the covariance says."""
+        from dfkd_exp.reconstruction.losses import positive
         from dfkd_exp.reconstruction.targets import LayerTarget
 
         logits = metadata.logits.sample(labels, generator)[-1] if metadata.logits and self.logits_weight else None
@@ -53,7 +54,7 @@ class Moments(Reconstruction):
             variance = std.square()
             kinds = statistic.view.kinds if statistic.view else 1
             average = variance.view(kinds, -1).mean(1).repeat_interleave(len(variance) // kinds)
-            scale = (variance + self.shrinkage * (average - variance)).clamp_min(1e-8)
+            scale = positive(variance + self.shrinkage * (average - variance))
             target = LayerTarget(index, mean, std, scale, view=statistic.view)
             if self.covariance_weight and not (logits is not None and index == len(metadata.layers) - 1):
                 directions = statistic.whitening(labels, self.covariance_directions)[position]
@@ -61,6 +62,6 @@ class Moments(Reconstruction):
                     target = replace(target, directions=directions, directions_weight=self.covariance_weight)
             found.append(target)
         if logits is not None:
-            weight = self.logits_weight / found[-1].std.square().mean().clamp_min(1e-8)  # type: ignore[union-attr]
+            weight = self.logits_weight / positive(found[-1].std.square().mean())  # type: ignore[union-attr]
             found[-1] = replace(found[-1], draw=logits, draw_weight=weight)
         return found

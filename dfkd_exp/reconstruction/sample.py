@@ -41,6 +41,7 @@ class Sample(Reconstruction):
         """A draw per statistic and layer. The paper averages a layer's units, and of records sums them."""
         import torch
 
+        from dfkd_exp.reconstruction.losses import positive
         from dfkd_exp.reconstruction.targets import LayerTarget
 
         self.check_drawn(all(statistic.drawable for statistic in metadata.statistics))
@@ -55,6 +56,6 @@ class Sample(Reconstruction):
             variances = statistic.mean_variances if self.normalise else [1.0] * len(draws)
             for index, draw, variance in zip(statistic.layers, draws, variances, strict=True):
                 summed = statistic.distribution.summed and not self.normalise
-                weight = draw.new_full((), draw.shape[1] if summed else 1 / max(variance, 1e-8))
+                weight = draw.new_tensor(float(draw.shape[1])) if summed else 1 / positive(draw.new_tensor(variance))
                 found.append(LayerTarget(index, draw=draw, draw_weight=weight, rectified=rectified))
         return found

@@ -12,6 +12,7 @@ from dfkd_exp.metadata.matchable import Matchable
 from dfkd_exp.metadata.metadata import ResolvedMetadata, are_logits
 from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.recording import device_of, recording
+from dfkd_exp.reconstruction.losses import positive
 
 ITERATIONS = 100
 SPREAD = 0.7
@@ -48,26 +49,34 @@ def class_means(teacher: nn.Module, metadata: ResolvedMetadata, prior: Sequence[
     only_logits = len(metadata.layers) == index + 1 and are_logits(first, metadata.num_classes)
     temperature = metadata.temperature if only_logits else 1.0
 
-    def layer(pixels: Tensor) -> Tensor:
+    def of_some(pixels: Tensor) -> Tensor:
         with recording(teacher, [first]) as recorder:
             values = recorder(metadata.inputs.from_pixels(pixels))[0] / temperature
         return view.gathered(values).mean(1) if view else values.flatten(1)
+
+    at_once = metadata.inputs.images_at_once
+
+    def layer(pixels: Tensor) -> Tensor:
+        return torch.cat([of_some(part) for part in pixels.split(at_once)])
 
     with torch.no_grad():
         offset = layer(origin)
         if not _affine(layer, offset, shape):
             raise DfkdError(f"the teacher's layer {first.name!r} is not affine in the pixels")
     variance = deviation.square()
-    weight = 1 / (variance + 0.01 * variance.mean(1, keepdim=True)).clamp_min(1e-8)
+    weight = 1 / positive(variance + 0.01 * variance.mean(1, keepdim=True))
 
     @torch.no_grad()
     def forward(pixels: Tensor) -> Tensor:
         return layer(pixels) - offset
 
     def backward(residual: Tensor) -> Tensor:
-        with torch.enable_grad():
-            pixels = origin.clone().requires_grad_(True)
-            return torch.autograd.grad(layer(pixels), pixels, weight * residual)[0]
+        found = []
+        for start, weighted in zip(origin.split(at_once), (weight * residual).split(at_once), strict=True):
+            with torch.enable_grad():
+                pixels = start.clone().requires_grad_(True)
+                found.append(torch.autograd.grad(of_some(pixels), pixels, weighted)[0])
+        return torch.cat(found)
 
     ridge = RIDGE * backward(forward(torch.ones_like(origin))).abs().mean()
     means = origin + origin.new_tensor(prior).view(-1, *[1] * (len(metadata.inputs.shape) - 1))

@@ -12,7 +12,7 @@ import math
 import shutil
 import struct
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,7 @@ def copy_release(release: Release, target: Path) -> Release:
             existing = None
         if existing is None or existing.digest != release.digest:
             raise DfkdError(f"release={target} holds something else already; name a new folder")
-        return existing
+        return replace(release, folder=target)
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent)) / "copy"
     try:
@@ -280,11 +280,11 @@ def copy_release(release: Release, target: Path) -> Release:
         for name in names:
             (beside / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(release.folder / name, beside / name)
-        copied = read_release(beside)
+        read_release(beside)
         if target.is_dir():
             target.rmdir()
         beside.rename(target)
         sync_folder(target.parent)
     finally:
         shutil.rmtree(beside.parent, ignore_errors=True)
-    return Release(target, copied.config, copied.digest)
+    return replace(release, folder=target)

@@ -232,5 +232,5 @@ def test_large_batches_go_through_the_teacher_in_parts(kind, monkeypatch):
     handle.remove()
     assert max(seen) == 11
     for one, other in zip(whole.statistics, parts.statistics, strict=True):
-        for name, tensor in one.tensors().items():
-            torch.testing.assert_close(other.tensors()[name], tensor, atol=1e-6, rtol=1e-5)
+        for name, tensor in one.summary.tensors().items():
+            torch.testing.assert_close(other.summary.tensors()[name], tensor, atol=1e-6, rtol=1e-5)

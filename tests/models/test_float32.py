@@ -18,7 +18,7 @@ def collected(teacher):
 
 EXACT = {
     "logits": lambda teacher, _: predict_logits(teacher, toy_images()[0], INPUTS),
-    "metadata": lambda teacher, _: torch.cat([m.flatten() for m in collected(teacher).statistics[0].tensors().values()]),
+    "metadata": lambda teacher, _: torch.cat([m.flatten() for m in collected(teacher).statistics[0].summary.tensors().values()]),
     "attack": lambda teacher, kept: metadata_scores(kept.resolved(teacher), teacher, *toy_images()),
 }  # fmt: skip
 

@@ -195,6 +195,22 @@ def test_metadata_without_spread_leaves_the_loss_finite(settings):
     assert drawn_loss(settings, metadata, activations, torch.zeros(4, dtype=torch.long)).isfinite().all()
 
 
+@pytest.mark.parametrize("settings", [Sample(normalise=True), Moments()], ids=lambda s: repr(s)[:30])
+@pytest.mark.parametrize("size", [1e-6, 1e5])
+def test_the_loss_is_the_same_in_whatever_units_signals_are(settings, size):
+    """Those of a network whose weights are small are small: none of them is taken for rounding."""
+    metadata = AllLayers(covariance="diagonal").collect(toy_teacher(), [toy_images()], INPUTS)
+    activations = [random(1, 6, layer.num_units).float() for layer in metadata.layers]
+    labels = torch.tensor([2] * 6)
+    expected = drawn_loss(settings, metadata.resolved(toy_teacher()), activations, labels)
+    for statistic in metadata.statistics:
+        statistic.summary.mean *= size
+        statistic.summary.variance *= size**2
+    scaled = [size * values for values in activations]
+    found = drawn_loss(settings, metadata.resolved(toy_teacher()), scaled, labels)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=0)
+
+
 def test_normalising_divides_each_layer_by_its_mean_variance():
     metadata = AllLayers(covariance="full").collect(toy_teacher(), [toy_images()], INPUTS)
     expected = [

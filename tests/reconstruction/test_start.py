@@ -42,6 +42,16 @@ def test_of_a_teacher_of_one_layer_the_means_have_the_logits_of_their_classes():
     torch.testing.assert_close(only(found), only(true_means()), atol=0.05, rtol=0)
 
 
+def test_few_classes_at_a_time_go_through_the_teacher(monkeypatch):
+    teacher = frozen(toy_teacher())
+    metadata = AllLayers().collect(teacher, [toy_images()], INPUTS).resolved(teacher)
+    together, seen = class_means(teacher, metadata, prior=[0.15]), []
+    monkeypatch.setattr(type(INPUTS), "images_at_once", 2)
+    with teacher.register_forward_hook(lambda _module, images, _output: seen.append(len(images[0]))):
+        torch.testing.assert_close(class_means(teacher, metadata, prior=[0.15]), together)
+    assert {*seen} == {2, 1}
+
+
 @pytest.mark.parametrize("kind", [Channels(pixels="moments", grid=6), AllLayers(pixels="moments", signal="after_relu")])
 def test_means_of_pixels_are_the_class_means(kind):
     found = class_means(
