@@ -113,6 +113,7 @@ def release_of(config: Config, context: RunContext, data: LazyData, overrides: l
             raise ConfigError(
                 f"{said}: the release has {release.metadata_kind}; leave it out, or say metadata=none to use the teacher alone"
             )
+        data.number_as(release.classes)
         console.heading(f"release: {release.folder}")
         if not config.metadata.publishes:
             console.note(f"its {release.metadata_bytes:,} bytes of metadata are left aside (metadata=none)")

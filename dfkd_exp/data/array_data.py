@@ -120,7 +120,7 @@ class ArrayData(Data):
     def outline(self) -> Outline:
         found = self._found
         train = found.inputs["train"]
-        return Outline(self._shape, len(found.classes), len(train), train[0].nbytes)
+        return Outline(self._shape, found.classes, len(train), train[0].nbytes)
 
     @property
     def _shape(self) -> Shape:

@@ -23,13 +23,17 @@ MOST_SIDE = math.isqrt(LARGEST)
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a data set before its images are read: the ``shape`` of each, the number of its classes and of its
+    """What is known of a data set before its images are read: the ``shape`` of each, the names of its classes, the number of its
     training images, and the bytes of one image as its owner keeps it."""
 
     shape: Shape
-    num_classes: int
+    classes: Sequence[str]
     num_images: int
     bytes_per_image: int
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
 
 
 @dataclass

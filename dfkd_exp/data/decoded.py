@@ -70,7 +70,7 @@ class DecodedData(Data):
         _require_some(parts["train"], "training images")
         channels, height, width = parts["train"].read(0).shape
         shape = channels, height + 2 * self.pad, width + 2 * self.pad
-        return Outline(shape, len(classes), len(parts["train"].labels), channels * height * width)
+        return Outline(shape, classes, len(parts["train"].labels), channels * height * width)
 
     def load(self, folder: Path | None = None) -> ImageData:
         """Decode the images, into memory, or into files in ``folder`` that are mapped."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -64,9 +64,15 @@ class ImageData:
     def shape(self) -> Shape:
         return tuple(self.train.images.shape[1:])
 
+    def numbered(self, numbers: Sequence[int], classes: Sequence[str]) -> ImageData:
+        """The same with the ``classes`` of a release, among which those of the data have these ``numbers``."""
+        table = torch.tensor(numbers)
+        train, test = (LabelledImages(part.images, table[part.labels]) for part in (self.train, self.test))
+        return replace(self, train=train, test=test, classes=list(classes))
+
     @property
     def outline(self) -> Outline:
-        return Outline(self.shape, len(self.classes), len(self.train), self.bytes_per_image)
+        return Outline(self.shape, self.classes, len(self.train), self.bytes_per_image)
 
 
 def class_balanced(labels: Tensor, count: int, num_classes: int, generator: torch.Generator) -> Tensor:

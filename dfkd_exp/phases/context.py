@@ -6,7 +6,7 @@ only if it must be made. A run that is wholly reused takes a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dfkd_exp import console
 from dfkd_exp.data import Data
 from dfkd_exp.data.base import Outline
+from dfkd_exp.data.class_names import Numbering, numbering
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.models.kind import Network
@@ -38,11 +39,11 @@ VERSIONS = {
     "signals": 1,
     "reconstruction": 8,
     "student": 7,
-    "evaluation": 3,
-    "privacy": 8,
+    "evaluation": 4,
+    "privacy": 9,
     "shadows": 4,
     "likeness": 1,
-    "picture": 3,
+    "picture": 4,
 }
 """Of the code of each phase, part of its artifacts' keys: raise it when a change alters the results."""
 
@@ -122,6 +123,11 @@ class LazyData:
 
     def __init__(self, settings: Data, context: RunContext):
         self.settings, self._context = settings, context
+        self._classes: Sequence[str] = ()
+
+    def number_as(self, classes: Sequence[str]) -> None:
+        """From now on the labels of its images are numbers among these ``classes``, those of a release, by their names."""
+        self._classes = classes
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
@@ -130,10 +136,29 @@ class LazyData:
     @cached_property
     def outline(self) -> Outline:
         """What the settings know without reading all images; else these are opened."""
-        return self.settings.outline() or self.images.outline
+        return self.settings.outline() or self._own_images.outline
+
+    @property
+    def numbered(self) -> bool:
+        """Whether it has been told of a release's classes."""
+        return bool(self._classes)
+
+    @property
+    def numbering(self) -> Numbering:
+        """Which of a release's classes its own are. Raises DfkdError where their names do not say it."""
+        return numbering(self.outline.classes, self._classes)
+
+    @property
+    def images(self) -> ImageData:
+        """With the release's classes, once it has been told of them."""
+        return self._numbered if self.numbered else self._own_images
 
     @cached_property
-    def images(self) -> ImageData:
+    def _numbered(self) -> ImageData:
+        return self._own_images.numbered(self.numbering.numbers, self._classes)
+
+    @cached_property
+    def _own_images(self) -> ImageData:
         from dfkd_exp.data.images import ImageData
         from dfkd_exp.data.mapped import map_images
 

@@ -16,6 +16,7 @@ from dfkd_exp.harmless import brief
 from dfkd_exp.inputs import InputSpec, Shape, described
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
+from dfkd_exp.phases.claims import Claim, tell_accuracy
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
 from dfkd_exp.ranks import Ranks
 from dfkd_exp.release.folder import MODEL, Release, read_release, write_release
@@ -27,10 +28,6 @@ from dfkd_exp.training.transfer_set import FixedImages
 if TYPE_CHECKING:
     from dfkd_exp.metadata.collection import Collector
 
-NEAR_CHANCE = 1.5
-"""Up to so many times the accuracy of guessing, a pretrained teacher is taken for one that was loaded wrongly."""
-FAR_BELOW = 0.05
-"""So far below what its file says."""
 UNEQUAL = 2
 """Where the largest class has so many times the images of the smallest, that is said."""
 
@@ -66,23 +63,10 @@ def make_teacher(context: RunContext, settings: Network, training: Training, dat
     verb = "loading" if settings.trained else "fine-tuning" if settings.pretrained else "training"
     teacher = context.phase("teacher", f"teacher: {verb} {settings.title}", identity, make, by="all")
     if settings.trained:
-        _tell_accuracy(teacher, settings.title)
+        said = teacher.info
+        claim = said["claimed_accuracy"] and Claim("its file", said["claimed_accuracy"])
+        tell_accuracy(settings.title, said["test_accuracy"], said["num_classes"], claim)
     return teacher
-
-
-def _tell_accuracy(teacher: Artifact, title: str) -> None:
-    """Of a teacher that was not trained here, before anything is made with it: what its owner's test images say."""
-    found, claimed = teacher.info["test_accuracy"], teacher.info["claimed_accuracy"]
-    console.note(
-        f"{found:.2%} of the test images are answered rightly" + (f"; its file says {claimed:.2%}" if claimed else "")
-    )
-    near_chance = found < NEAR_CHANCE / teacher.info["num_classes"]
-    if near_chance or (claimed and found < claimed - FAR_BELOW):
-        what = "which is near chance" if near_chance else f"where its file says {claimed:.2%}"
-        console.warn(
-            f"{title} answers {found:.2%} of the test images rightly, {what}. The usual causes: classes in another order than the data's, "
-            "images normalised otherwise (data.mean, data.std), in other channels or of another size (data.channels, data.size, data.pad)"
-        )
 
 
 def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:

@@ -15,6 +15,7 @@ from dfkd_exp.errors import DfkdError, Pruned
 from dfkd_exp.files import WORK, write_atomically
 from dfkd_exp.inputs import described
 from dfkd_exp.models.kind import Network
+from dfkd_exp.phases.claims import Claim, tell_accuracy
 from dfkd_exp.phases.context import LazyData, RunContext, built, load_network, weights_bytes
 from dfkd_exp.release.folder import MODEL, Release
 from dfkd_exp.seeding import derive_seed
@@ -146,10 +147,8 @@ def check_test_set(release: Release, data: LazyData) -> None:
             "the data's values enter the teacher otherwise than its owner's did: their range, mean or deviation was measured here; set "
             "data.range, data.mean and data.std to what the owner says"
         )
-    if data.outline.num_classes > len(release.classes):
-        raise DfkdError(
-            f"the data has more classes than the release's {len(release.classes)}; choose the data that it is for"
-        )
+    if data.numbered:
+        _ = data.numbering  # which raises
 
 
 def evaluate(
@@ -172,8 +171,10 @@ def evaluate(
         from dfkd_exp.distillation.distill import training_agreement
         from dfkd_exp.evaluation.metrics import accuracy, agreement, predict_logits
 
-        test = data.images.test
         check_test_set(release, data)
+        if data.numbered and (found := data.numbering).note:
+            (console.warn if found.by_order else console.note)(found.note)
+        test = data.images.test
         learnt = load_network(settings, student, release.inputs, len(release.classes)).to(context.device)
         teacher = release.teacher().to(context.device)
         student_logits, teacher_logits = (
@@ -200,4 +201,9 @@ def evaluate(
         }
 
     where = "on the test set" if data.settings.available else "on held-out reconstructions alone, for want of data"
-    return context.phase("evaluation", f"evaluation {where}", identity, make)
+    artifact = context.phase("evaluation", f"evaluation {where}", identity, make)
+    if data.numbered and data.settings.available:
+        said = release.teacher_accuracy
+        claim = None if said is None else Claim("its release", said, artifact.info["test_images"])
+        tell_accuracy("the teacher", artifact.info["teacher_accuracy"], len(release.classes), claim)
+    return artifact

@@ -194,7 +194,11 @@ def test_the_reader_reads_every_summary(path, reader):
         if isinstance(summary, Records):
             assert np.array_equal(reader["records"](header, tensors, index, 1), summary.dense()[1].numpy())
         else:
-            found = statistic.matchable(teacher, ours.layers).distribution if statistic.summary.origin == "teacher" else summary
+            found = (
+                statistic.matchable(teacher, ours.layers).distribution
+                if statistic.summary.origin == "teacher"
+                else summary
+            )
             check_gaussian(reader, header, tensors, weights, index, 1, statistic, found)
     for index, mean in enumerate(ours.graph.means if ours.graph else []):
         assert np.array_equal(reader["numbers"](tensors, f"graph.{index}.mean"), mean.numpy())

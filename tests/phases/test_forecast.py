@@ -35,7 +35,9 @@ def net():
 
 def of(tmp_path, *overrides, done=(), num_images=1_000):
     pace = Pace(INPUTS, 10, torch.device("cpu"), tmp_path / "engine.json")
-    return forecast(composed(*overrides), pace, done, net(), net(), [], Outline((1, 6, 6), 10, num_images, 36))
+    return forecast(
+        composed(*overrides), pace, done, net(), net(), [], Outline((1, 6, 6), list("0123456789"), num_images, 36)
+    )
 
 
 IMAGES = "reconstruction.images_per_class=20", "reconstruction.group_size=20", "reconstruction.steps=30"

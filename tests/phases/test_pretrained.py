@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.phases.claims import Claim, tell_accuracy
 from dfkd_exp.phases.owner import check_order
 
 
@@ -45,3 +46,21 @@ def test_classes_that_the_weights_have_in_another_order_are_refused(names, refus
         else nullcontext()
     ):
         check_order(names, ["cat", "dog"], "Ours")
+
+
+@pytest.mark.parametrize(
+    ("found", "claim", "said"),
+    [
+        (0.09, None, "which is below chance (50.00%), as where classes are mistaken for one another"),
+        (0.55, None, "which is near chance"),
+        (0.80, Claim("its file", 0.9), "where its file says 90.00%"),
+        (0.80, Claim("its release", 0.9, num_images=20), ""),
+        (0.80, None, ""),
+    ],
+)
+def test_an_accuracy_that_cannot_be_right_is_told_of(found, claim, said, capsys):
+    tell_accuracy("a net", found, 2, claim)
+    told = " ".join(capsys.readouterr().err.split())
+    assert (
+        f"a net answers {found:.2%} of the test images rightly, {said}. The usual causes" in told if said else not told
+    )
