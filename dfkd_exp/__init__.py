@@ -27,6 +27,8 @@ from typing import Any
 _HOME = {
     "AllLayers": "metadata",
     "AllLayersDropout": "metadata",
+    "BatchNormStatistics": "metadata",
+    "Channels": "metadata",
     "Composed": "metadata",
     "Gaussian": "metadata",
     "Spatial": "metadata",
@@ -70,4 +72,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_HOME]
+    return sorted({*globals(), *_HOME})

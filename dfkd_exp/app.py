@@ -29,7 +29,7 @@ from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import keep_freed_memory, stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.run_folder import ERROR, LOG, PICTURE, PRUNED, RESULT, at_work, leave_traceback
+from dfkd_exp.run_folder import ERROR, LIKENESS, LOG, NEAREST, PICTURE, PRUNED, RESULT, at_work, leave_traceback
 from dfkd_exp.stopping import at_signals, check
 from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
@@ -175,9 +175,11 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
         result = run(config, folder, overrides)
         if result is not None:
             console.show(run_table(result))
-            console.show(
-                escape(f"result   {console.short(folder / RESULT)}\npicture  {console.short(folder / PICTURE)}")
-            )
+            files = {"result": RESULT, "picture": PICTURE, "likeness": LIKENESS, "nearest": NEAREST}
+            made = [
+                f"{what:8} {console.short(folder / file)}" for what, file in files.items() if (folder / file).exists()
+            ]
+            console.show(escape("\n".join(made)))
 
 
 def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[str]]:

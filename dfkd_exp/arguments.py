@@ -41,8 +41,10 @@ def unreadable(argument: str, in_a_sweep: bool = False) -> str:
     said = f"cannot read the argument {argument!r}; write it as flag=value"
     if not (equals and FLAG.fullmatch(flag) and argument.isprintable()):
         return said
-    texts = value.split(",") if in_a_sweep else [value]
-    meant = f"{flag}={','.join(map(quoted, texts))}"
+    if value.startswith("[") and value.endswith("]"):
+        meant = f"{flag}=[{','.join(text if text.isalnum() and text.isascii() else quoted(text) for text in value[1:-1].split(','))}]"
+    else:
+        meant = f"{flag}={','.join(map(quoted, value.split(',') if in_a_sweep else [value]))}"
     try:
         OverridesParser.create().parse_overrides([meant])
     except OverrideParseException:

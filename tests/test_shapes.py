@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -189,3 +190,13 @@ def test_a_table_and_series_run_from_end_to_end_and_are_measured(tmp_path, monke
     result = json.loads((folder / "result.json").read_text())
     assert 0 <= result["accuracy"] <= 1
     assert (folder / "reconstructions.png").is_file()
+
+
+def test_of_a_table_with_a_feature_that_never_varies_that_is_said(tmp_path, dfkd):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(60, 4)).astype("float32")
+    x[:, 2] = 5
+    np.savez(tmp_path / "t.npz", x=x, y=np.arange(60) % 3)
+    ran = dfkd("data=arrays", f"data.path={tmp_path / 't.npz'}", "student=mlp", "source=noise")
+    assert ran.code == 0, ran.err
+    assert "1 of the features (2, from 0) never vary" in " ".join(ran.out.split())

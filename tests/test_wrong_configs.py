@@ -141,3 +141,8 @@ def test_an_argument_that_cannot_be_read_comes_with_one_that_can(dfkd, value, tm
 def test_in_a_sweep_each_value_is_quoted(dfkd):
     ran = dfkd("-m", "teacher.checkpoint=a=1.ckpt,b=2.ckpt", small=False)
     assert """as 'teacher.checkpoint="a=1.ckpt","b=2.ckpt"'\n""" in ran.err
+
+
+def test_a_list_that_cannot_be_read_comes_with_its_entries_quoted(dfkd):
+    ran = dfkd("data=image_folder", "data.classes=[zebra,red car,Große Äpfel]", small=False)
+    assert """as 'data.classes=[zebra,"red car","Große Äpfel"]'\n""" in ran.err

@@ -80,6 +80,9 @@ class Range:
                 return cls(ends[0], ends[1], True, f"values within {least:g} and {most:g}", scaled)
         per = "per feature" if array.ndim == 2 else "per channel"
         said = f"values from {_short(low)} to {_short(high)}, measured on the training examples {per} (a release tells them)"
+        if len(same := np.flatnonzero(high == low)) and array.ndim == 2:
+            which = ", ".join(map(str, same[:3])) + ", …" * (len(same) > 3)
+            said += f"; {len(same)} of the features ({which}, from 0) never vary, and have any value in what is made: leave them out"
         return cls(low, np.where(high > low, high, low + 1), True, said, scaled)
 
     def pixels(self, array: np.ndarray) -> Tensor:

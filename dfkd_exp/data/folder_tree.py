@@ -98,8 +98,6 @@ def split_folders(
         if missing := [name for name in classes if name not in held]:
             notes.append(f"{shown[part]}/ has no images of {some_of(missing)}: figures say nothing of them")
         return Split(classes, labelled(folder), labelled(first[part]), notes)
-    if first:
-        notes.append(f"{test_fraction:.0%} of {shown['train']}/ are held out: figures are of these")
     return held_out(classes, labelled(folder), test_fraction, place, notes)
 
 

@@ -119,4 +119,5 @@ def held_out(
             )
         test += [(name, image) for image in sorted(ranked[:count])]
         train += [(name, image) for image in sorted(ranked[count:])]
-    return Split(classes, train, test, notes)
+    said = f"{test_fraction:.0%} of each class is held out for testing (data.test_fraction)"
+    return Split(classes, train, test, [*notes, said])

@@ -95,6 +95,8 @@ def distill(
     ``inputs`` say which of a network's inputs are black and white, which matters only for augmentation; left out, it is the range of
     the images.
     """
+    if student is teacher:
+        raise DfkdError("student and teacher are one network; give a student of its own, or copy.deepcopy(teacher)")
     if not augment:
         settings["augmentation"] = NoAugmentation()
     if unused := [name for name, value in WHOLE_RUN.items() if settings.pop(name, value) != value]:

@@ -181,11 +181,12 @@ def _misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor], extra: list[
     """What hinders ``state`` to be weights with the names and shapes of ``own``; empty if nothing does."""
     missing = [key for key in own if key not in state]
     wrong = [key for key in own if key in state and own[key].shape != state[key].shape]
+    shapes = [f"{key} ({[*state[key].shape]}, and not {[*own[key].shape]})" for key in wrong]
     if quantised := [key for key in own if key in state and _is_quantised(own[key], state[key])]:
         return f"holds {QUANTISED} ({_some(quantised)}: {str(state[quantised[0]].dtype).removeprefix('torch.')})"
     imaginary = [key for key in own if key in state and state[key].is_complex() and not own[key].is_complex()]
     problems = [
-        ("lacks", missing), ("has unknown", extra), ("has other shapes for", wrong), ("has complex numbers for", imaginary),
+        ("lacks", missing), ("has unknown", extra), ("has other shapes for", shapes), ("has complex numbers for", imaginary),
     ]  # fmt: skip
     return "; ".join(f"{verb} {_some(keys)}" for verb, keys in problems if keys)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -218,4 +219,7 @@ def way_out(error: BaseException, network: nn.Module | None = None, of_images: b
         return "; relative paths begin in the folder that the command is run from"
     if network is None:
         return ""
+    if wanted := re.search(r"to have (\d+) channels?, but got", text):
+        flag = f"data.channels={wanted[1]}, or change " if of_images and wanted[1] in ("1", "3") else ""
+        return f"; it takes {wanted[1]} channels: {flag}the network's arguments"
     return f"; change {'data.pad or data.size, or ' if of_images else ''}the network's arguments"

@@ -16,7 +16,7 @@ from dfkd_exp import console
 from dfkd_exp.data import Data
 from dfkd_exp.data.base import Outline
 from dfkd_exp.data.class_names import Numbering, numbering
-from dfkd_exp.inputs import InputSpec
+from dfkd_exp.inputs import InputSpec, Shape
 from dfkd_exp.logger import LoggerSettings
 from dfkd_exp.models.kind import Network
 from dfkd_exp.models.weight_files import Loaded
@@ -137,6 +137,19 @@ class LazyData:
     def outline(self) -> Outline:
         """What the settings know without reading all images; else these are opened."""
         return self.settings.outline() or self._own_images.outline
+
+    def way_to(self, wanted: Shape) -> str:
+        """What a person can do for it to have images of that shape."""
+        given = self.outline.shape
+        if len(wanted) != 3 or len(given) != 3:
+            return "choose data of that shape"
+        (channels, height, width) = wanted
+        flags = [f"data.channels={channels}"] if channels != given[0] else []
+        if (height, width) != given[1:]:
+            flags.append(f"data.size={height}" if height == width else "data.pad")
+        if all(hasattr(self.settings, flag.partition("=")[0].removeprefix("data.")) for flag in flags):
+            return f"set {' '.join(flags)}"
+        return f"choose data that can be so, such as image files: data=image_folder data.path=FOLDER {' '.join(flags)}"
 
     @property
     def numbered(self) -> bool:

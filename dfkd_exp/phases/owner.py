@@ -13,7 +13,7 @@ from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import WORK, write_atomically
 from dfkd_exp.harmless import brief
-from dfkd_exp.inputs import InputSpec, Shape, described
+from dfkd_exp.inputs import InputSpec, described
 from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.claims import Claim, tell_accuracy
@@ -76,20 +76,9 @@ def wanted_inputs(settings: Network, data: LazyData) -> InputSpec:
     if wanted.shape != given.shape:
         raise DfkdError(
             f"{settings.title} wants {described(wanted.shape)}, the data's are of shape {list(given.shape)}; "
-            f"{_way_out(wanted.shape, data)}"
+            f"{data.way_to(wanted.shape)}"
         )
     return wanted
-
-
-def _way_out(wanted: Shape, data: LazyData) -> str:
-    """How the data comes to have images of the shape that is wanted."""
-    (channels, height, width), given = wanted, data.outline.shape
-    flags = [f"data.channels={channels}"] if channels != given[0] else []
-    if (height, width) != given[1:]:
-        flags.append(f"data.size={height}" if height == width else "data.pad")
-    if all(hasattr(data.settings, flag.partition("=")[0].removeprefix("data.")) for flag in flags):
-        return f"set {' '.join(flags)}"
-    return f"choose data that can be so, such as image files: data=image_folder data.path=FOLDER {' '.join(flags)}"
 
 
 def check_order(names: list[str], classes: list[str], title: str) -> None:

@@ -140,7 +140,7 @@ def check_test_set(release: Release, data: LazyData) -> None:
     if data.outline.shape != release.inputs.shape:
         raise DfkdError(
             f"the release is for {described(release.inputs.shape)}, the data's are of shape {list(data.outline.shape)}; "
-            "set data.pad or data.size as its owner did"
+            f"{data.way_to(release.inputs.shape)}"
         )
     if data.settings.measured and data.settings.inputs(data.outline.shape) != release.inputs:
         raise DfkdError(

@@ -90,7 +90,7 @@ PRIVACY = (
     ),
     Column("metadata AUC", "Of an attack that sees the metadata: how well an image fits it.", lambda s: s.attack("metadata"), 3),
     Column(
-        "metadata TPR, %", "Of the members, how many it finds while it accuses 0.1 % of the others.",
+        "metadata TPR, %", "Of the members, how many it finds while it accuses at most 0.1 % of the others: of fewer than 1,000, none.",
         lambda s: s.attack("metadata", "tpr_at_0.1%"), 1,
     ),
     Column(

@@ -13,6 +13,8 @@ from dfkd_exp.report.titles import teacher_of, titles
 
 NOT_OF_THE_STUDENT = ("teacher", "evaluation", "privacy", "shadows", "likeness")
 """Phases whose seconds are not counted as the student's."""
+FEWEST_OTHERS = 100
+"""Of fewer no share of false accusations is known."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,12 @@ class Setting:
         return any(result.get("privacy") for result in self.results)
 
     def attack(self, on: str, figure: str = "auc") -> Figure:
-        """Membership inference by what an attack sees: ``auc``, or the true positives ``tpr_at_0.1%`` and ``tpr_at_1%`` in per cent."""
+        """Membership inference by what an attack sees: ``auc``, or the true positives ``tpr_at_0.1%`` and ``tpr_at_1%`` in per cent, which
+        are not known of fewer than a hundred others."""
+        attacks = [result["privacy"]["attacks"].get(on, {}) for result in self.results if result.get("privacy")]
         found = [
-            result["privacy"]["attacks"].get(on, {}).get(figure) for result in self.results if result.get("privacy")
+            None if figure != "auc" and attack.get("others", FEWEST_OTHERS) < FEWEST_OTHERS else attack.get(figure)
+            for attack in attacks
         ]
         return Figure.of([100 * value["rate"] if isinstance(value, dict) else value for value in found])
 

@@ -51,6 +51,7 @@ def run_table(result: dict[str, Any]) -> Table:
         "teacher accuracy": f"{percent(teacher_accuracy(result))} %{' (measured by its owner)' if by_owner else ''}",
         "student accuracy": accuracy,
         **({} if best is None else over_training),
+        **({"given away": _given_away(result["privacy"])} if result.get("privacy") else {}),
         **({"variety": _variety(result["likeness"])} if result.get("likeness") else {}),
         "agreement": "\n".join(agreed) or "–",
         "seconds": ", ".join(f"{name} {phase['seconds']:,.1f}" for name, phase in result["phases"].items()),
@@ -58,6 +59,22 @@ def run_table(result: dict[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(name, value)
     return table
+
+
+def _given_away(privacy: dict[str, Any]) -> str:
+    """What attacks find out about single training images, a line for each that is on something published or made of it."""
+    said = {
+        "teacher": "the teacher alone, the floor",
+        "metadata": "the metadata",
+        "shown": "the images",
+        "student": "the student",
+    }
+    return "\n".join(
+        f"area {attack['auc']:.3f} ({attack['auc_low']:.3f} to {attack['auc_high']:.3f}) by {said[on]}: "
+        f"{attack['members']:,} members, {attack['others']:,} others"
+        for on, attack in privacy["attacks"].items()
+        if on in said
+    )
 
 
 def _variety(layers: list[dict[str, Any]]) -> str:

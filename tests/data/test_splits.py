@@ -59,7 +59,7 @@ def test_a_test_part_without_labels_is_passed_over_for_val_or_for_a_share():
     found = split_folders(tree("train/cat", "train/dog", "test/unknown"), "place", 0.2)
     assert {image.split("/")[0] for _, image in found.test} == {"train"}
     assert (len(found.train), len(found.test)) == (8, 2)
-    assert "20% of train/ are held out" in found.notes[-1]
+    assert "20% of each class is held out" in found.notes[-1]
 
 
 def test_a_class_that_is_missing_in_the_test_part_is_said():

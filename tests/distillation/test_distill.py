@@ -251,3 +251,9 @@ def test_mixtures_lie_between_two_images(monkeypatch):
         assert one.min() >= 0
         assert one.max() <= 1
         assert ((one > 0.02) & (one < 0.98)).float().mean() > 0.3
+
+
+def test_a_network_is_not_distilled_into_itself():
+    net = toy_teacher()
+    with pytest.raises(DfkdError, match="one network; give a student of its own"):
+        distill(net, net, toy_images(4)[0], epochs=1)

@@ -189,3 +189,10 @@ def test_tensors_of_a_module_are_there_though_its_network_is_first_made_without_
     assert torch.allclose(
         network(IMAGES), nn.functional.linear(IMAGES.flatten(1) - 0.5, state["1.weight"], state["1.bias"]), atol=1e-6
     )
+
+
+def test_a_network_for_other_channels_is_told_how_images_come_to_have_them():
+    grey = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3))
+    wrong = pytest.raises(DfkdError, match=r"it takes 1 channels: data.channels=1, or change the network's arguments")
+    with wrong, as_classifier(grey, torch.zeros(2, 3, 8, 8)):
+        pass
