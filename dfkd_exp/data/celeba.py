@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.data.decoded import DecodedData, Part
+from dfkd_exp.data.decoded import DecodedData, Part, require_size
 from dfkd_exp.data.files import read_image, to_tensor
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import open_regular, regular_size
@@ -54,7 +54,7 @@ class CelebA(DecodedData):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require_size()
+        require_size(self, self.size)
         self.require("max_images", self.max_images is None or self.max_images >= 2, "at least 2, or empty")
 
     def fingerprint(self) -> dict[str, Any]:

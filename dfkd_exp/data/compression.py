@@ -10,9 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dfkd_exp.data.files import MODES
 from dfkd_exp.errors import DfkdError
-
-MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.data.base import MOST_SIDE, Data, Outline
+from dfkd_exp.data.files import MODES, to_tensor
 from dfkd_exp.errors import DfkdError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from dfkd_exp.data.images import ImageData
@@ -46,11 +48,6 @@ class DecodedData(Data):
     @property
     def kept_in_store(self) -> bool:
         return True
-
-    def require_size(self) -> None:
-        """Raise ConfigError unless ``size``, which several data sets have, is that of an image."""
-        size = getattr(self, "size", None)
-        self.require("size", size is None or 1 <= size <= MOST_SIDE, f"from 1 to {MOST_SIDE:,}, or empty")
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
         """The names of the classes, and the parts ``train`` and ``test``. Opens no image."""
@@ -91,6 +88,39 @@ class DecodedData(Data):
         channels, height, width = decoded["train"].images.shape[1:]
         num_bytes = channels * (height - 2 * self.pad) * (width - 2 * self.pad)
         return ImageData(decoded["train"], decoded["test"], classes, bytes_per_image=num_bytes)
+
+
+@dataclass
+class Photographs(DecodedData):
+    """Images of somebody's own, of whatever sizes and colours, brought to one."""
+
+    size: int | None = None
+    """Resize to size x size pixels, whose sides are stretched to one length unless data.crop is set; empty: all images must already have
+    one size."""
+    crop: float | None = None
+    """Take the middle square of so much of an image's shorter side before it is resized: 0.875, as networks for ImageNet are tested, to 1;
+    empty: the whole image."""
+    channels: int = 3
+    """1 (grey) or 3 (colour); images are converted."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require("channels", self.channels in MODES, "1 or 3")
+        require_size(self, self.size)
+        self.require("crop", self.crop is None or 0 < self.crop <= 1, "above 0 and at most 1, or empty")
+        self.require("crop", self.crop is None or self.size is not None, "empty, or beside data.size")
+
+    def identity(self) -> dict[str, Any]:
+        return {name: value for name, value in super().identity().items() if (name, value) != ("crop", None)}
+
+    def pixels(self, image: Image) -> Tensor:
+        """Of a PIL image, uint8 ``[C, H, W]``."""
+        return to_tensor(image, self.channels, self.size, self.crop)
+
+
+def require_size(settings: Data, size: int | None) -> None:
+    """Raise ConfigError unless ``size``, of those settings, is that of an image."""
+    settings.require("size", size is None or 1 <= size <= MOST_SIDE, f"from 1 to {MOST_SIDE:,}, or empty")
 
 
 def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:

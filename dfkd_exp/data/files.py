@@ -71,8 +71,20 @@ def opened(value: Any) -> Image:
     return PIL.Image.fromarray(pixels.astype(numpy.uint8))
 
 
-def to_tensor(image: Image, channels: int, size: int | None, crop: tuple[int, int, int, int] | None = None) -> Tensor:
-    """A PIL image as uint8 ``[C, H, W]``: turned as its EXIF says, cropped, converted to grey or colour, and resized.
+Box = tuple[int, int, int, int]
+"""Left, upper, right and lower edge, in pixels."""
+
+
+def middle(image: Image, share: float) -> Box:
+    """The middle square of an image, of a ``share`` of its shorter side."""
+    side = max(1, round(share * min(image.size)))
+    left, upper = (image.width - side) // 2, (image.height - side) // 2
+    return left, upper, left + side, upper + side
+
+
+def to_tensor(image: Image, channels: int, size: int | None, crop: Box | float | None = None) -> Tensor:
+    """A PIL image as uint8 ``[C, H, W]``: turned as its EXIF says, cropped, converted to grey or colour, and resized. ``crop``: what is
+    kept of it, or of what share of its shorter side the `middle` is.
 
     Raises DfkdError, which says what it is of the image but not its name, for one that is too large, is not opaque, or has pixels of
     unknown range.
@@ -90,7 +102,7 @@ def to_tensor(image: Image, channels: int, size: int | None, crop: tuple[int, in
     ImageOps.exif_transpose(image, in_place=True)
     image = _opaque(image)
     if crop is not None:
-        image = image.crop(crop)
+        image = image.crop(crop if isinstance(crop, tuple) else middle(image, crop))
     image = image.convert(MODES[channels])
     if size is not None and image.size != (size, size):
         image = image.resize((size, size), Resampling.BILINEAR)

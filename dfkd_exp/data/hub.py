@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp import console
 from dfkd_exp.data import columns
-from dfkd_exp.data.decoded import DecodedData, Part
-from dfkd_exp.data.files import MODES, opened, readable, to_tensor
+from dfkd_exp.data.decoded import Part, Photographs
+from dfkd_exp.data.files import opened, readable
 from dfkd_exp.data.image_folder import ImageFolder
 from dfkd_exp.data.listing import IMAGES
 from dfkd_exp.errors import DfkdError
@@ -30,7 +30,7 @@ EACH_TO_TEST = 5
 
 
 @dataclass
-class Hub(DecodedData):
+class Hub(Photographs):
     """``data=hub data.name=ylecun/mnist``; a local folder works as a name too: of parquet files, of what the library saved, or of images
     in folders of their classes. Columns and splits are found by their usual names; labels are numbers, words or named classes."""
 
@@ -48,16 +48,10 @@ class Hub(DecodedData):
     """Column with the images; empty: the one that is called image, img or the like."""
     label_column: str | None = None
     """Column with the labels; empty: the one that is called label, fine_label or the like."""
-    size: int | None = None
-    """Resize to size x size pixels; empty: all images must already have one size."""
-    channels: int = 3
-    """1 (grey) or 3 (colour); images are converted."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require("name", bool(self.name), "a data set of the Hub or a local folder (data.name=…)")
-        self.require("channels", self.channels in MODES, "1 or 3")
-        self.require_size()
 
     def fingerprint(self) -> dict[str, Any]:
         if self._as_folder is not None:
@@ -77,7 +71,7 @@ class Hub(DecodedData):
         endings = {path.suffix.lower() for path in folder.rglob("*") if path.is_file()}
         if not endings & IMAGES or endings & TABLES:
             return None
-        same = {name: getattr(self, name) for name in ("pad", "mean", "std", "limit", "size", "channels")}
+        same = {name: getattr(self, name) for name in ("pad", "mean", "std", "limit", "size", "crop", "channels")}
         return ImageFolder(path=self.name, **same)
 
     def find(self) -> tuple[list[str], dict[str, Part]]:
@@ -174,6 +168,6 @@ class Hub(DecodedData):
 
         def read(index: int) -> Tensor:
             # The library decodes it when it is asked for it.
-            return readable(name(index), lambda: to_tensor(opened(only[rows[index]][column]), self.channels, self.size))
+            return readable(name(index), lambda: self.pixels(opened(only[rows[index]][column])))
 
         return Part(labels, read, name)

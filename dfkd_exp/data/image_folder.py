@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp import console
-from dfkd_exp.data.decoded import DecodedData, Part
-from dfkd_exp.data.files import MODES, read_image, to_tensor
+from dfkd_exp.data.decoded import Part, Photographs
+from dfkd_exp.data.files import read_image
 from dfkd_exp.data.folder_tree import Tree, split_folders
 from dfkd_exp.data.label_table import MOST_BYTES, read_table
 from dfkd_exp.data.listing import TABLES, UNREADABLE, Listing, ending, list_files
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ImageFolder(DecodedData):
+class ImageFolder(Photographs):
     """``path/CLASS/*.png`` (a share is held out for testing) or ``path/train/CLASS/*`` and ``path/test/CLASS/*``, by any of the usual
     names for these; in a folder, or in an archive that is read where it is.
 
@@ -39,10 +39,6 @@ class ImageFolder(DecodedData):
     """The classes in the order of the teacher's logits, where not all are wanted or their order is another than that of numbers or text."""
     labels: str | None = None
     """A table of files and classes (.csv, .tsv, .txt), in the folder or elsewhere; a column may say of which part (train, test) each is."""
-    size: int | None = None
-    """Resize to size x size pixels; empty: all images must already have one size."""
-    channels: int = 3
-    """1 (grey) or 3 (colour); images are converted."""
     test_fraction: float = 0.2
     """Share of each class held out for testing, where the folder has no test/. Chosen by the file's name."""
 
@@ -53,8 +49,6 @@ class ImageFolder(DecodedData):
         self.require(
             "classes", len(set(self.classes)) == len(self.classes) != 1, "two names or more, none of them twice"
         )
-        self.require("channels", self.channels in MODES, "1 or 3")
-        self.require_size()
         self.require("test_fraction", 0 < self.test_fraction < 1, "between 0 and 1")
 
     def fingerprint(self) -> dict[str, Any]:
@@ -79,7 +73,7 @@ class ImageFolder(DecodedData):
             def opened() -> Any:
                 return listing.open(labelled[index][1])
 
-            return read_image(name(index), opened, lambda image: to_tensor(image, self.channels, self.size))
+            return read_image(name(index), opened, self.pixels)
 
         return Part([number[label] for label, _ in labelled], read, name)
 

@@ -217,3 +217,19 @@ def test_what_makes_other_labels_of_the_same_files_is_in_the_fingerprint(tmp_pat
 def test_a_table_or_classes_that_cannot_be_are_refused_by_their_flag(tmp_path, settings, message):
     with pytest.raises(DfkdError, match=message):
         load(fill(tmp_path), **settings)
+
+
+def test_the_middle_square_of_a_photograph_is_taken_if_that_is_asked(tmp_path):
+    """Of the right share of its shorter side, and not stretched; its key is of before where it is not asked."""
+    wide = np.zeros((20, 60), np.uint8)
+    wide[2:18, 22:38] = 255  # the middle 16 x 16
+    for name in ("a/1", "a/2", "b/1", "b/2"):
+        path = tmp_path / "photos" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(wide).save(path)
+    settings = {"path": str(tmp_path / "photos"), "size": 8, "channels": 1}
+    cut, whole = ImageFolder(crop=0.8, **settings), ImageFolder(**settings)
+    assert (cut.find()[1]["train"].read(0) == 255).all()
+    assert not (whole.find()[1]["train"].read(0) == 255).all()
+    assert "crop" not in whole.fingerprint()
+    assert cut.fingerprint()["crop"] == 0.8
