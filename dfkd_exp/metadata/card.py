@@ -16,6 +16,8 @@ BASES = {
     "styles": ", style of an image: mean and log-deviation per channel",
     "graph": ", graph Fourier",
 }
+COVARIANCES = ("full", "low_rank", "separable")
+"""Summaries that hold some."""
 FEW = 10
 """Images of a class that are warned of."""
 SCOPES = {"class": "Per class", "all": "Of all classes together"}
@@ -90,7 +92,11 @@ def _row(metadata: Metadata, statistic: Statistic) -> str:
 def what_it_may_reveal(metadata: Metadata) -> str:
     """A list, in Markdown."""
     of_data = any(statistic.summary.origin == "data" for statistic in metadata.statistics)
-    said = [*GAUSSIAN] if of_data else ["Nothing is published beside the network: the statistics are in its weights."]
+    said = (
+        _of_means(metadata)
+        if of_data
+        else ["Nothing is published beside the network: the statistics are in its weights."]
+    )
     said += dict.fromkeys(s.summary.reveals for s in metadata.statistics if s.summary.reveals)
     if dp := metadata.kind.get("dp"):
         neighbours = in_markdown(dp["neighbours"])
@@ -105,13 +111,21 @@ def what_it_may_reveal(metadata: Metadata) -> str:
     return "\n".join(f"* {sentence}" for sentence in said)
 
 
-GAUSSIAN = (
-    "A class's mean activations show what its images have in common. Where a class holds few images, or images of one\n"
-    "  person or one object, that is close to showing the images themselves. From the first layer's mean, the class's mean image can\n"
-    "  often be computed.",
-    "Covariances of a full-rank first layer give the covariance of the pixels. Images reconstructed from the statistics resemble the\n"
-    "  training images' common features; rare features can be among them.",
-)
+def _of_means(metadata: Metadata) -> list[str]:
+    """What statistics of training images show, by what is kept of them."""
+    hidden = [s for s in metadata.statistics if s.layers != (len(metadata.layers) - 1,) and s.basis == "units"]
+    common = (
+        "A class's mean activations show what its images have in common. Where a class holds few images, or images of one\n"
+        "  person or one object, that is close to showing the images themselves."
+    )
+    if hidden:
+        common += " From the first layer's mean, the class's mean image can\n  often be computed."
+    resemble = "Images reconstructed from the statistics resemble the training images' common features; rare features can be among them."
+    if any(s.summary.form in COVARIANCES for s in hidden):
+        resemble = f"Covariances of a full-rank first layer give the covariance of the pixels. {resemble}"
+    return [common, resemble]
+
+
 WITHOUT_NOISE = (
     "Nothing has noise added to it: no differential privacy is claimed. Anybody who holds all images of a class but one can\n"
     "  compute that one from a mean; and anybody who holds images that may have been among them can often tell which were, the\n"

@@ -18,6 +18,7 @@ from dfkd_exp.metadata import (
     SpectralLayerPairs,
     TopLayer,
 )
+from dfkd_exp.metadata.card import what_it_may_reveal
 from dfkd_exp.metadata.covariance import Full, unpack_symmetric
 from dfkd_exp.metadata.gaussian_sums import Place
 from dfkd_exp.metadata.own_statistics import Carried
@@ -440,3 +441,17 @@ def test_what_fp16_cannot_hold_is_refused():
         teacher[0].weight *= 1e6
     with pytest.raises(DfkdError, match=r"metadata\.storage=fp16 cannot hold .*choose bf16"):
         AllLayers(storage="fp16").collect(teacher, [toy_images()], INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean_image", "pixels"),
+    [
+        (AllLayers(covariance="full"), True, True),
+        (AllLayers(covariance="diagonal"), True, False),
+        (Channels(), False, False),
+        (TopLayer(), False, False),
+    ],
+)
+def test_the_card_warns_of_what_the_kind_shows(kind, mean_image, pixels):
+    said = what_it_may_reveal(kind.collect(toy_teacher(), [toy_images()], INPUTS))
+    assert ("the class's mean image" in said, "covariance of the pixels" in said) == (mean_image, pixels)
