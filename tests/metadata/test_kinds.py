@@ -12,6 +12,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.metadata import (
     AllLayers,
     AllLayersDropout,
+    Channels,
     Composed,
     Spatial,
     SpectralAllLayers,
