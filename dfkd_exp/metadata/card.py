@@ -113,15 +113,17 @@ def what_it_may_reveal(metadata: Metadata) -> str:
 
 def _of_means(metadata: Metadata) -> list[str]:
     """What statistics of training images show, by what is kept of them."""
-    hidden = [s for s in metadata.statistics if s.layers != (len(metadata.layers) - 1,) and s.basis == "units"]
+    first = [
+        s for s in metadata.statistics if 0 in s.layers and len(metadata.layers) > 1 and s.basis in ("units", "graph")
+    ]
     common = (
         "A class's mean activations show what its images have in common. Where a class holds few images, or images of one\n"
         "  person or one object, that is close to showing the images themselves."
     )
-    if hidden:
+    if first:
         common += " From the first layer's mean, the class's mean image can\n  often be computed."
     resemble = "Images reconstructed from the statistics resemble the training images' common features; rare features can be among them."
-    if any(s.summary.form in COVARIANCES for s in hidden):
+    if any(s.summary.form in COVARIANCES for s in first):
         resemble = f"Covariances of a full-rank first layer give the covariance of the pixels. {resemble}"
     return [common, resemble]
 
