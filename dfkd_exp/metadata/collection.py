@@ -13,7 +13,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata.metadata import Metadata, as_signals
 from dfkd_exp.metadata.reservoir import image_hash
-from dfkd_exp.metadata.statistic import Observed
+from dfkd_exp.metadata.statistic import Observed, joined, parted
 from dfkd_exp.models.float32 import exact
 from dfkd_exp.models.layers import Site
 from dfkd_exp.models.recording import Recorder, borrowed, device_of, overwritten, recording, weights_digest
@@ -94,23 +94,15 @@ class Collector:
 
     def state(self) -> dict[str, Tensor]:
         """What it has seen, as tensors by name, for `merge_state` in another process."""
-        parts = {
-            f"{index}/{name}": tensor
-            for index, accumulator in enumerate(self.accumulators)
-            for name, tensor in accumulator.state().items()
-        }
-        return {"counts": self.counts, **parts}
+        parts = {index: accumulator.state() for index, accumulator in enumerate(self.accumulators)}
+        return {"counts": self.counts, **joined(parts)}
 
     def merge_state(self, state: dict[str, Tensor]) -> None:
         """Add what the `state` of another collector of the same teacher and kind has seen."""
-        parts: list[dict[str, Tensor]] = [{} for _ in self.accumulators]
-        for path, tensor in state.items():
-            index, _, name = path.partition("/")
-            if name:
-                parts[int(index)][name] = tensor
         self.counts += state["counts"]
-        for accumulator, part in zip(self.accumulators, parts, strict=True):
-            accumulator.merge(accumulator.with_state(part))
+        parts = parted(state)
+        for index, accumulator in enumerate(self.accumulators):
+            accumulator.merge(accumulator.with_state(parts[str(index)]))
 
     def finish(self) -> Metadata:
         """The metadata. Raises DfkdError if a class has no images or a statistic is not finite."""

@@ -17,7 +17,7 @@ from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.moments import ClassMoments, Scatter
 from dfkd_exp.metadata.separable import Separable
 from dfkd_exp.metadata.shared import Shared
-from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic, Summary
+from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic, Summary, joined, parted
 from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.view import View
@@ -132,15 +132,11 @@ class GaussianSums(Accumulator):
             mine.merge(theirs)
 
     def state(self) -> dict[str, Tensor]:
-        return {f"{row}/{name}": tensor for row, sums in enumerate(self.rows) for name, tensor in sums.state().items()}
+        return joined({row: sums.state() for row, sums in enumerate(self.rows)})
 
     def with_state(self, state: Mapping[str, Tensor]) -> Self:
-        other = copy(self)
-        parts: list[dict[str, Tensor]] = [{} for _ in self.rows]
-        for path, tensor in state.items():
-            row, _, name = path.partition("/")
-            parts[int(row)][name] = tensor
-        other.rows = [sums.with_state(part) for sums, part in zip(self.rows, parts, strict=True)]
+        other, parts = copy(self), parted(state)
+        other.rows = [sums.with_state(parts[str(row)]) for row, sums in enumerate(self.rows)]
         return other
 
     def finish(self, storage: str) -> list[Statistic]:

@@ -15,7 +15,7 @@ from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.moments import ClassMoments
 from dfkd_exp.metadata.records import Records
 from dfkd_exp.metadata.reservoir import Reservoir
-from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic
+from dfkd_exp.metadata.statistic import Accumulator, Observed, Statistic, joined, parted
 from dfkd_exp.metadata.storage import rounded
 from dfkd_exp.models.layers import Layer
 
@@ -67,21 +67,18 @@ class RecordedSignals(Accumulator):
                 own.merge(added)
 
     def state(self) -> dict[str, Tensor]:
-        parts = {"reservoir": self.reservoir.state()}
-        for index, moments in enumerate(self.means):
-            parts |= {f"{index}.{label}": own.state() for label, own in enumerate(moments)}
-        return {f"{part}/{name}": tensor for part, held in parts.items() for name, tensor in held.items()}
+        means = {
+            layer: joined(dict(enumerate(own.state() for own in moments))) for layer, moments in enumerate(self.means)
+        }
+        return joined({"reservoir": self.reservoir.state(), **means})
 
     def with_state(self, state: Mapping[str, Tensor]) -> Self:
-        parts: dict[str, dict[str, Tensor]] = {}
-        for path, tensor in state.items():
-            part, _, name = path.partition("/")
-            parts.setdefault(part, {})[name] = tensor
-        other = copy(self)
+        other, parts = copy(self), parted(state)
         other.reservoir = self.reservoir.with_state(parts["reservoir"])
+        by_layer = [parted(parts[str(layer)]) for layer in range(len(self.means))]
         other.means = [
-            [own.with_state(parts.get(f"{index}.{label}", {})) for label, own in enumerate(moments)]
-            for index, moments in enumerate(self.means)
+            [own.with_state(seen[str(label)]) for label, own in enumerate(moments)]
+            for moments, seen in zip(self.means, by_layer, strict=True)
         ]
         return other
 

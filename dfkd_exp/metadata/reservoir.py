@@ -18,17 +18,11 @@ class Reservoir:
 
     def __init__(self, num_classes: int, size: int, num_units: int):
         self.size = size
-        self.counts = [0] * num_classes
-        """Images per class that were offered."""
         self._signals = [torch.zeros(0, num_units) for _ in range(num_classes)]
         self._priorities = [torch.zeros(0, dtype=torch.int64) for _ in range(num_classes)]
 
     def update(self, label: int, priorities: Tensor, signals: Tensor) -> None:
         """Offer images of one class: ``priorities[N]`` as `image_hash` gives them, ``signals[N, U]``."""
-        self.counts[label] += len(priorities)
-        self._keep(label, priorities, signals)
-
-    def _keep(self, label: int, priorities: Tensor, signals: Tensor) -> None:
         kept = self._priorities[label]
         wanted = priorities < kept[-1] if len(kept) == self.size else torch.ones_like(priorities, dtype=torch.bool)
         all_priorities = torch.cat([kept, priorities[wanted].cpu()])
@@ -39,22 +33,21 @@ class Reservoir:
     def merge(self, other: Reservoir) -> None:
         """Offer what another one holds."""
         for label, (priorities, signals) in enumerate(zip(other._priorities, other._signals, strict=True)):
-            self.counts[label] += other.counts[label]
-            self._keep(label, priorities, signals)
+            self.update(label, priorities, signals)
 
     def state(self) -> dict[str, Tensor]:
         """All that it holds, for `with_state` in another process."""
-        found = {"counts": torch.tensor(self.counts)}
+        found: dict[str, Tensor] = {}
         for label, (priorities, signals) in enumerate(zip(self._priorities, self._signals, strict=True)):
             found |= {f"{label}.priorities": priorities, f"{label}.signals": signals}
         return found
 
     def with_state(self, state: Mapping[str, Tensor]) -> Reservoir:
         """Another one of the same size that holds what `state` says."""
-        other = Reservoir(len(self.counts), self.size, self._signals[0].shape[1])
-        other.counts = state["counts"].tolist()
-        other._priorities = [state[f"{label}.priorities"] for label in range(len(self.counts))]
-        other._signals = [state[f"{label}.signals"] for label in range(len(self.counts))]
+        classes = range(len(self._signals))
+        other = Reservoir(len(classes), self.size, self._signals[0].shape[1])
+        other._priorities = [state[f"{label}.priorities"] for label in classes]
+        other._signals = [state[f"{label}.signals"] for label in classes]
         return other
 
     def signals(self) -> list[Tensor]:

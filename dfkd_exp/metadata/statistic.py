@@ -8,6 +8,7 @@ with activations, and only a `Statistic` can be saved.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,6 +68,24 @@ class Accumulator(ABC):
     @abstractmethod
     def finish(self, storage: str) -> list[Statistic]:
         """What is kept, with its numbers rounded as ``storage`` will round them."""
+
+
+State = Mapping[str, Tensor]
+"""What an accumulator, or a part of one, has seen: tensors by name."""
+
+
+def joined(parts: Mapping[Any, State]) -> dict[str, Tensor]:
+    """The states of several ``parts`` as one."""
+    return {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
+
+
+def parted(state: State) -> dict[str, dict[str, Tensor]]:
+    """What `joined` was given; of a part that had seen nothing, an empty state."""
+    parts: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for path, tensor in state.items():
+        part, _, name = path.partition("/")
+        parts[part][name] = tensor
+    return parts
 
 
 class Basis(Protocol):
