@@ -113,7 +113,7 @@ class JobConfigs:
         self.checked: dict[tuple[str, ...], DictConfig] = {}
 
     def load(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """As `ConfigLoader.load_sweep_config`. Hydra asks twice for each job: to check it, and to run it."""
+        """As `ConfigLoader.load_sweep_config`. Hydra asks twice for each job: to check it, and to run it. No two jobs are the same."""
         key = tuple(sweep_overrides)
         if key in self.checked:
             return self.checked.pop(key)

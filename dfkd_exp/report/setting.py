@@ -129,13 +129,13 @@ class Setting:
 
 def settings_of(results: Sequence[dict[str, Any]]) -> list[Setting]:
     """Results by setting, in the order in which they came, those of one teacher beside one another; a sweep's only setting has the runs'
-    name."""
+    name. A seed that was run twice says nothing of how much seeds vary: it is in a setting once."""
     teachers = list(dict.fromkeys(map(teacher_of, results)))
     titled = sorted(zip(titles(results), results, strict=True), key=lambda pair: teachers.index(teacher_of(pair[1])))
-    grouped: dict[str, list[dict[str, Any]]] = {}
+    grouped: dict[str, dict[int, dict[str, Any]]] = {}
     for title, result in titled:
-        grouped.setdefault(title or result["name"], []).append(result)
-    return [Setting(title, group) for title, group in grouped.items()]
+        grouped.setdefault(title or result["name"], {}).setdefault(result["seed"], result)
+    return [Setting(title, [*group.values()]) for title, group in grouped.items()]
 
 
 def published(result: dict[str, Any]) -> float | None:

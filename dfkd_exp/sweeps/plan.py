@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, flag_override
 
+from dfkd_exp import console
 from dfkd_exp.config.errors import explain
 from dfkd_exp.config.rows import chosen, naming_row, with_row
 from dfkd_exp.config.typed import experiment_of, rows_of, typed
@@ -19,15 +20,20 @@ from dfkd_exp.run_folder import plan_sweep
 
 
 def plan_jobs(folder: Path, grid: Sequence[Sequence[str]], config: Any) -> list[list[str]]:
-    """The jobs of a ``grid`` with their rows' overrides, written into the sweep's ``folder``; ``config`` is the sweep's, composed.
+    """The jobs of a ``grid`` with their rows' overrides, each once, written into the sweep's ``folder``; ``config`` is the sweep's,
+    composed.
 
     ConfigError for a row that there is not, or that a flag contradicts."""
     rows, experiment = rows_of(config), experiment_of(config.hydra)
-    jobs = [with_row(job, rows, experiment) for job in grid]
+    told = [tuple(with_row(job, rows, experiment)) for job in grid]
+    jobs = [list(job) for job in dict.fromkeys(told)]
     if ranks_of_process().first:
         used = {chosen(job) for job in jobs}
         words = words_of(dict.fromkeys(override for job in jobs for override in job))
         plan_sweep(folder, jobs, [row.plain() for row in rows if row.name in used], words)
+        if same := len(told) - len(jobs):
+            are = "jobs are the same as others and are" if same > 1 else "job is the same as another and is"
+            console.note(f"{same} {are} left out")
     return jobs
 
 

@@ -66,8 +66,8 @@ def test_rows_stand_in_the_sweeps_order_with_mean_deviation_and_difference():
 
 def test_each_teacher_has_a_line_of_its_own():
     both = [
-        {**result("labels", "best", 0, 0.9, teacher=name), "teacher_accuracy": accuracy}
-        for name, accuracy in (("mlp", 0.97), ("cnn", 0.99))
+        {**result("labels", "best", seed, 0.9, teacher=name), "teacher_accuracy": accuracy}
+        for seed, (name, accuracy) in enumerate((("mlp", 0.97), ("cnn", 0.99)))
     ]
     rows = [row[:4] for row in published_rows(both) if row[0].startswith(TEACHER)]
     assert rows == [(f"{TEACHER}; mlp", "1", "96.95", "97.00"), (f"{TEACHER}; cnn", "1", "96.95", "99.00")]

@@ -19,6 +19,7 @@ def phase(seconds):
 
 def result(*overrides, **changes):
     """What a run writes."""
+    seed = next((int(said[5:]) for said in overrides if said.startswith("seed=")), 0)
     return {
         **PUBLISHED,
         "row": None,
@@ -26,6 +27,7 @@ def result(*overrides, **changes):
         "published_teacher": None,
         "name": "toy",
         "overrides": list(overrides),
+        "seed": seed,
         "teacher": "lenet5",
         "student": "lenet5_half",
         "metadata": "AllLayers",
@@ -113,6 +115,11 @@ def test_a_row_is_headed_by_what_was_swept_and_not_by_what_all_share():
 def test_a_sweep_over_seeds_alone_is_one_row_with_the_runs_name():
     [row] = rows([result("data=mnist", f"seed={seed}") for seed in range(3)])
     assert row[:2] == ("toy", "3")
+
+
+def test_a_seed_that_was_run_twice_counts_once():
+    [row] = rows([result(f"seed={seed}", accuracy=accuracy) for seed, accuracy in ((0, 0.8), (0, 0.8), (1, 0.9))])
+    assert row[1:4] == ("2", "99.00", "85.00 ± 7.07")
 
 
 def test_a_list_in_a_setting_is_shown_with_its_brackets():

@@ -64,6 +64,20 @@ def test_what_a_grid_will_run_is_written_down_before_it_does(dfkd):
         assert sorted(result["overrides"]) == sorted(job)
 
 
+@pytest.mark.parametrize(
+    ("said", "left_out"),
+    [
+        (["seed=0,0"], "1 job is the same as another and is left out"),
+        (["student.kwargs.width=4,4", "distillation.optimizer.lr=1e-3,0.001"], "3 jobs are the same as others and are left out"),
+    ],
+)  # fmt: skip
+def test_jobs_that_are_the_same_are_run_once(said, left_out, dfkd):
+    ran = dfkd("-m", *said)
+    assert ran.code == 0, ran.err
+    assert left_out in ran.out
+    assert "1 of 1 jobs done" in ran.out
+
+
 def test_a_launcher_that_leaves_with_an_error_leaves_the_table_and_the_exit_code(dfkd, monkeypatch):
     """As those of submitit and Ray do when a machine is lost: one job is done, one was never begun."""
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
