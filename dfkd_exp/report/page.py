@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import shlex
 from collections.abc import Sequence
@@ -26,12 +25,13 @@ from dfkd_exp.report.figures import (
     png,
     svg,
 )
+from dfkd_exp.report.losses import student_curves
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.setting import Setting
 from dfkd_exp.report.summary import Sweep
-from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, read_plan, read_text
+from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, read_plan
 
 TEMPLATE = Path(__file__).with_name("page.html")
 MOST_PICTURES = 24
@@ -48,7 +48,8 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
             draw = partial(accuracy_against, what=what, numbered=sweep.settings)
             drawings |= for_each_teacher(f"accuracy-{what}", drawn, draw)
     drawings |= for_each_teacher(OVER_TRAINING, [s for s in sweep.settings if s.curve], over_training)
-    if series := _student_curves(sweep):
+    series, without = student_curves(sweep)
+    if series:
         drawings["student-loss"] = curves(series, "the student's loss")
     on_page = {name: svg(drawing) for name, drawing in drawings.items()}
     for name, drawing in drawings.items():
@@ -61,7 +62,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     write_atomically(folder / "report.md", ("\n".join(words) + markdown(headings, rows, align)).encode())
     write_atomically(folder / "report.csv", comma_separated(headings, rows).encode())
     write_atomically(folder / "report.tex", latex(headings, rows, align).encode())
-    write_atomically(folder / "report.html", _page(sweep, on_page).encode())
+    write_atomically(folder / "report.html", _page(sweep, on_page, without).encode())
     return folder / "report.html"
 
 
@@ -84,14 +85,21 @@ CAPTIONS = {
         "Accuracy against what is given away",
         "The best attack on the metadata, by itself or by shadows, and on the images made from it: area under the curve, 0.5 for chance.",
     ),
-    "student-loss": ("The students' training", "Loss over the epochs, of the first seed of each setting."),
+    "student-loss": (
+        "The students' training",
+        "Loss over the epochs, of the first seed of each setting that has logged it.",
+    ),
 }
 
 
-def _page(sweep: Sweep, drawings: dict[str, str]) -> str:
+def _page(sweep: Sweep, drawings: dict[str, str], without_curve: Sequence[str]) -> str:
     charts = []
     for name, drawing in drawings.items():
         title, caption = CAPTIONS[re.sub(r"-\d+$", "", name)]
+        if name == "student-loss" and without_curve:
+            caption += (
+                f" None of {'; '.join(without_curve)}: the student was in the store already, or is logged elsewhere."
+            )
         labelled = drawing.replace("<svg", f'<svg role="img" aria-label="{in_html(title)}: {in_html(caption)}"', 1)
         charts.append(
             f'<section aria-labelledby="{name}"><h2 id="{name}">{in_html(title)}</h2>'
@@ -193,16 +201,17 @@ def _table(settings: Sequence[Setting], columns: Sequence[Column]) -> str:
 
 
 def _pictures(sweep: Sweep, file: str, alternative: str) -> str:
-    """The picture ``file`` of each setting's first run; empty if there is none."""
+    """The picture ``file`` of each setting, of the first of its runs that has one; empty if none has."""
     shown: list[str] = []
     for number, setting in enumerate(sweep.settings, 1):
-        folder = _folder_of(sweep, setting)
-        if folder is None or not (folder / file).is_file() or len(shown) == MOST_PICTURES:
+        paths = (folder / file for folder in sweep.folders_of(setting))
+        path = next(filter(Path.is_file, paths), None)
+        if path is None or len(shown) == MOST_PICTURES:
             continue
         try:
-            picture = embedded(folder / file)
+            picture = embedded(path)
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow raises for what is no picture, or half of one
-            console.warn(f"{folder / file} cannot be read ({brief(str(error))}); the picture is left out")
+            console.warn(f"{path} cannot be read ({brief(str(error))}); the picture is left out")
             continue
         text = f"{number}. {setting.title}: {setting.shown}"
         shown.append(
@@ -221,29 +230,6 @@ def _seen(sweep: Sweep) -> str:
         if pictures
         else ""
     )
-
-
-def _folder_of(sweep: Sweep, setting: Setting) -> Path | None:
-    """The folder of the first of a setting's runs."""
-    return next((job.folder for job in sweep.jobs if job.result is setting.results[0]), None)
-
-
-def _student_curves(sweep: Sweep) -> list[tuple[str, list[float], list[float]]]:
-    series = []
-    for number, setting in enumerate(sweep.settings, 1):
-        folder = _folder_of(sweep, setting)
-        path = folder / "logs" / "student" / "metrics.csv" if folder else None
-        if path is None or not path.is_file():
-            continue  # reused from the store, or another logger
-        try:
-            rows = list(csv.DictReader(read_text(path).splitlines()))
-            points = [(float(row["epoch"]), float(row["loss"])) for row in rows if row.get("loss") and row.get("epoch")]
-        except (csv.Error, ValueError) as error:
-            console.warn(f"{path} cannot be read ({brief(str(error))}); its curve is left out")
-            continue
-        if points:
-            series.append((f"{number}. {setting.title}", [x for x, _ in points], [y for _, y in points]))
-    return series
 
 
 def _commands(sweep: Sweep) -> str:

@@ -24,6 +24,11 @@ class Sweep:
         """The jobs that the same command would run again; those that a search has ended early are not among them."""
         return [job for job in self.jobs if job.state not in ("done", "pruned")]
 
+    def folders_of(self, setting: Setting) -> list[Path]:
+        """The folders of a setting's runs, in the order of its results."""
+        places = {id(job.result): job.folder for job in self.jobs}
+        return [places[id(result)] for result in setting.results]
+
 
 def read(folder: Path) -> Sweep:
     """The sweep in ``folder``, as far as it is."""

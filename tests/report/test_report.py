@@ -10,6 +10,7 @@ from PIL import Image
 
 from dfkd_exp.report.command import main
 from dfkd_exp.report.figures import accuracy_against, svg
+from dfkd_exp.report.losses import student_curves
 from dfkd_exp.report.page import write_report
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.setting import Figure
@@ -205,6 +206,21 @@ def test_how_the_images_vary_stands_below_them_where_it_was_measured(folder):
     page = write_report(read(folder), folder).read_text("utf-8")
     assert page.count("<summary>How much they vary</summary>") == 1
     assert page.count("vary beside the training images, by layer") == 1
+
+
+def test_a_curve_is_of_the_first_run_that_has_one_and_who_has_none_is_said(folder):
+    """The others' students were in the store."""
+    logged = folder / "1" / "logs" / "student"
+    logged.mkdir(parents=True)
+    (logged / "metrics.csv").write_text("epoch,loss\n0,2.5\n1,1.5\n")
+    curves, without = student_curves(read(folder))
+    assert curves == [("1. metadata=small", [0.0, 1.0], [2.5, 1.5])]
+    assert without == [
+        "2. metadata=wasteful", "3. metadata=large", "4. metadata=real", "5. metadata=<b>odd</b>",
+    ]  # fmt: skip
+    page = write_report(read(folder), folder).read_text("utf-8")
+    assert "None of 2. metadata=wasteful; 3. metadata=large;" in page
+    assert (folder / "student-loss.png").is_file()
 
 
 def test_seeds_explain_a_difference_or_they_do_not():
