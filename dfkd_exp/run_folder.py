@@ -22,11 +22,23 @@ from dfkd_exp.schema import require_schema
 
 RESULT, PICTURE, NEAREST, LIKENESS = "result.json", "reconstructions.png", "nearest.png", "likeness.png"
 ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
-JOB, SWEEP = "job.json", "sweep.json"
+JOB, SWEEP, STUDY = "job.json", "sweep.json", "study.json"
 PRUNED, RELEASED = "pruned.txt", "released.txt"
 """What is left of a run that a search has ended, and of one that ends with its release: in words."""
 RUNNING = "running.lock"
 """Held by the process that is at it; the system drops it with the process, so that a killed job is not taken for a running one."""
+
+OBJECTIVES = {
+    "agreement_mixed": "maximize",
+    "agreement_mixed_by_class": "maximize",
+    "agreement_held_out": "maximize",
+    "reconstruction_loss": "minimize",
+    "agreement_training": "maximize",
+    "agreement": "maximize",
+    "accuracy": "maximize",
+}
+"""What may be searched for, by its name in result.json. The first four need no data, the fifth training images; the last two look at the
+test set, and so are never the default."""
 
 
 def leave_traceback(folder: Path) -> str:
@@ -84,6 +96,21 @@ def plan_sweep(
         "words": words or {},
     }
     write_atomically(folder / SWEEP, (json.dumps(plan, indent=2) + "\n").encode())
+
+
+def note_study(folder: Path, objective: str, trials: Sequence[Path]) -> None:
+    """Write into a search's ``folder`` what it searches for and where its study's finished ``trials`` lie: those of other commands too."""
+    places = [os.path.relpath(place.absolute(), folder.absolute()) for place in trials]
+    write_atomically(folder / STUDY, (json.dumps({"objective": objective, "trials": places}, indent=2) + "\n").encode())
+
+
+def read_study(folder: Path) -> tuple[str, list[Path]] | None:
+    """What `note_study` wrote: the objective, and the folders of the trials; None if it is not there, and after a warning if it cannot be
+    read."""
+    study = _read(folder / STUDY, _STUDY)
+    if not {"objective", "trials"} <= study.keys():
+        return None
+    return study["objective"], [Path(os.path.normpath(folder / place)) for place in study["trials"]]
 
 
 def planned_jobs(folder: Path) -> list[dict[str, Any]]:
@@ -176,6 +203,9 @@ _PLAN: dict[str, Callable[[Any], bool]] = {
     "command": _texts, "started": _seconds, "words": _words,
     "jobs": lambda value: value is None or (isinstance(value, list) and all(map(_texts, value))),
     "rows": lambda value: isinstance(value, list) and all(map(_row, value)),
+}  # fmt: skip
+_STUDY: dict[str, Callable[[Any], bool]] = {
+    "objective": lambda value: isinstance(value, str) and value in OBJECTIVES, "trials": _texts,
 }  # fmt: skip
 _ABOUT: dict[str, Callable[[Any], bool]] = {
     "overrides": _texts, "started": _seconds, "words": _words, "row": lambda value: value is None or _row(value),

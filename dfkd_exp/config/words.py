@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -35,7 +36,14 @@ def in_words(override: str) -> str:
     group, *fields = flag.split(".") if "." in flag else ("", flag)
     called = [NAMES.get(part, part.replace("_", " ")) for part in fields]
     shown = [] if group in SELF_EVIDENT else [group]
-    return " ".join(filter(None, [*shown, *called, VALUES.get(value, value)]))
+    return " ".join(filter(None, [*shown, *called, VALUES.get(value, _in_short(value))]))
+
+
+def _in_short(value: str) -> str:
+    """A number that is longer than people read, such as one that a search has drawn, to four digits; all else as it is."""
+    if not re.fullmatch(r"-?\d{0,4}\.\d{4,}(e-?\d+)?", value):
+        return value
+    return min(value, f"{float(value):.4g}", key=len)
 
 
 _groups = cache(groups)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dfkd_exp.report.setting import Figure, Setting
+from dfkd_exp.report.setting import OBJECTIVE_DECIMALS, Figure, Setting
+from dfkd_exp.report.summary import Sweep
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ COLUMNS = (
     ),
     Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0),
 )  # fmt: skip
+
+
+def main_columns(sweep: Sweep) -> list[Column]:
+    """Those of a sweep's first table; a search's begins with what it looked for."""
+    name = sweep.objective
+    meaning = "What the search looked for, by its name in the result files."
+    sought = [Column(name, meaning, lambda s: s.over_seeds(name), OBJECTIVE_DECIMALS)] if name else []
+    return [*sought, *columns_of(sweep.settings)]
 
 
 def columns_of(settings: Sequence[Setting], columns: Sequence[Column] = COLUMNS) -> list[Column]:

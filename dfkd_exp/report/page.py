@@ -14,7 +14,7 @@ from typing import Any
 from dfkd_exp import console
 from dfkd_exp.files import write_atomically
 from dfkd_exp.harmless import brief, in_html, in_markdown
-from dfkd_exp.report.columns import PRIVACY, Column, columns_of
+from dfkd_exp.report.columns import PRIVACY, Column, columns_of, main_columns
 from dfkd_exp.report.figures import (
     OVER_TRAINING,
     accuracy_against,
@@ -55,7 +55,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     for name, drawing in drawings.items():
         write_atomically(folder / f"{name}.svg", for_papers(on_page[name]).encode())
         write_atomically(folder / f"{name}.png", png(drawing))
-    columns = [*columns_of(sweep.settings), *(columns_of(sweep.settings, PRIVACY) if attacked else ())]
+    columns = [*main_columns(sweep), *(columns_of(sweep.settings, PRIVACY) if attacked else ())]
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
     headings, align = ["no", "setting", *(column.name for column in columns)], "rl" + "r" * len(columns)
     words = [*(f"- {in_markdown(sentence)}" for sentence in in_words(sweep)), "", ""]
@@ -107,16 +107,17 @@ def _page(sweep: Sweep, drawings: dict[str, str], without_curve: Sequence[str]) 
         )
     first = sweep.settings[0].results[0] if sweep.settings else None
     done = sum(job.state == "done" for job in sweep.jobs)
+    others = f" and {len(sweep.trials)} trials of the study from other commands" if sweep.trials else ""
     name = first["name"] if first else sweep.folder.parent.name
     return Template(TEMPLATE.read_text("utf-8")).substitute(
         title=in_html(f"{name}: {len(sweep.settings)} setting{'s' if len(sweep.settings) != 1 else ''}"),
         about=in_html(
-            f"{sweep.folder.name}; {done} of {len(sweep.jobs)} jobs done; written {datetime.now():%Y-%m-%d %H:%M}"
+            f"{sweep.folder.name}; {done} of {len(sweep.jobs)} jobs done{others}; written {datetime.now():%Y-%m-%d %H:%M}"
         ),
         words="".join(f"<li>{in_html(sentence)}</li>" for sentence in in_words(sweep)),
         missing=_missing(sweep),
-        table=_table(sweep.settings, columns_of(sweep.settings)),
-        columns=_meanings(columns_of(sweep.settings)),
+        table=_table(sweep.settings, main_columns(sweep)),
+        columns=_meanings(main_columns(sweep)),
         privacy=_privacy(sweep),
         charts="\n".join(charts),
         pictures=_seen(sweep),

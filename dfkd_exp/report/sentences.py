@@ -74,6 +74,10 @@ def in_words(sweep: Sweep) -> list[str]:
         said.append(
             f"{len(sweep.unfinished)} of {len(sweep.jobs)} jobs have no result, and are in none of the figures."
         )
+    if lost := sum(trial.result is None for trial in sweep.trials):
+        said.append(
+            f"{lost} of the study's finished trials left no result where they ran, and are in none of the figures."
+        )
     return said or ["Nothing was measured."]
 
 

@@ -15,6 +15,8 @@ NOT_OF_THE_STUDENT = ("teacher", "evaluation", "privacy", "shadows", "likeness")
 """Phases whose seconds are not counted as the student's."""
 FEWEST_OTHERS = 100
 """Of fewer no share of false accusations is known."""
+OBJECTIVE_DECIMALS = 4
+"""Of what a search looked for, which is shown as it stands in the result files."""
 
 
 @dataclass(frozen=True)

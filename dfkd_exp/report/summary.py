@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dfkd_exp.report.setting import Figure, Setting, settings_of
-from dfkd_exp.report.status import Status, read_sweep
+from dfkd_exp.report.status import Status, read_sweep, status_of
+from dfkd_exp.run_folder import read_study
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class Sweep:
     folder: Path
     settings: list[Setting]
     jobs: list[Status]
+    objective: str | None = None
+    """What a search looked for, by its name in the result files; None for other sweeps."""
+    trials: list[Status] = field(default_factory=list)
+    """Finished trials of a search's study that other commands ran."""
 
     @property
     def unfinished(self) -> list[Status]:
@@ -26,15 +31,19 @@ class Sweep:
 
     def folders_of(self, setting: Setting) -> list[Path]:
         """The folders of a setting's runs, in the order of its results."""
-        places = {id(job.result): job.folder for job in self.jobs}
+        places = {id(job.result): job.folder for job in [*self.jobs, *self.trials]}
         return [places[id(result)] for result in setting.results]
 
 
 def read(folder: Path) -> Sweep:
-    """The sweep in ``folder``, as far as it is."""
+    """The sweep in ``folder``, as far as it is; of a search all trials of its study that are finished, in their order."""
     jobs = read_sweep(folder)
-    results = [job.result for job in jobs if job.result is not None]
-    return Sweep(folder, settings_of(results), jobs)
+    objective, places = read_study(folder) or (None, [])
+    own = {job.folder: job for job in jobs}
+    trials = {place: status_of(place) for place in places if place not in own}
+    ordered = [*(own.get(place) or trials[place] for place in places), *(own[p] for p in own if p not in places)]
+    results = [job.result for job in ordered if job.result is not None]
+    return Sweep(folder, settings_of(results), jobs, objective, [*trials.values()])
 
 
 def pareto(settings: Sequence[Setting]) -> list[Setting]:

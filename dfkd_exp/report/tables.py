@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_exp.harmless import printable
-from dfkd_exp.report.setting import Figure, Setting, shown, teacher_accuracy
+from dfkd_exp.report.setting import OBJECTIVE_DECIMALS, Figure, Setting, shown, teacher_accuracy
 
 
 def percent(share: float | None) -> str:
@@ -87,16 +87,18 @@ def _variety(layers: list[dict[str, Any]]) -> str:
     return f"from image to image, that of real images being 1: {', '.join(said)}"
 
 
-def sweep_table(settings: Sequence[Setting]) -> Table:
-    """A row per setting that was swept, mean and deviation over its seeds."""
+def sweep_table(settings: Sequence[Setting], objective: str | None = None) -> Table:
+    """A row per setting that was swept, mean and deviation over its seeds; of a search with the ``objective``, by its name in the result
+    files."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("setting", overflow="fold", min_width=16)
-    for heading in ("seeds", "teacher %", "accuracy %", "agreement %", "bytes", "seconds"):
+    for heading in (*filter(None, [objective]), "seeds", "teacher %", "accuracy %", "agreement %", "bytes", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for setting in settings:
         without_data = any(result["agreement"] is None for result in setting.results)
         table.add_row(
             escape(setting.title),
+            *([setting.over_seeds(objective).text(OBJECTIVE_DECIMALS)] if objective else ()),
             str(len(setting.results)),
             Figure(setting.teacher.mean).text(),
             setting.accuracy.text(),

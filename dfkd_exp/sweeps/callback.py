@@ -22,8 +22,8 @@ from dfkd_exp.stopping import check
 from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
 if TYPE_CHECKING:
-    from dfkd_exp.report.setting import Setting
     from dfkd_exp.report.status import Status
+    from dfkd_exp.report.summary import Sweep
 
 failures: list[Exception] = []
 """What went wrong in the run, or in a sweep's jobs; the command's exit code follows from it."""
@@ -76,7 +76,7 @@ def _end(folder: Path) -> None:
     running = [job.folder.name for job in sweep.unfinished if job.state == "running"]
     with console.log_to(folder / LOG):
         with counted(folder, "the sweep's table could not be made"):
-            _show_table(folder, sweep.settings)
+            _show_table(folder, sweep)
         if (lost or not_started) and not failures:  # it was in another process
             failures.append(DfkdError("jobs left no result"))
         for jobs, where in _alike(lost):
@@ -111,16 +111,16 @@ def _alike(lost: Sequence[Status]) -> list[tuple[list[str], str]]:
     return list(ways.values())
 
 
-def _show_table(folder: Path, settings: Sequence[Setting]) -> None:
+def _show_table(folder: Path, sweep: Sweep) -> None:
     from dfkd_exp.report.published import published_rows, show, write_tables
     from dfkd_exp.report.tables import sweep_table
 
-    if rows := published_rows(settings):
+    if rows := published_rows(sweep.settings):
         console.show(show(rows))
         for path in write_tables(folder, rows):
             console.show(escape(f"table    {console.short(path)}"))
-    elif settings:
-        console.show(sweep_table(settings))
+    if sweep.settings and (sweep.objective or not rows):
+        console.show(sweep_table(sweep.settings, sweep.objective))
 
 
 def end_without_launcher(error: Exception) -> None:

@@ -7,6 +7,7 @@ running and has nobody at it; the next worker takes it over.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from dfkd_exp.config.overrides import is_of
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.files import read_json
 from dfkd_exp.locks import FileLock, Timeout, lock
-from dfkd_exp.run_folder import PRUNED, RESULT, read_text
+from dfkd_exp.run_folder import OBJECTIVES, PRUNED, RESULT, note_study, read_text
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.sweeps.journal import mend
 from dfkd_exp.sweeps.trial import TRIAL, optuna_module, storage, without_warnings
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-OBJECTIVES = {
-    "agreement_mixed": "maximize",
-    "agreement_mixed_by_class": "maximize",
-    "agreement_held_out": "maximize",
-    "reconstruction_loss": "minimize",
-    "agreement_training": "maximize",
-    "agreement": "maximize",
-    "accuracy": "maximize",
-}
-"""What may be searched for, by its name in result.json. The first four need no data, the fifth training images; the last two look at the
-test set, and so are never the default."""
 OF_A_WORKER = ("outputs", "trainer", "logger", "name")
 """What each worker may have otherwise: where and how it computes."""
 SAMPLERS = ("tpe", "random")
@@ -165,7 +155,10 @@ class Search:
         """A figure that is missing, or no number, is a failed trial, and the search goes on."""
         import optuna
 
-        trial.set_user_attr("folder", str(folder))
+        place = os.path.relpath(
+            folder.absolute(), self.path.absolute().parent
+        )  # outputs may be moved, or seen from elsewhere
+        trial.set_user_attr("folder", place)
         if (folder / PRUNED).is_file():
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             console.note(f"trial {trial.number} ended early: {read_text(folder / PRUNED).strip()}")
@@ -184,6 +177,13 @@ class Search:
         console.note(
             f"trial {trial.number}: {self.objective} {value:.4g}; best {study.best_value:.4g} of trial {study.best_trial.number}"
         )
+
+    def note(self, folder: Path) -> None:
+        """Leave in a sweep's ``folder`` what its report needs of the study."""
+        import optuna
+
+        finished = self._study().get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        note_study(folder, self.objective, [self.path.parent / trial.user_attrs["folder"] for trial in finished])
 
     def summary(self) -> str:
         """How many trials there are, and the best as a command's arguments."""

@@ -91,9 +91,11 @@ class StudySweeper(Sweeper):
             nonlocal started
             first = started
             started += len(jobs)
+            search.note(folder)  # for the report of a search that is stopped, or still runs
             assert self.launcher is not None
             self.launcher.launch([job(overrides) for overrides in jobs], initial_job_idx=first)
             return [folder / str(number) for number in range(first, started)]
 
         search.run(launch, at_once=getattr(self.launcher, "at_once", 1))
+        search.note(folder)
         console.show(search.summary())

@@ -11,8 +11,9 @@ from PIL import Image
 
 from dfkd_exp.report import command, status
 from dfkd_exp.report.page import write_report
+from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.summary import read
-from dfkd_exp.run_folder import at_work, plan_sweep, read_result
+from dfkd_exp.run_folder import at_work, note_study, plan_sweep, read_result
 from dfkd_exp.sweeps.callback import SweepTable
 from tests.report.test_tables import result
 
@@ -25,6 +26,7 @@ def sweep(tmp_path):
     folder = tmp_path / "sweep"
     jobs = [[f"student=s{number}", "seed=0"] for number in range(4)]
     plan_sweep(folder, jobs)
+    note_study(folder, "agreement_mixed", [folder / "1", folder.parent / "gone"])
     for number, job in enumerate(jobs):
         place = folder / str(number)
         (place / "logs" / "student").mkdir(parents=True)
@@ -41,7 +43,7 @@ def sweep(tmp_path):
 
 FILES = (
     "sweep.json", "0/job.json", "0/result.json", "0/reconstructions.png", "0/logs/student/metrics.csv", "0/log.txt", "2/error.txt",
-    "2/log.txt", "3/pruned.txt", "0/running.lock",
+    "study.json", "2/log.txt", "3/pruned.txt", "0/running.lock",
 )  # fmt: skip
 
 
@@ -108,6 +110,14 @@ def test_the_report_is_made_of_what_can_be_read(damage, sweep, monkeypatch, caps
     assert "90.00" in page
     assert ("unreadable" in page) == (damage != "nothing")
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_without_what_a_search_noted_its_own_trials_are_reported(damage, sweep):
+    assert [setting.title for setting in read(sweep).settings] == ["student=s1", "student=s0"]
+    assert in_words(read(sweep))[-1].startswith("1 of the study's finished trials left no result")
+    DAMAGES[damage](sweep / "study.json")
+    assert [setting.title for setting in read(sweep).settings] == ["student=s0", "student=s1"]
 
 
 def values(whole, path=()):

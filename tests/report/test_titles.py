@@ -75,6 +75,8 @@ def test_a_run_by_itself_says_all_that_it_was_told():
         ("student=lenet5", "student LeNet-5"),
         ("metadata=my_package.kinds.Median", "metadata Median"),
         ("distillation.lr=0.01", "distillation learning rate 0.01"),
+        ("distillation.lr=0.016117051229165152", "distillation learning rate 0.01612"),
+        ("distillation.lr=6.053470775818013e-05", "distillation learning rate 6.053e-05"),
         ("metadata.dp.epsilon=null", "epsilon none"),
         ("+student.kwargs.width=8", "student width 8"),
         ("reconstruction.images_per_class=20", "images per class 20"),

@@ -12,6 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
+from dfkd_exp.report.page import write_report
+from dfkd_exp.report.summary import read
 from dfkd_exp.sweeps.search import Search, space_and_fixed
 from dfkd_exp.sweeps.trial import RunningTrial, open_study
 
@@ -152,6 +154,28 @@ def test_a_search_that_cannot_be_is_refused(arguments, said, dfkd):
     ran = dfkd("-m", "hydra/sweeper=study", *arguments)
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_a_study_that_goes_on_is_reported_as_a_whole(dfkd, monkeypatch):
+    """From another folder, after the outputs were moved; in the order of the trials, each with what was searched for."""
+    search = ("-m", "hydra/sweeper=study", LR, "student.kwargs.width=4,8", "name=whole")
+    assert dfkd(*search, "hydra.sweeper.trials=2").code == 0
+    ran = dfkd(*search, "hydra.sweeper.trials=3")
+    assert "1 of 1 jobs done" in ran.out
+    assert "agreement_mixed" in ran.out.rpartition("best     trial")[2]
+    [journal] = ran.outputs.glob("studies/whole.journal")
+    told = [trial.value for trial in open_study(journal).get_trials()]
+    moved = ran.outputs.rename(ran.outputs.parent / "moved")
+    (moved / "elsewhere").mkdir()
+    monkeypatch.chdir(moved / "elsewhere")
+    folder = max(moved.glob("runs/whole/*/study.json")).parent
+    found = read(folder)
+    assert [setting.over_seeds("agreement_mixed").mean for setting in found.settings] == told
+    assert [len(found.jobs), len(found.trials)] == [1, 2]
+    assert all(path.is_dir() for setting in found.settings for path in found.folders_of(setting))
+    page = write_report(found, folder).read_text()
+    assert "1 of 1 jobs done and 2 trials of the study from other commands" in page
+    assert ">agreement_mixed<" in page
 
 
 def test_a_study_looks_at_no_test_set_unless_told():

@@ -112,7 +112,7 @@ def test_what_fails_around_a_sweep_is_an_error_and_the_rest_is_done(part, error,
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(callback, "failures", [])
-    monkeypatch.setattr("dfkd_exp.report.tables.sweep_table", lambda _: "the table")
+    monkeypatch.setattr("dfkd_exp.report.tables.sweep_table", lambda *_: "the table")
     monkeypatch.setattr("dfkd_exp.report.published.published_rows", lambda _: [])
     monkeypatch.setattr("dfkd_exp.report.page.write_report", lambda *_: Path("report.html"))
     folder = tmp_path / "outputs" / "runs" / "digits" / "1"
