@@ -10,6 +10,8 @@ from dfkd_exp.report.titles import teacher_of, teachers_in_words
 
 NEARLY_ALWAYS = 0.9
 """Area under an attack's curve above which it is said that it gives members away."""
+MOST_NAMED = 4
+"""Settings that a sentence names."""
 
 
 def _exposed(settings: Sequence[Setting]) -> list[str]:
@@ -92,6 +94,7 @@ def _best(measured: Sequence[Setting]) -> list[str]:
         f"The best student that saw no real image is of {best.title}: {best.accuracy.text()} % true accuracy"
         + (f", its teacher {teacher:.2f} %." if teacher is not None else "."),
         *_in_images(best, measured),
+        *_beside_others(best, [s for s in free if s is not best]),
     ]
     near = [s for s in free if s.num_bytes and (best.accuracy.mean or 0) - (s.accuracy.mean or 0) <= 1]
     small = min(near, key=lambda s: s.num_bytes, default=best)
@@ -100,6 +103,30 @@ def _best(measured: Sequence[Setting]) -> list[str]:
             f"Within one point of it, {small.title} needs the fewest bytes: {small.num_bytes:,}, and {best.title} {best.num_bytes:,}."
         )
     return said
+
+
+def _beside_others(best: Setting, others: Sequence[Setting]) -> list[str]:
+    """Of which of the ``others`` the best is no better, or not for certain, nearest first."""
+    others = sorted(others, key=lambda s: -(s.accuracy.mean or 0))
+    behind = [s for s in others if s.accuracy.mean != best.accuracy.mean]
+    said = []
+    if alike := [s for s in others if s not in behind]:
+        said.append(f"As accurate {'is' if len(alike) == 1 else 'are'} {_named(alike)}.")
+    if explained := [s for s in behind if differ(best.accuracy, s.accuracy) is False]:
+        said.append(f"Seeds explain its lead over {_named(explained)}.")
+    if unknown := [s for s in behind if differ(best.accuracy, s.accuracy) is None]:
+        said.append(f"Whether seeds explain its lead over {_named(unknown)} is not known: that needs several of both.")
+    if behind and not explained and not unknown:
+        said.append(
+            f"Its lead over {'each other one' if len(behind) > 1 else behind[0].title} is more than seeds explain."
+        )
+    return said
+
+
+def _named(settings: Sequence[Setting]) -> str:
+    """Their titles, the first few of them."""
+    more = len(settings) - MOST_NAMED
+    return "; ".join([*(s.title for s in settings[:MOST_NAMED]), *([f"{more} more"] if more > 0 else [])])
 
 
 def _beside_images(measured: Sequence[Setting]) -> list[str]:

@@ -139,6 +139,28 @@ def test_a_command_on_the_page_can_be_pasted(tmp_path):
     assert f"dfkd &#x27;{flag}&#x27; seed=0" in (tmp_path / "report.html").read_text()
 
 
+LEADS = {
+    "more than seeds explain": ([(0.90, 0.91), (0.80, 0.81), (0.70, 0.71)], ["Its lead over each other one is more than seeds explain."]),
+    "over one": ([(0.90, 0.91), (0.80, 0.81)], ["Its lead over metadata=1 is more than seeds explain."]),
+    "within": ([(0.80, 0.81), (0.89, 0.91), (0.88, 0.90), (0.85, 0.92)], ["Seeds explain its lead over metadata=2; metadata=3."]),
+    "one seed": ([(0.90, 0.91), (0.89,)], ["Whether seeds explain its lead over metadata=1 is not known: that needs several of both."]),
+    "equal": ([(0.9,), (0.9,), (0.9,)], ["As accurate are metadata=1; metadata=2."]),
+    "many": ([(0.9,)] + 6 * [(0.8,)], ["Whether seeds explain its lead over metadata=1; metadata=2; metadata=3; metadata=4; 2 more is not "
+                                       "known: that needs several of both."]),
+    "alone": ([(0.9, 0.8)], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LEADS)
+def test_the_words_say_whether_seeds_explain_the_lead_of_the_best(case, tmp_path):
+    accuracies, expected = LEADS[case]
+    jobs = [([f"metadata={n}", f"seed={s}"], value) for n, of in enumerate(accuracies) for s, value in enumerate(of)]
+    for number, (job, accuracy) in enumerate(jobs):
+        run(tmp_path, number, job, source="FromReconstruction", accuracy=accuracy)
+    said = [sentence for sentence in in_words(read(tmp_path)) if "lead" in sentence or "As accurate" in sentence]
+    assert said == expected
+
+
 @pytest.mark.parametrize(
     ("accuracies", "said"),
     [
