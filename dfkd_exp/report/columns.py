@@ -19,6 +19,8 @@ class Column:
     figure: Callable[[Setting], Figure]
     decimals: int = 2
     optional: bool = False
+    varies: bool = True
+    """Whether it is a mean over seeds, of which there is a deviation."""
 
     def text(self, setting: Setting) -> str:
         return self.figure(setting).text(self.decimals)
@@ -30,9 +32,9 @@ COLUMNS = (
         lambda s: s.accuracy,
     ),
     Column(
-        "published %", "The accuracy that was published for this row.", lambda s: Figure(s.published), optional=True
+        "published %", "The accuracy that was published for this row.", lambda s: Figure(s.published), optional=True, varies=False
     ),
-    Column("difference", "Ours less the published one, in points.", lambda s: s.difference, optional=True),
+    Column("difference", "Ours less the published one, in points.", lambda s: s.difference, optional=True, varies=False),
     Column(
         "last tenth %", "Mean true accuracy of the student's snapshots in the last tenth of its epochs: whether the last one was luck.",
         lambda s: s.percent("accuracy_last_tenth"), optional=True,
@@ -57,9 +59,9 @@ COLUMNS = (
     ),
     Column(
         "bytes", "Of the metadata, or of the real images that stand in its place; 0: nothing was published.",
-        lambda s: Figure(s.num_bytes), 0,
+        lambda s: Figure(s.num_bytes), 0, varies=False,
     ),
-    Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0),
+    Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0, varies=False),
     Column(
         "seconds", "Of all phases but the teacher's training, evaluation and attacks, when they were computed; other work may have run "
         "beside them.",
@@ -68,14 +70,14 @@ COLUMNS = (
     Column(
         "image-steps", "How many times an image was put forward and backward through the teacher to make what the student was shown: "
         "images times steps of the optimiser, whatever the machine. 0: nothing was made.",
-        lambda s: Figure(s.over_seeds("image_steps").mean), 0, optional=True,
+        lambda s: Figure(s.over_seeds("image_steps").mean), 0, optional=True, varies=False,
     ),
     Column(
         "memory MB", "The most that was in use at once in any phase but the teacher's, in millions of bytes: of the GPU where one is used, "
         "else of the process, with Python and PyTorch.",
         lambda s: s.over_seeds("peak_memory_bytes", 1e-6), 0, optional=True,
     ),
-    Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0),
+    Column("seeds", "How many runs the means are of.", lambda s: Figure(len(s.results)), 0, varies=False),
 )  # fmt: skip
 
 

@@ -26,8 +26,9 @@ from dfkd_exp.report.figures import (
     svg,
 )
 from dfkd_exp.report.losses import student_curves
+from dfkd_exp.report.numbers import runs_in_numbers, settings_in_numbers
 from dfkd_exp.report.pictures import embedded
-from dfkd_exp.report.plain import comma_separated, latex, markdown
+from dfkd_exp.report.plain import latex, markdown
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.setting import Setting
 from dfkd_exp.report.summary import Sweep
@@ -38,7 +39,8 @@ MOST_PICTURES = 24
 
 
 def write_report(sweep: Sweep, folder: Path) -> Path:
-    """Write ``report.html`` and, beside it, the table as ``report.md``, ``.csv`` and ``.tex`` and the drawings; the page's path."""
+    """Write ``report.html`` and, beside it, the table as ``report.md``, ``.csv`` and ``.tex``, each run's figures as ``runs.csv``,
+    and the drawings; the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Any] = {}
     attacked = [setting for setting in sweep.settings if setting.attacked]
@@ -60,7 +62,8 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     headings, align = ["no", "setting", *(column.name for column in columns)], "rl" + "r" * len(columns)
     words = [*(f"- {in_markdown(sentence)}" for sentence in in_words(sweep)), "", ""]
     write_atomically(folder / "report.md", ("\n".join(words) + markdown(headings, rows, align)).encode())
-    write_atomically(folder / "report.csv", comma_separated(headings, rows).encode())
+    write_atomically(folder / "report.csv", settings_in_numbers(sweep.settings, columns).encode())
+    write_atomically(folder / "runs.csv", runs_in_numbers(sweep, columns, folder).encode())
     write_atomically(folder / "report.tex", latex(headings, rows, align).encode())
     write_atomically(folder / "report.html", _page(sweep, on_page, without).encode())
     return folder / "report.html"

@@ -16,10 +16,17 @@ def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str)
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
-def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def comma_separated(headings: Sequence[str], rows: Sequence[Sequence[str | float | None]]) -> str:
+    """For programs: numbers are plain and in full, and a cell is empty where there is none."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([headings, *(map(in_csv, row) for row in rows)])
+    csv.writer(text, lineterminator="\n").writerows([headings, *(map(_cell, row) for row in rows)])
     return text.getvalue()
+
+
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    return in_csv(value) if isinstance(value, str) else f"{value:.15g}"
 
 
 def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:

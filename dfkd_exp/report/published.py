@@ -6,7 +6,8 @@ keeps that in its result.json.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -14,61 +15,93 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_exp.files import write_atomically
+from dfkd_exp.report.numbers import headings_of, numbers_of
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.setting import Figure, Setting
 from dfkd_exp.report.titles import teacher_of, teachers_in_words
 
-COLUMNS = ("setting", "seeds", "published %", "ours %", "difference", "bytes", "images", "seconds")
-ALIGN = "l" + "r" * (len(COLUMNS) - 1)
 TEACHER = "teacher, trained on the data"
 
 
-def published_rows(settings: Sequence[Setting]) -> list[tuple[str, ...]]:
-    """Each teacher's line, then one per setting, mean and deviation over its seeds; cells as `COLUMNS` has them.
+def _signed(figure: Figure) -> str:
+    return "–" if figure.mean is None else f"{figure.mean:+.2f}"
 
-    Empty if nothing was published of any.
-    """
+
+TEXTS: dict[str, Callable[[Figure], str]] = {
+    "seeds": lambda figure: figure.text(0),
+    "published %": Figure.text,
+    "ours %": Figure.text,
+    "difference": _signed,
+    "bytes": lambda figure: figure.text(0) if figure.mean else "–",
+    "images": lambda figure: figure.text(0),
+    "seconds": lambda figure: Figure(figure.mean).text(0),
+}
+"""How people are shown a row's figures, by column."""
+VARY = ("ours %", "seconds")
+"""Columns of means over seeds, whose deviations CSV has too."""
+COLUMNS = ("setting", *TEXTS)
+ALIGN = "l" + "r" * len(TEXTS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setting's title and figures, one for each column."""
+
+    title: str
+    figures: tuple[Figure, ...]
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """As people are shown them, below `COLUMNS`."""
+        return (self.title, *(text(figure) for text, figure in zip(TEXTS.values(), self.figures, strict=True)))
+
+
+def published_rows(settings: Sequence[Setting]) -> list[Row]:
+    """Each teacher's row, then one per setting, mean and deviation over its seeds. Empty if nothing was published of any."""
     results = [result for setting in settings for result in setting.results]
     theirs = next((r["published_teacher"] for r in results if r.get("published_teacher") is not None), None)
     if theirs is None and all(setting.published is None for setting in settings):
         return []
-    lines: list[tuple[str, ...]] = []
+    rows: list[Row] = []
+    unknown = Figure(None)
     words = dict(zip(map(teacher_of, results), teachers_in_words(results), strict=True))
     for teacher, told in words.items():
         # One of a seed for all rows.
         own = list({result["seed"]: result for result in results if teacher_of(result) == teacher}.values())
         title, trained = f"{TEACHER}; {told}" if told else TEACHER, Setting("", own)
-        lines.append((title, str(len(own)), *_beside(trained.teacher, theirs), "–", "–", "–"))
+        rows.append(Row(title, (Figure(len(own)), *_beside(trained.teacher, theirs), unknown, unknown, unknown)))
     for setting in settings:
-        num_bytes = f"{setting.num_bytes:,}" if setting.num_bytes else "–"
-        images, seconds = f"{setting.results[0]['images']:,}", Figure(setting.seconds.mean).text(0)
+        cost = Figure(setting.num_bytes), Figure(setting.results[0]["images"]), setting.seconds
         beside = _beside(setting.accuracy, setting.published)
-        lines.append((setting.title, str(len(setting.results)), *beside, num_bytes, images, seconds))
-    return lines
+        rows.append(Row(setting.title, (Figure(len(setting.results)), *beside, *cost)))
+    return rows
 
 
-def _beside(ours: Figure, theirs: float | None) -> tuple[str, str, str]:
+def _beside(ours: Figure, theirs: float | None) -> tuple[Figure, Figure, Figure]:
     """What was published, ours, and how far ours is from it in points."""
-    apart = "–" if ours.mean is None or theirs is None else f"{ours.mean - theirs:+.2f}"
-    return Figure(theirs).text(), ours.text(), apart
+    apart = None if ours.mean is None or theirs is None else ours.mean - theirs
+    return Figure(theirs), ours, Figure(apart)
 
 
-def show(rows: Sequence[tuple[str, ...]]) -> Table:
+def show(rows: Sequence[Row]) -> Table:
     """For the terminal."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name, side in zip(COLUMNS, ALIGN, strict=True):
         table.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*map(escape, row.cells))
     return table
 
 
-def write_tables(folder: Path, rows: Sequence[tuple[str, ...]]) -> list[Path]:
-    """``table.md``, ``table.csv`` and ``table.tex`` in ``folder``."""
+def write_tables(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    """``table.md``, ``table.csv`` and ``table.tex`` in ``folder``; of these CSV is for programs, with plain numbers."""
+    cells, varies = [row.cells for row in rows], [name in VARY for name in TEXTS]
+    headings = [COLUMNS[0], *headings_of([*zip(TEXTS, varies, strict=True)])]
+    numbers = [[row.title, *numbers_of([*zip(row.figures, varies, strict=True)])] for row in rows]
     texts = {
-        "table.md": markdown(COLUMNS, rows, ALIGN),
-        "table.csv": comma_separated(COLUMNS, rows),
-        "table.tex": latex(COLUMNS, rows, ALIGN),
+        "table.md": markdown(COLUMNS, cells, ALIGN),
+        "table.csv": comma_separated(headings, numbers),
+        "table.tex": latex(COLUMNS, cells, ALIGN),
     }
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())

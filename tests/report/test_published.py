@@ -2,6 +2,8 @@
 
 import csv
 
+import pytest
+
 from dfkd_exp.config.groups import file_of
 from dfkd_exp.report.published import COLUMNS, TEACHER, write_tables
 from dfkd_exp.report.published import published_rows as rows_of_settings
@@ -43,7 +45,7 @@ RESULTS = [
 
 
 def published_rows(results):
-    return rows_of_settings(settings_of(results))
+    return [row.cells for row in rows_of_settings(settings_of(results))]
 
 
 def test_rows_stand_in_the_sweeps_order_with_mean_deviation_and_difference():
@@ -84,11 +86,18 @@ def test_nothing_was_published_of_a_run_that_says_otherwise_than_its_row():
 
 
 def test_the_three_files_hold_the_same(tmp_path):
-    rows = published_rows(RESULTS)
+    rows = rows_of_settings(settings_of(RESULTS))
     paths = write_tables(tmp_path, rows)
     assert [path.name for path in paths] == ["table.md", "table.csv", "table.tex"]
     markdown, separated, tex = (path.read_text() for path in paths)
-    assert list(csv.reader(separated.splitlines())) == [list(COLUMNS), *map(list, rows)]
+    lines = list(csv.DictReader(separated.splitlines()))
+    assert [line["setting"] for line in lines] == [row.title for row in rows]
+    assert (lines[3]["seeds"], lines[3]["ours %"], lines[3]["bytes"]) == ("2", "98", "1234")
+    assert float(lines[3]["ours % deviation"]) == pytest.approx(2**0.5, abs=1e-12)
+    assert float(lines[3]["difference"]) == pytest.approx(98 - 76.38, abs=1e-12)
+    assert [lines[0][name] for name in ("bytes", "images", "seconds")] == ["", "", ""]
+    assert [lines[4][name] for name in ("ours %", "ours % deviation", "difference")] == ["", "", ""]
+    assert lines[1]["bytes"] == "0", "nothing was published, which is known"
     assert markdown.count("\n") == len(rows) + 2
     assert r"98.00 $\pm$ 1.41" in tex
     assert r"published \%" in tex
@@ -113,4 +122,9 @@ def test_a_whole_table_runs_small(dfkd):
     assert "| spectral, layer pairs; the paper's recipe | 1 | 91.24 |" in table.read_text()
     assert ran.result["row"]["name"] in ("labels", "spectral_layer_pairs", "bytes_all_layers")
     [report] = ran.outputs.glob("runs/paper_table1/*/report.csv")
-    assert next(csv.reader(report.read_text().splitlines()))[2:5] == ["accuracy %", "published %", "difference"]
+    assert next(csv.reader(report.read_text().splitlines()))[2:6] == [
+        "accuracy %",
+        "accuracy % deviation",
+        "published %",
+        "difference",
+    ]

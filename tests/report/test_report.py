@@ -284,9 +284,9 @@ def test_what_snapshots_image_steps_and_memory_say_has_columns_where_any_result_
     write_report(read(folder), folder)
     rows = list(csv.DictReader((folder / "report.csv").read_text().splitlines()))
     assert [rows[-1][name] for name in ("last tenth %", "best test epoch %", "image-steps", "memory MB")] == [
-        "90.00", "97.00", "12,345", "679",
+        "90", "97", "12345", "678.9",
     ]  # fmt: skip
-    assert rows[0]["best test epoch %"] == rows[0]["memory MB"] == "–"
+    assert rows[0]["best test epoch %"] == rows[0]["memory MB"] == ""
     page = (folder / "report.html").read_text()
     assert "chosen by test accuracy, so it is not data-free" in page
     assert 'id="accuracy-over-training"' in page
@@ -323,6 +323,10 @@ def test_the_same_table_and_drawings_for_papers(folder):
     rows = list(csv.reader((folder / "report.csv").read_text().splitlines()))
     assert rows[0][:3] == ["no", "setting", "accuracy %"]
     assert len(rows) == 6
+    small = dict(zip(*rows[:2], strict=True))
+    assert (small["accuracy %"], small["bytes"], small["seeds"]) == ("90.5", "1000", "2")
+    assert float(small["accuracy % deviation"]) == pytest.approx(0.5**0.5, abs=1e-12)
+    assert dict(zip(rows[0], rows[5], strict=True))["accuracy %"] == ""
     tex = (folder / "report.tex").read_text()
     assert r"90.50 $\pm$ 0.71" in tex
     assert r"accuracy \%" in tex
@@ -331,6 +335,16 @@ def test_the_same_table_and_drawings_for_papers(folder):
     for name in ("accuracy-bytes", "accuracy-seconds"):
         assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert (folder / f"{name}.svg").read_text().startswith("<svg")
+
+
+def test_each_run_has_a_line_of_numbers(folder, tmp_path):
+    write_report(read(folder), tmp_path / "there" / "below")
+    lines = list(csv.DictReader((tmp_path / "there" / "below" / "runs.csv").read_text().splitlines()))
+    assert [line["folder"] for line in lines] == [f"../../sweep/{number}" for number in range(8)]
+    told = [[line[name] for name in ("no", "setting", "told", "seed", "accuracy %", "bytes")] for line in lines]
+    assert told[1] == ["1", "metadata=small", "metadata=small", "1", "91", "1000"]
+    assert told[7] == ["5", "metadata=<b>odd</b>", "'metadata=<b>odd</b>'", "0", "", "5"]
+    assert "seeds" not in lines[0]
 
 
 def test_a_drawing_is_the_same_bytes_each_time_and_in_the_pages_colours(folder):
