@@ -80,6 +80,9 @@ def test_jobs_that_are_the_same_are_run_once(said, left_out, dfkd):
 
 def test_a_launcher_that_leaves_with_an_error_leaves_the_table_and_the_exit_code(dfkd, monkeypatch):
     """As those of submitit and Ray do when a machine is lost: one job is done, one was never begun."""
+    from hydra.core.plugins import Plugins
+
+    Plugins.instance()  # which loads the launcher's module once more
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
     real = BasicLauncher.launch
