@@ -13,8 +13,8 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.compare import compared
 from dfkd_exp.report.page import write_report
 from dfkd_exp.report.sentences import in_words
-from dfkd_exp.report.status import newest
-from dfkd_exp.report.summary import read
+from dfkd_exp.report.status import by_age
+from dfkd_exp.report.summary import Sweep, read
 from dfkd_exp.terminal import at_terminal
 
 
@@ -24,7 +24,11 @@ def main() -> None:
         description="One HTML file of a sweep, and its table and drawings for papers; or two sweeps compared.",
     )
     parser.add_argument(
-        "folder", nargs="?", default="outputs", type=Path, help="a sweep, a run, or the outputs: the newest in them"
+        "folder",
+        nargs="?",
+        default="outputs",
+        type=Path,
+        help="a sweep, a run, or the outputs: the newest in them with a result",
     )
     parser.add_argument(
         "other", nargs="?", type=Path, help="another one: what changed in config and figures, FOLDER first"
@@ -33,9 +37,9 @@ def main() -> None:
     with at_terminal():
         said = parser.parse_args()
         try:
-            sweep = read(newest(said.folder))
+            sweep = _newest_with_result(said.folder)
             if said.other is not None:
-                console.show(compared(sweep, read(newest(said.other))))
+                console.show(compared(sweep, _newest_with_result(said.other)))
                 return
             page = write_report(sweep, said.to or sweep.folder)
             for sentence in in_words(sweep):
@@ -47,3 +51,18 @@ def main() -> None:
         except OSError as error:
             console.error(f"{error.strerror}: {error.filename}")
             sys.exit(1)
+
+
+def _newest_with_result(folder: Path) -> Sweep:
+    """The sweep or run that ``folder`` is; else the newest in it of which there is something to report. DfkdError if there is none."""
+    places = by_age(folder)
+    if places == [folder]:
+        return read(folder)
+    for place in places:
+        if (sweep := read(place)).settings:
+            if place != places[0]:
+                console.note(
+                    f"{console.short(places[0])} is newer and has no result; this is of {console.short(place)}"
+                )
+            return sweep
+    raise DfkdError(f"{folder}: nothing in it has a result; dfkd-status says why, and how far the newest is")

@@ -119,19 +119,32 @@ def seconds_left(jobs: list[Status]) -> float | None:
     return (begun + waiting * usual) / len(running)
 
 
+LIFE = (SWEEP, JOB, RESULT, LOG, ERROR, PRUNED, RELEASED)
+"""Files whose time tells when something was done; a report may be written at any time."""
+
+
 def newest(folder: Path) -> Path:
     """``folder`` if it is a sweep or a run; else the newest one in it. DfkdError if there is none."""
+    return by_age(folder)[0]
+
+
+def by_age(folder: Path) -> list[Path]:
+    """``folder`` if it is a sweep or a run; else those in it, the newest first. DfkdError if there is none."""
     if not folder.is_dir():
         raise DfkdError(f"{folder}: there is no such folder; name the outputs, or the folder of a sweep or a run")
     if any((folder / name).is_file() for name in (SWEEP, JOB, RESULT)) or job_numbers(folder):
-        return folder
+        return [folder]
     place = folder / "runs" if (folder / "runs").is_dir() else folder  # the store beside it may be large
     marks = [*place.glob(f"**/{SWEEP}"), *place.glob(f"**/{JOB}")]
     folders = {mark.parent for mark in marks}
     found = [place for place in folders if place.parent not in folders]  # a sweep's jobs are shown with it
     if not found:
         raise DfkdError(f"{folder}: no sweep and no run is in it; name the outputs, or the folder of a sweep or a run")
-    return max(found, key=lambda place: max(path.lstat().st_mtime for path in place.iterdir()))
+
+    def age(place: Path) -> float:
+        return max(path.lstat().st_mtime for path in place.iterdir() if path.name in LIFE or path.is_dir())
+
+    return sorted(found, key=age, reverse=True)
 
 
 def status_table(jobs: list[Status]) -> Table:

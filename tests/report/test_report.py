@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from dfkd_exp.report.losses import student_curves
 from dfkd_exp.report.page import write_report
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.setting import Figure
+from dfkd_exp.report.status import newest
 from dfkd_exp.report.summary import differ, pareto, read
 from dfkd_exp.run_folder import at_work, plan_sweep
 from tests.report.test_tables import result
@@ -397,6 +399,22 @@ def test_the_command_writes_the_page_of_the_newest_sweep(folder, capsys, monkeyp
     main()
     assert (folder.parent / "there" / "report.html").is_file()
     assert "report.html" in capsys.readouterr().out
+    failed = folder.parent / "zz"
+    failed.mkdir()
+    with at_work(failed, ["seed=0"]):
+        (failed / "error.txt").write_text("it diverged\n")
+    assert newest(folder.parent) == failed
+    monkeypatch.setattr(sys, "argv", ["dfkd-report", str(folder.parent)])
+    main()
+    said = " ".join(capsys.readouterr().out.split())
+    assert "zz is newer and has no result; this is of" in said
+    assert (folder / "report.html").is_file()
+    assert not (failed / "report.html").exists()
+    assert newest(folder.parent) == failed, "a report says nothing of when a sweep ran"
+    shutil.rmtree(folder)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "nothing in it has a result" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["dfkd-report", str(folder.parent / "nowhere")])
     with pytest.raises(SystemExit, match="2"):
         main()
