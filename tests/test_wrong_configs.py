@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,7 +120,11 @@ def test_what_fails_alike_in_several_jobs_is_said_once(dfkd):
     ran = dfkd("-m", "student=lenet5", "seed=0,1")
     assert ran.code == 1
     assert ran.err.count("LeNet-5 needs images") == 1
-    assert "error: jobs 0, 1 failed: " in ran.err
+    [sweep] = ran.outputs.glob("runs/*/*")
+    said = re.search(r"^error: jobs 0, 1 failed: (\S+)$", ran.err, re.MULTILINE)
+    assert said
+    assert Path(said[1]).absolute() == sweep / "{0,1}" / "error.txt", "as a shell takes it"
+    assert (sweep / "0" / "error.txt").is_file()
 
 
 @pytest.mark.parametrize(

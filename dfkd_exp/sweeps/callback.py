@@ -101,14 +101,22 @@ def _end(folder: Path) -> None:
 
 
 def _alike(lost: Sequence[Status]) -> list[tuple[list[str], str]]:
-    """The names of the jobs that failed in one way, and where that is said, for each way."""
-    ways: dict[str, tuple[list[str], str]] = {}
+    """The names of the jobs that failed in one way, and where that is said, for each way; of several as a shell takes it,
+    ``sweep/{0,1}/error.txt``."""
+    ways: dict[str, tuple[list[str], Path | str]] = {}
     for job in lost:
         wrong = job.doing if job.state == "unreadable" else ""
         said = next((path for name in (ERROR, LOG, STDERR) if (path := job.folder / name).is_file()), job.folder)
         way = wrong or (last_line(said) if said.name == ERROR else str(said))
-        ways.setdefault(way, ([], wrong or console.short(said)))[0].append(job.folder.name)
-    return list(ways.values())
+        ways.setdefault(way, ([], wrong or said))[0].append(job.folder.name)
+    return [(jobs, where if isinstance(where, str) else _each(where, jobs)) for jobs, where in ways.values()]
+
+
+def _each(file: Path, jobs: Sequence[str]) -> str:
+    """The path of the first job's ``file``, and of the others'."""
+    if len(jobs) == 1:
+        return console.short(file)
+    return console.short(file.parent.with_name(f"{{{','.join(jobs)}}}") / file.name)
 
 
 def _show_table(folder: Path, sweep: Sweep) -> None:
