@@ -45,7 +45,7 @@ def run_table(result: dict[str, Any]) -> Table:
         **({"data": f"limited to {limit:,} training images, and as many test images at most"} if limit else {}),
         "teacher": escape(f"{printable(result['teacher'])}, {result['teacher_parameters']:,} parameters"),
         "student": escape(f"{printable(result['student'])}, {result['student_parameters']:,} parameters"),
-        "compression": f"{result['compression']:.2f}x",
+        "compression": f"{result['compression']:{'.2f' if result['compression'] >= 1 else '.2g'}}x",
         "shown to the student": escape(f"{result['images']:,} images: {printable(shown(result))}"),
         "metadata": f"{result['metadata_bytes']:,} bytes",
         "teacher accuracy": f"{percent(teacher_accuracy(result))} %{' (measured by its owner)' if by_owner else ''}",

@@ -162,6 +162,13 @@ def test_a_runs_table_says_whose_figure_and_on_what():
     assert "agreement – seconds" in unmeasured
 
 
+@pytest.mark.parametrize(
+    ("ratio", "said"), [(61706 / 35820, "1.72x"), (0.99, "0.99x"), (0.003456, "0.0035x"), (1234.5, "1234.50x")]
+)
+def test_compression_has_two_digits_where_the_student_is_larger(ratio, said):
+    assert f"compression {said}" in text(run_table(result(compression=ratio)))
+
+
 @pytest.mark.parametrize("name", ["[/]", "[bold", "[red]x", "a[/nothing]", "\\", "[link=http://a]b"])
 def test_names_are_shown_as_they_are_and_end_no_run(name):
     shown_names = text(run_table(result(teacher=name, student=name, metadata=name)))
