@@ -21,6 +21,7 @@ from dfkd_exp.config import composition
 from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import CONF
 from dfkd_exp.config.overrides import is_of
+from dfkd_exp.config.own import instead_of_own, of_task
 from dfkd_exp.config.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.config.tree import Config
 from dfkd_exp.config.typed import experiment_of, rows_of, typed
@@ -144,7 +145,7 @@ def _hydra_main(settings: DictConfig) -> None:
 
 
 def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
-    config, overrides = _with_its_row(settings, said)
+    config, overrides, instead = _with_its_row(settings, said)
     without_effect = WITHOUT_EFFECT.get(config.pipeline, ())
     for override in overrides:
         if override.startswith("metadata="):
@@ -172,7 +173,7 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
         from dfkd_exp.pipeline import run
         from dfkd_exp.report.tables import run_table
 
-        result = run(config, folder, overrides)
+        result = run(config, folder, overrides, instead)
         if result is not None:
             console.show(run_table(result))
             files = {"result": RESULT, "picture": PICTURE, "likeness": LIKENESS, "nearest": NEAREST}
@@ -182,8 +183,9 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
             console.show(escape("\n".join(made)))
 
 
-def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[str]]:
-    """The config of a run, which keeps of its experiment's rows the one that it is; and what it was told, with what that row sets.
+def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[str], list[str]]:
+    """The config of a run, which keeps of its experiment's rows the one that it is; what it was told, with what that row sets; and what of
+    its data, teacher and student stands in the place of those for which the experiment has published figures.
 
     A sweep has put the row's overrides in; for a run of its own, or another sweeper's, the config is composed once more with them.
     """
@@ -197,7 +199,17 @@ def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[s
         raise ConfigError(naming_row(explain(error), overrides, rows, experiment)) from error
     config.rows = [row for row in config.rows if row.name == chosen(overrides)]
     config.name = config.name or HydraConfig.get().runtime.choices["data"]
-    return config, overrides
+    return config, overrides, _instead(settings, config, overrides, experiment)
+
+
+def _instead(settings: DictConfig, config: Config, overrides: list[str], experiment: str | None) -> list[str]:
+    """`instead_of_own`, where anything was published."""
+    if config.published_teacher is None and all(row.published is None for row in config.rows):
+        return []
+    of_rows = of_task([text for row in config.rows for text in row.set])
+    chosen_alone = [f"experiment={experiment}"] if experiment else []
+    own = hydra.compose("config", [*chosen_alone, *of_rows], return_hydra_config=True)
+    return instead_of_own(settings, overrides, own, own.hydra.runtime.choices)
 
 
 def _in_one_line(error: Exception, folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
     from dfkd_exp.metadata.kind import MetadataKind
 
 
-def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | None:
+def run(config: Config, folder: Path, overrides: list[str], instead: Sequence[str] = ()) -> dict[str, Any] | None:
     """Run the config's phases; write result.json and the picture into ``folder`` and return the result.
 
     With ``pipeline=release`` write the release folder and return None, as all but the first of several processes do.
-    ``overrides``: what was said on the command line.
+    ``overrides``: what was said on the command line; ``instead``: which of it stands in the place of the experiment's own task.
     """
     if config.pipeline == "release":
         require_folder(config.release)
@@ -81,7 +82,7 @@ def run(config: Config, folder: Path, overrides: list[str]) -> dict[str, Any] | 
             measure_likeness(context, release, transfer_set, student, data, config.seed)
         if not ranks.first:
             return None
-        result = build_result(config, overrides, release, transfer_set, context.artifacts)
+        result = build_result(config, overrides, instead, release, transfer_set, context.artifacts)
         picture = make_picture(context, release, transfer_set, student, config.distillation, data, folder / PICTURE)
         if config.privacy:
             shutil.copyfile(context.artifacts["privacy"].file(NEAREST), folder / NEAREST)

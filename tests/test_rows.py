@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dfkd_exp.config.groups import CONF, choices
+from dfkd_exp.config.own import instead_of_own
 from dfkd_exp.config.rows import Row, naming_row, said_otherwise, with_row
 from dfkd_exp.config.typed import rows_of, typed
 from dfkd_exp.errors import ConfigError
@@ -260,3 +261,18 @@ def test_a_run_without_a_row_has_none(dfkd):
     ran = dfkd("row=top")
     assert ran.code == 2
     assert "rows are those of an experiment" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ([], []),
+        (["data=mnist", "data.root=elsewhere", "recipe=best", "teacher=hinton_net"], []),
+        (["data=digits", "teacher=mlp"], ["data=digits", "teacher=mlp"]),
+        (["data.limit=100"], ["data.limit=100"]),
+    ],
+)
+def test_what_is_not_the_experiments_own_is_told(said, instead):
+    own = composed("experiment=paper/table1")
+    run = composed("experiment=paper/table1", *said)
+    assert instead_of_own(run, said, own, own.hydra.runtime.choices) == instead

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
 from dfkd_exp.files import write_atomically
+from dfkd_exp.harmless import in_markdown, printable
 from dfkd_exp.report.numbers import headings_of, numbers_of
 from dfkd_exp.report.plain import comma_separated, latex, markdown
-from dfkd_exp.report.setting import Figure, Setting
+from dfkd_exp.report.setting import Figure, Setting, published_of_teacher
 from dfkd_exp.report.titles import teacher_of, teachers_in_words
 
 TEACHER = "teacher, trained on the data"
@@ -57,10 +59,10 @@ class Row:
 
 
 def published_rows(settings: Sequence[Setting]) -> list[Row]:
-    """Each teacher's row, then one per setting, mean and deviation over its seeds. Empty if nothing was published of any."""
+    """Each teacher's row, then one per setting, mean and deviation over its seeds. Empty if the experiment has no published
+    figures, for these settings or others."""
     results = [result for setting in settings for result in setting.results]
-    theirs = next((r["published_teacher"] for r in results if r.get("published_teacher") is not None), None)
-    if theirs is None and all(setting.published is None for setting in settings):
+    if not any(map(_has_published, results)):
         return []
     rows: list[Row] = []
     unknown = Figure(None)
@@ -69,12 +71,18 @@ def published_rows(settings: Sequence[Setting]) -> list[Row]:
         # One of a seed for all rows.
         own = list({result["seed"]: result for result in results if teacher_of(result) == teacher}.values())
         title, trained = f"{TEACHER}; {told}" if told else TEACHER, Setting("", own)
-        rows.append(Row(title, (Figure(len(own)), *_beside(trained.teacher, theirs), unknown, unknown, unknown)))
+        beside = _beside(trained.teacher, published_of_teacher(own[0]))
+        rows.append(Row(title, (Figure(len(own)), *beside, unknown, unknown, unknown)))
     for setting in settings:
         cost = Figure(setting.num_bytes), Figure(setting.results[0]["images"]), setting.seconds
         beside = _beside(setting.accuracy, setting.published)
         rows.append(Row(setting.title, (Figure(len(setting.results)), *beside, *cost)))
     return rows
+
+
+def _has_published(result: dict[str, Any]) -> bool:
+    """Whether there are figures for the task of the run's experiment, be it the run's or not."""
+    return result.get("published_teacher") is not None or (result.get("row") or {}).get("published") is not None
 
 
 def _beside(ours: Figure, theirs: float | None) -> tuple[Figure, Figure, Figure]:
@@ -83,9 +91,11 @@ def _beside(ours: Figure, theirs: float | None) -> tuple[Figure, Figure, Figure]
     return Figure(theirs), ours, Figure(apart)
 
 
-def show(rows: Sequence[Row]) -> Table:
-    """For the terminal."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+def show(rows: Sequence[Row], said: Sequence[str] = ()) -> Table:
+    """For the terminal; ``said`` of all figures, below them."""
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), caption=escape("\n".join(said)), caption_justify="left"
+    )
     for name, side in zip(COLUMNS, ALIGN, strict=True):
         table.add_column(name, justify="left" if side == "l" else "right", overflow="fold")
     for row in rows:
@@ -93,15 +103,16 @@ def show(rows: Sequence[Row]) -> Table:
     return table
 
 
-def write_tables(folder: Path, rows: Sequence[Row]) -> list[Path]:
-    """``table.md``, ``table.csv`` and ``table.tex`` in ``folder``; of these CSV is for programs, with plain numbers."""
+def write_tables(folder: Path, rows: Sequence[Row], said: Sequence[str] = ()) -> list[Path]:
+    """``table.md``, ``table.csv`` and ``table.tex`` in ``folder``; of these CSV is for programs, with plain numbers. ``said`` of all
+    figures, below them, but not among the CSV's."""
     cells, varies = [row.cells for row in rows], [name in VARY for name in TEXTS]
     headings = [COLUMNS[0], *headings_of([*zip(TEXTS, varies, strict=True)])]
     numbers = [[row.title, *numbers_of([*zip(row.figures, varies, strict=True)])] for row in rows]
     texts = {
-        "table.md": markdown(COLUMNS, cells, ALIGN),
+        "table.md": markdown(COLUMNS, cells, ALIGN) + "".join(f"\n{in_markdown(note)}\n" for note in said),
         "table.csv": comma_separated(headings, numbers),
-        "table.tex": latex(COLUMNS, cells, ALIGN),
+        "table.tex": latex(COLUMNS, cells, ALIGN) + "".join(f"% {printable(note)}\n" for note in said),
     }
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())

@@ -6,6 +6,7 @@ import itertools
 import platform
 import statistics
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +24,16 @@ LIBRARIES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "safetenso
 
 
 def build_result(
-    config: Config, overrides: list[str], release: Release, transfer_set: TransferSet, artifacts: dict[str, Artifact]
+    config: Config,
+    overrides: list[str],
+    instead: Sequence[str],
+    release: Release,
+    transfer_set: TransferSet,
+    artifacts: dict[str, Artifact],
 ) -> dict[str, Any]:
-    """The figures of a run whose phases made or found ``artifacts``. Accuracies and agreements are in [0, 1], or null."""
+    """The figures of a run whose phases made or found ``artifacts``. Accuracies and agreements are in [0, 1], or null.
+
+    ``instead``: what of its data, teacher and student stands in the place of its experiment's own."""
     evaluation, student = artifacts["evaluation"].info, artifacts["student"].info
     curve = _curve(artifacts)
     reconstruction = artifacts.get("reconstruction")
@@ -35,6 +43,7 @@ def build_result(
         "name": config.name,
         "overrides": overrides,
         "row": config.rows[0].plain() if config.row else None,
+        "instead": list(instead),
         "words": words_of(overrides),
         "seed": config.seed,
         "config_hash": config.hash(),

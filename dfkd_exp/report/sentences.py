@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dfkd_exp.report.notes import notes
 from dfkd_exp.report.setting import Setting
 from dfkd_exp.report.summary import Sweep, differ
 from dfkd_exp.report.titles import teacher_of, teachers_in_words
@@ -80,7 +81,8 @@ def in_words(sweep: Sweep) -> list[str]:
         said.append(
             f"{lost} of the study's finished trials left no result where they ran, and are in none of the figures."
         )
-    return said or ["Nothing was measured."]
+    known = notes(result for setting in sweep.settings for result in setting.results)
+    return [*known, *(said or ["Nothing was measured."])]
 
 
 def _best(measured: Sequence[Setting]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dfkd_exp.config.overrides import tells_teachers
 from dfkd_exp.config.rows import said_otherwise
 from dfkd_exp.report.titles import teacher_of, titles
 
@@ -141,9 +142,15 @@ def settings_of(results: Sequence[dict[str, Any]]) -> list[Setting]:
 
 
 def published(result: dict[str, Any]) -> float | None:
-    """The accuracy in per cent that was published for the row that a run is; of a run that says otherwise than its row none was."""
+    """The accuracy in per cent that was published for the row that a run is; of a run that says otherwise than its row, or than its
+    experiment's data, teacher or student, none was."""
     row = result.get("row") or {}
-    return None if said_otherwise(row, result["overrides"]) else row.get("published")
+    return None if result.get("instead") or said_otherwise(row, result["overrides"]) else row.get("published")
+
+
+def published_of_teacher(result: dict[str, Any]) -> float | None:
+    """The accuracy in per cent that was published for a run's teacher; of another teacher, or of other data, none was."""
+    return None if any(map(tells_teachers, result.get("instead") or ())) else result.get("published_teacher")
 
 
 def shown(result: dict[str, Any]) -> str:

@@ -87,10 +87,12 @@ def _variety(layers: list[dict[str, Any]]) -> str:
     return f"from image to image, that of real images being 1: {', '.join(said)}"
 
 
-def sweep_table(settings: Sequence[Setting], objective: str | None = None) -> Table:
+def sweep_table(settings: Sequence[Setting], objective: str | None = None, said: Sequence[str] = ()) -> Table:
     """A row per setting that was swept, mean and deviation over its seeds; of a search with the ``objective``, by its name in the result
-    files."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    files; ``said`` of all figures, below them."""
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), caption=escape("\n".join(said)), caption_justify="left"
+    )
     table.add_column("setting", overflow="fold", min_width=16)
     for heading in (*filter(None, [objective]), "seeds", "teacher %", "accuracy %", "agreement %", "bytes", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)

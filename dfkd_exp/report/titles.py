@@ -35,22 +35,18 @@ def teachers_in_words(results: Sequence[Mapping[str, Any]]) -> list[str]:
 def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """A title for each of a sweep's ``runs``: result files, or what `run_folder` says of jobs, with ``overrides``, ``row`` and ``words``.
 
-    Seeds of one setting have the same title, and two settings never do. A run that differs from the others in nothing is called by its
-    row and what was said in the place of the row's values, or not at all: the title is empty.
+    Seeds of one setting have the same title, and two settings never do. What was said in the place of a row's values is always said. A
+    run without a row that differs from the others in nothing is not called at all: the title is empty.
     """
     told = [_beside_the_row(run) for run in runs]
     shared = set(told[0]).intersection(*told[1:]) if told else set()
-    rows = {_row(run).get("name") for run in runs}
     found: dict[tuple[str, ...], str] = {}
     for run, texts in zip(runs, told, strict=True):
         words = run.get("words") or {}
         differs = [text for text in texts if text not in shared]
         otherwise = [text for text in said_otherwise(_row(run), run["overrides"]) if text in shared]
         said = [words.get(text, text) for text in differs + otherwise]
-        row = _row(run).get("title", "")
-        if row and (len(rows) > 1 or not differs):
-            said.insert(0, row)
-        found.setdefault(settings_of(run), "; ".join(said))
+        found.setdefault(settings_of(run), "; ".join(filter(None, [_row(run).get("title"), *said])))
     alike = [title for title in found.values()]
     for setting, title in found.items():
         if alike.count(title) > 1:  # two choices that are called the same

@@ -120,15 +120,17 @@ def _each(file: Path, jobs: Sequence[str]) -> str:
 
 
 def _show_table(folder: Path, sweep: Sweep) -> None:
+    from dfkd_exp.report.notes import notes
     from dfkd_exp.report.published import published_rows, show, write_tables
     from dfkd_exp.report.tables import sweep_table
 
+    said = notes(result for setting in sweep.settings for result in setting.results)
     if rows := published_rows(sweep.settings):
-        console.show(show(rows))
-        for path in write_tables(folder, rows):
+        console.show(show(rows, said))
+        for path in write_tables(folder, rows, said):
             console.show(escape(f"table    {console.short(path)}"))
     if sweep.settings and (sweep.objective or not rows):
-        console.show(sweep_table(sweep.settings, sweep.objective))
+        console.show(sweep_table(sweep.settings, sweep.objective, [] if rows else said))
 
 
 def end_without_launcher(error: Exception) -> None:

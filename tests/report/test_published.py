@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from dfkd_exp.config.groups import file_of
+from dfkd_exp.report.notes import notes
 from dfkd_exp.report.published import COLUMNS, TEACHER, write_tables
 from dfkd_exp.report.published import published_rows as rows_of_settings
 from dfkd_exp.report.setting import settings_of
@@ -85,9 +86,33 @@ def test_nothing_was_published_of_a_run_that_says_otherwise_than_its_row():
     assert "10" in rows[2]["setting"]
 
 
+def test_nothing_was_published_of_other_data_teachers_or_students():
+    def figures(*instead):
+        found = published_rows([result("labels", "best", 0, 0.95, instead=list(instead))])
+        return [row[COLUMNS.index("published %")] for row in found]
+
+    assert figures() == ["96.95", "95.70"]
+    assert figures("student=mlp") == ["96.95", "–"]
+    assert figures("data.limit=100") == figures("teacher=mlp", "student=mlp") == ["–", "–"]
+
+
+def test_what_is_not_the_experiments_own_is_said_and_the_scale():
+    own, other = (
+        result("labels", "best", 0, 0.9),
+        result("noise", "best", 0, 0.9, instead=["data=digits", "teacher=mlp"]),
+    )
+    own["words"] = {"scale=cpu": "an evening's budget"}
+    assert notes([own, own, other]) == [
+        "scale=cpu: an evening's budget.",
+        "scale=cpu.",
+        "data=digits, teacher=mlp: not the experiment's own, for which figures were published.",
+    ]
+    assert notes([{"overrides": ["scale=null", "seed=0"]}, {"overrides": ["seed=1"]}]) == []
+
+
 def test_the_three_files_hold_the_same(tmp_path):
     rows = rows_of_settings(settings_of(RESULTS))
-    paths = write_tables(tmp_path, rows)
+    paths = write_tables(tmp_path, rows, ["scale=cpu: 5 %."])
     assert [path.name for path in paths] == ["table.md", "table.csv", "table.tex"]
     markdown, separated, tex = (path.read_text() for path in paths)
     lines = list(csv.DictReader(separated.splitlines()))
@@ -98,7 +123,9 @@ def test_the_three_files_hold_the_same(tmp_path):
     assert [lines[0][name] for name in ("bytes", "images", "seconds")] == ["", "", ""]
     assert [lines[4][name] for name in ("ours %", "ours % deviation", "difference")] == ["", "", ""]
     assert lines[1]["bytes"] == "0", "nothing was published, which is known"
-    assert markdown.count("\n") == len(rows) + 2
+    assert markdown.endswith("|\n\nscale=cpu: 5 %.\n")
+    assert tex.endswith("\n% scale=cpu: 5 %.\n")
+    assert markdown.count("\n") == len(rows) + 2 + 2
     assert r"98.00 $\pm$ 1.41" in tex
     assert r"published \%" in tex
     assert tex.count(r" \\") == len(rows) + 1
@@ -118,13 +145,15 @@ def test_a_whole_table_runs_small(dfkd):
     )  # fmt: skip
     assert ran.code == 0, ran.err
     [table] = ran.outputs.glob("runs/paper_table1/*/table.md")
-    assert len(table.read_text().splitlines()) == 2 + 1 + 3 * 2
-    assert "| spectral, layer pairs; the paper's recipe | 1 | 91.24 |" in table.read_text()
+    lines = table.read_text().splitlines()
+    assert len(lines) == 2 + 1 + 3 * 2 + 2 * 2
+    assert all(" | 1 | – | " in line for line in lines[2:9])
+    notes = ["scale=smoke: smoke test, whose figures mean nothing.",
+             "data=digits, teacher=mlp, student=mlp: not the experiment's own, for which figures were published."]  # fmt: skip
+    assert [line for line in lines[9:] if line] == notes
     assert ran.result["row"]["name"] in ("labels", "spectral_layer_pairs", "bytes_all_layers")
     [report] = ran.outputs.glob("runs/paper_table1/*/report.csv")
-    assert next(csv.reader(report.read_text().splitlines()))[2:6] == [
-        "accuracy %",
-        "accuracy % deviation",
-        "published %",
-        "difference",
-    ]
+    assert next(csv.reader(report.read_text().splitlines()))[2:4] == ["accuracy %", "accuracy % deviation"]
+    [report] = ran.outputs.glob("runs/paper_table1/*/report.md")
+    assert [line.removeprefix("- ") for line in report.read_text().splitlines()[:2]] == notes
+    assert "published" not in report.read_text().partition("\n\n")[2]

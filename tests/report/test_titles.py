@@ -25,9 +25,12 @@ def test_a_run_is_called_by_its_row_and_by_what_differs_but_the_seed():
     assert titles(runs)[0] == titles(runs)[1]
 
 
-def test_a_row_that_all_share_is_said_only_where_nothing_else_is():
+def test_a_row_that_all_share_is_said_too():
     assert titles([run(TOP, "seed=0"), run(TOP, "seed=1")]) == ["top layer", "top layer"]
-    assert titles([run(TOP, "metadata.rank=4"), run(TOP, "metadata.rank=8")]) == ["rank 4", "rank 8"]
+    assert titles([run(TOP, "metadata.rank=4"), run(TOP, "metadata.rank=8")]) == [
+        "top layer; rank 4",
+        "top layer; rank 8",
+    ]
     assert titles([run(None, "data=mnist", "seed=0")]) == [""]
     assert titles([]) == []
 
@@ -37,7 +40,7 @@ def test_what_is_said_in_the_place_of_a_rows_value_is_always_said():
     run = {"overrides": ["metadata=all_layers", "row=ranks", "metadata.rank=8"], "row": row, "words": {}}
     assert titles([run]) == ["low rank; metadata.rank=8"]
     other = {**run, "overrides": [*run["overrides"][:-1], "metadata.rank=16"]}
-    assert titles([run, other]) == ["metadata.rank=8", "metadata.rank=16"]
+    assert titles([run, other]) == ["low rank; metadata.rank=8", "low rank; metadata.rank=16"]
     assert described(run) == "low rank; metadata.rank=8"
 
 
