@@ -18,9 +18,9 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.arguments import check_arguments
 from dfkd_exp.config import composition
+from dfkd_exp.config.effect import require_effect
 from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import CONF
-from dfkd_exp.config.overrides import is_of
 from dfkd_exp.config.own import instead_of_own, of_task
 from dfkd_exp.config.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.config.tree import Config
@@ -30,28 +30,10 @@ from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.help import asks_for_help, help_page
 from dfkd_exp.processes import keep_freed_memory, stop_without_parent
 from dfkd_exp.ranks import LAUNCHED, end, launch, leave, ranks_of_process, report_failure, shared_name
-from dfkd_exp.run_folder import ERROR, LIKENESS, LOG, NEAREST, PICTURE, PRUNED, RESULT, at_work, leave_traceback
+from dfkd_exp.run_folder import ERROR, LIKENESS, LOG, NEAREST, PICTURE, PRUNED, RESULT, SWEEP, at_work, leave_traceback
 from dfkd_exp.stopping import at_signals, check
 from dfkd_exp.sweeps import callback
 from dfkd_exp.sweeps.jobs import single_run
-
-WITHOUT_EFFECT = {
-    "from_release": ("metadata", "training"),
-    "release": (
-        "privacy",
-        "shadow_students",
-        "likeness",
-        "student",
-        "reconstruction",
-        "parametrisation",
-        "terms",
-        "optimizer",
-        "engine",
-        "distillation",
-        "source",
-    ),
-}
-"""Per pipeline, the groups that it does not reach."""
 
 
 @at_signals()
@@ -146,12 +128,7 @@ def _hydra_main(settings: DictConfig) -> None:
 
 def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
     config, overrides, instead = _with_its_row(settings, said)
-    without_effect = WITHOUT_EFFECT.get(config.pipeline, ())
-    for override in overrides:
-        if override.startswith("metadata="):
-            continue  # none leaves a release's aside; another package's, so that its form can be read
-        if is_of(override, without_effect):
-            raise ConfigError(f"{override} has no effect with pipeline={config.pipeline}; leave it out")
+    require_effect(overrides, config, HydraConfig.get().runtime.choices, of_sweep=_is_of_sweep(folder))
     if ranks_of_process().world > 1 and HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigError(
             "several processes were started, and each would run the whole sweep by itself; start the sweep once, without torchrun or "
@@ -200,6 +177,10 @@ def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[s
     config.rows = [row for row in config.rows if row.name == chosen(overrides)]
     config.name = config.name or HydraConfig.get().runtime.choices["data"]
     return config, overrides, _instead(settings, config, overrides, experiment)
+
+
+def _is_of_sweep(folder: Path) -> bool:
+    return HydraConfig.get().mode is RunMode.MULTIRUN or (folder.parent / SWEEP).is_file()
 
 
 def _instead(settings: DictConfig, config: Config, overrides: list[str], experiment: str | None) -> list[str]:

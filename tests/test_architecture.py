@@ -71,6 +71,7 @@ LIBRARIES = {
         "config/errors.py": "OmegaConf's errors in one line",
         "config/typed.py": "the tree as typed objects",
         "config/composition.py": "the tree of a sweep's job",
+        "config/own.py": "compares such trees",
         "config/for_data.py": "a resolver",
         "sweeps/plan.py": "a job's tree without Hydra's own",
         "sweeps/callback.py": "Hydra hands it such a tree",

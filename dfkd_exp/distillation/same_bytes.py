@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from dfkd_exp.distillation.source import Resources, Source, as_rows
+from dfkd_exp.distillation.source import COUNT, MAKING, Resources, Source, as_rows
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import FixedImages, TransferSet
@@ -27,6 +27,7 @@ class SameBytes(Source):
     needs_data: ClassVar[bool] = True
     fills_bytes: ClassVar[bool] = True
     words: ClassVar[str] = "real, in the metadata's bytes"
+    unread: ClassVar[tuple[str, ...]] = MAKING
 
     codec: str = "raw"
     """How they are kept: raw, as their owner keeps their pixels; jpeg or webp, whose losses the student sees."""
@@ -36,6 +37,9 @@ class SameBytes(Source):
     def __post_init__(self) -> None:
         self.require_choice("codec", CODECS)
         self.require("quality", 1 <= self.quality <= 100, "from 1 to 100")
+
+    def reads(self, balance: str) -> tuple[str, ...]:
+        return COUNT
 
     def identity(self) -> dict[str, Any]:
         found = super().identity()

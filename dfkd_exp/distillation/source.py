@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from dfkd_exp.store import Artifact
 
 
+MAKING = ("reconstruction", "parametrisation", "terms", "optimizer", "engine")
+"""Groups of the config that say how images are made by the teacher's gradient."""
+COUNT = ("reconstruction.images_per_class", "reconstruction.group_size")
+"""Those of their fields that say how many a reconstruction makes; the second divides the first."""
+
+
 class OwnersData(Protocol):
     """The data set that the teacher was trained on. Whoever asks for its ``images`` has it opened."""
 
@@ -80,6 +86,12 @@ class Source(Settings):
     """Whether its images are as many as fit into the metadata's bytes."""
     words: ClassVar[str] = ""
     """What such images are, in a few words; empty: the class's name."""
+    unread: ClassVar[tuple[str, ...]] = ()
+    """Groups of the config, and fields of them, that do not decide what the student is shown, but for what it `reads` of them."""
+
+    def reads(self, balance: str) -> tuple[str, ...]:
+        """Of what is ``unread`` that which does, where the reconstruction has its classes in that ``balance``."""
+        return ()
 
     def shown(self) -> str:
         """What the student saw, in a few words for tables."""
@@ -143,6 +155,7 @@ class FromData(Source):
 
     needs_data: ClassVar[bool] = True
     words: ClassVar[str] = "the training set"
+    unread: ClassVar[tuple[str, ...]] = MAKING
 
     images: int | None = None
     """So many of them, at random, the classes taken in turn, of which an epoch shows as many as would be reconstructed; empty: all of them,
@@ -150,6 +163,9 @@ class FromData(Source):
 
     def __post_init__(self) -> None:
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
+
+    def reads(self, balance: str) -> tuple[str, ...]:
+        return () if self.images is None else COUNT
 
     def shown(self) -> str:
         return super().shown() if self.images is None else "some of the training set"
@@ -198,6 +214,7 @@ class FromNoise(Source):
 
     labelled: ClassVar[bool] = False
     words: ClassVar[str] = "noise"
+    unread: ClassVar[tuple[str, ...]] = MAKING
 
     images: int | None = None
     """How many; empty: as many as the reconstruction would make."""
@@ -209,6 +226,9 @@ class FromNoise(Source):
     def __post_init__(self) -> None:
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
         self.require("std", self.std > 0, "positive")
+
+    def reads(self, balance: str) -> tuple[str, ...]:
+        return COUNT if self.images is None else ()
 
     def num_images(self, made: int, outline: Outline | None) -> int:
         return self.images or made

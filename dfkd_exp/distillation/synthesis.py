@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from dfkd_exp.distillation.source import Resources, Source
+from dfkd_exp.distillation.source import COUNT, Resources, Source
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.training.transfer_set import TransferSet
@@ -32,6 +32,10 @@ class Synthesis(Source):
     words: ClassVar[str] = "made while it learns"
     has_student: ClassVar[bool] = True
     reconstructs: ClassVar[bool] = True
+    unread: ClassVar[tuple[str, ...]] = tuple(
+        f"reconstruction.{name}"
+        for name in ("images_per_class", "group_size", "steps", "schedule", "tolerance", "patience")
+    )
 
     images: int = 10_000
     """Images that the student is shown in an epoch."""
@@ -66,6 +70,9 @@ class Synthesis(Source):
         self.require("groups", fits, f"empty, or a divisor of {of} that leaves at least two images to each")
         self.require("pool", self.pool == 0 or self.pool >= self.batch_size, "0, or at least batch_size")
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
+
+    def reads(self, balance: str) -> tuple[str, ...]:
+        return COUNT if balance == "shares" else ()  # over so many images classes have their turns
 
     def num_images(self, made: int, outline: Outline | None) -> int:
         return self.images

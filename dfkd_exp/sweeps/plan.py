@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, flag_override
 
 from dfkd_exp import console
+from dfkd_exp.config.effect import effective
 from dfkd_exp.config.errors import explain
+from dfkd_exp.config.overrides import key_of
 from dfkd_exp.config.rows import chosen, naming_row, with_row
 from dfkd_exp.config.typed import experiment_of, rows_of, typed
 from dfkd_exp.config.words import words_of
@@ -19,14 +21,19 @@ from dfkd_exp.ranks import ranks_of_process
 from dfkd_exp.run_folder import plan_sweep
 
 
-def plan_jobs(folder: Path, grid: Sequence[Sequence[str]], config: Any) -> list[list[str]]:
-    """The jobs of a ``grid`` with their rows' overrides, each once, written into the sweep's ``folder``; ``config`` is the sweep's,
-    composed.
+def plan_jobs(
+    folder: Path, grid: Sequence[Sequence[str]], config: Any, compose: Callable[[list[str]], Any]
+) -> list[list[str]]:
+    """The jobs of a ``grid`` with their rows' overrides, without what decides nothing in them, each once, written into the sweep's
+    ``folder``; ``config`` is the sweep's, composed, and ``compose`` that of a job.
 
-    ConfigError for a row that there is not, or that a flag contradicts."""
+    ConfigError for a row that there is not, or that a flag contradicts, and for a flag that has no effect in any of the jobs."""
     rows, experiment = rows_of(config), experiment_of(config.hydra)
-    told = [tuple(with_row(job, rows, experiment)) for job in grid]
-    jobs = [list(job) for job in dict.fromkeys(told)]
+    said = {key_of(text) for text in config.hydra.overrides.task}
+    told = effective(
+        [with_row(job, rows, experiment) for job in grid], said, {text for row in rows for text in row.set}, compose
+    )
+    jobs = [list(job) for job in dict.fromkeys(map(tuple, told))]
     if ranks_of_process().first:
         used = {chosen(job) for job in jobs}
         words = words_of(dict.fromkeys(override for job in jobs for override in job))

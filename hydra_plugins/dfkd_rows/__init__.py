@@ -6,6 +6,7 @@ a dataclass cannot have its annotations postponed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,10 @@ class RowSweeper(BasicSweeper):
         from dfkd_exp.sweeps.plan import plan_jobs
 
         assert self.config is not None
+        assert self.hydra_context is not None
+        compose = partial(self.hydra_context.config_loader.load_sweep_config, self.config)
         [grid] = BasicSweeper.split_arguments(overrides, None)
-        jobs = plan_jobs(Path(self.config.hydra.sweep.dir), grid, self.config)
+        jobs = plan_jobs(Path(self.config.hydra.sweep.dir), grid, self.config, compose)
         return list(BasicSweeper.split_overrides_to_chunks(jobs, max_batch_size))
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
