@@ -18,7 +18,7 @@ from rich.markup import escape
 from dfkd_exp import console
 from dfkd_exp.arguments import check_arguments
 from dfkd_exp.config import composition
-from dfkd_exp.config.effect import require_effect
+from dfkd_exp.config.effect import beyond_scale, require_effect
 from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import CONF
 from dfkd_exp.config.own import instead_of_own, of_task
@@ -144,6 +144,8 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
         console.show(f"[bold]dfkd[/] {escape(' '.join(overrides))}")
         if row is not None:
             console.note(f"row: {'; '.join([row['title'], *said_otherwise(row, overrides)])}")
+            if own := beyond_scale(overrides, row["set"]):
+                console.note(f"the row's own, and not the scale's: {' '.join(own)}; students learn for unequal times")
         if ranks.first:
             (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()), "utf-8")
 

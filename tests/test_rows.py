@@ -7,10 +7,12 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from dfkd_exp.config.effect import beyond_scale
 from dfkd_exp.config.groups import CONF, choices
 from dfkd_exp.config.own import instead_of_own
 from dfkd_exp.config.rows import Row, naming_row, said_otherwise, with_row
 from dfkd_exp.config.typed import rows_of, typed
+from dfkd_exp.data.base import Outline
 from dfkd_exp.errors import ConfigError
 
 ROWS = [
@@ -248,9 +250,9 @@ def test_what_only_one_of_several_rows_has_is_refused_before_any_runs(dfkd):
 
 
 def test_a_config_is_shown_with_what_its_row_sets(dfkd):
-    ran = dfkd("--cfg", "job", "--package", "source", "experiment=field", "row=dafl", small=False)
+    ran = dfkd("--cfg", "job", "--package", "parametrisation", "experiment=field", "row=dafl", small=False)
     assert ran.code == 0, ran.err
-    assert "images: 960" in ran.out
+    assert "width: 16" in ran.out
     ran = dfkd("--cfg", "job", "experiment=field", "row=nothing", small=False)
     assert ran.code == 2
     assert "experiment=field has no such row" in ran.err
@@ -276,3 +278,30 @@ def test_what_is_not_the_experiments_own_is_told(said, instead):
     own = composed("experiment=paper/table1")
     run = composed("experiment=paper/table1", *said)
     assert instead_of_own(run, said, own, own.hydra.runtime.choices) == instead
+
+
+@pytest.mark.parametrize(
+    "scale", [[], ["scale=smoke"], ["reconstruction.images_per_class=30", "reconstruction.group_size=10"]]
+)
+def test_students_of_the_field_learn_for_as_many_updates_whatever_the_scale(scale):
+    rows, updates = WITH_ROWS["field"], set()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for row in (
+            row for row in rows if row.name in ("data", "noise", "dfkd", "adaptive_deep_inversion", "dafl", "cmi")
+        ):
+            config = typed(
+                compose("config", overrides=with_row(["experiment=field", f"row={row.name}", *scale], rows, "field"))
+            )
+            made = 10 * config.reconstruction.images_per_class
+            shown = made - round(made * config.distillation.holdout)
+            updates.add(
+                config.distillation.num_steps(config.source.num_images(shown, Outline((1, 8, 8), 10, 1437, 64)))
+            )
+    assert len(updates) == 1
+
+
+def test_what_of_a_rows_budget_is_not_the_scales_is_told():
+    row = ["method=dafl", "source.images=9500", "distillation.epochs=83"]
+    assert beyond_scale([*row, "scale=smoke"], row) == ["distillation.epochs=83"]
+    assert beyond_scale([*row[:2], "scale=smoke", "distillation.epochs=1"], row) == []
+    assert beyond_scale(row, row) == beyond_scale([*row, "scale=null"], row) == []

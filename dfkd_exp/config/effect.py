@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from dfkd_exp.config.errors import CONFIG_ERRORS
-from dfkd_exp.config.groups import kinds
+from dfkd_exp.config.groups import choices, file_of, kinds
 from dfkd_exp.config.overrides import is_of, key_of
 from dfkd_exp.config.tree import Config
 from dfkd_exp.config.typed import source_of
@@ -37,9 +37,9 @@ WITHOUT_EFFECT = {
 """Per pipeline, the groups that it does not reach."""
 
 
-def require_effect(overrides: Sequence[str], config: Config, choices: Mapping[str, str], of_sweep: bool) -> None:
+def require_effect(overrides: Sequence[str], config: Config, chosen: Mapping[str, str], of_sweep: bool) -> None:
     """Raise ConfigError for one of a run's ``overrides`` that decides nothing, or contradicts another. In a sweep (``of_sweep``) a flag may
-    be for other jobs: `effective` has looked at them. ``choices``: in groups, where nothing is said."""
+    be for other jobs: `effective` has looked at them. ``chosen``: in groups, where nothing is said."""
     for override in overrides:
         if override.startswith("metadata="):
             continue  # none leaves a release's aside; another package's, so that its form can be read
@@ -52,22 +52,31 @@ def require_effect(overrides: Sequence[str], config: Config, choices: Mapping[st
             f"{other} beside {OWN}, which chooses distillation as the method is called; leave one of them out"
         )
     of_row = [text for row in config.rows for text in row.set]
-    for override, why in without_effect(overrides, config.source, config.reconstruction, choices).items():
+    for override, why in without_effect(overrides, config.source, config.reconstruction, chosen).items():
         if not of_sweep and override not in of_row:
             raise ConfigError(why)
 
 
 def without_effect(
-    overrides: Sequence[str], source: Source, making: Reconstruction, choices: Mapping[str, str]
+    overrides: Sequence[str], source: Source, making: Reconstruction, chosen: Mapping[str, str]
 ) -> dict[str, str]:
     """Those of a run's ``overrides`` that decide nothing of the student, each with what to say of it."""
-    said = {**choices, **{key_of(text): text.partition("=")[2] for text in overrides}}
+    said = {**chosen, **{key_of(text): text.partition("=")[2] for text in overrides}}
     found = {text: _unread(text, source) for text in overrides if _is_unread(text, source, making)}
     if OWN in overrides and "distillation" not in (key_of(text) for text in overrides) and said["method"] == "default":
         found[OWN] = (
             f"{OWN} is how a method's own students are trained, and has no effect without one; choose it: method=NAME"
         )
     return found
+
+
+def beyond_scale(overrides: Sequence[str], of_row: Sequence[str]) -> list[str]:
+    """What a row sets in the place of the scale that was said, so that its budget is not that of the scale."""
+    scale = {key_of(text): text.partition("=")[2] for text in overrides}.get("scale", "")
+    if scale not in choices("scale"):
+        return []
+    budget = {f"{group}.{name}" for group, values in file_of("scale", scale).items() for name in values}
+    return [text for text in of_row if text in overrides and key_of(text) in budget]
 
 
 def effective(

@@ -160,21 +160,24 @@ class FromData(Source):
     images: int | None = None
     """So many of them, at random, the classes taken in turn, of which an epoch shows as many as would be reconstructed; empty: all of them,
     each once an epoch."""
+    as_reconstructed: bool = False
+    """Whether an epoch shows as many of all of them as would be reconstructed, some or each more than once."""
 
     def __post_init__(self) -> None:
         self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
 
     def reads(self, balance: str) -> tuple[str, ...]:
-        return () if self.images is None else COUNT
+        return COUNT if self.images is not None or self.as_reconstructed else ()
 
     def shown(self) -> str:
         return super().shown() if self.images is None else "some of the training set"
 
     def identity(self) -> dict[str, Any]:
-        return {name: value for name, value in super().identity().items() if name != "images" or value is not None}
+        unsaid = {"images": None, "as_reconstructed": False}
+        return {n: value for n, value in super().identity().items() if n not in unsaid or value != unsaid[n]}
 
     def num_images(self, made: int, outline: Outline | None) -> int:
-        return outline.num_images if outline and self.images is None else made
+        return outline.num_images if outline and self.images is None and not self.as_reconstructed else made
 
     def check_data(self, outline: Outline) -> None:
         fits = self.images is None or outline.num_classes <= self.images <= outline.num_images
@@ -186,8 +189,13 @@ class FromData(Source):
         data, count, seed = resources.data, self.images, derive_seed(resources.seed, "some of the data")
         identity = {**self.identity(), "data": data.fingerprint}
         if count is None:
+            per_epoch = resources.num_shown if self.as_reconstructed else None
             return FixedImages(
-                lambda: as_rows(data.images.train), title="the training images", identity=identity, real=True
+                lambda: as_rows(data.images.train),
+                title="the training images",
+                identity={**identity, **({"per_epoch": per_epoch} if per_epoch else {})},
+                real=True,
+                per_epoch=per_epoch,
             )
 
         def load() -> tuple[Rows, Tensor]:

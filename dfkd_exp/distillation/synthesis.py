@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.distillation.source import COUNT, Resources, Source
@@ -37,8 +37,8 @@ class Synthesis(Source):
         for name in ("images_per_class", "group_size", "steps", "schedule", "tolerance", "patience")
     )
 
-    images: int = 10_000
-    """Images that the student is shown in an epoch."""
+    images: int | None = 10_000
+    """Images that the student is shown in an epoch; empty: as many as of a reconstruction, in whole batches."""
     batch_size: int = 200
     """Images that are made at a time."""
     groups: int | None = None
@@ -59,8 +59,9 @@ class Synthesis(Source):
     until the student is trained. 0: it is shown each where it is made."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "batch_size", "steps", "student_steps"):
+        for name in ("batch_size", "steps", "student_steps"):
             self.require(name, getattr(self, name) >= 1, "at least 1")
+        self.require("images", self.images is None or self.images >= 1, "at least 1, or empty")
         self.require("clip", self.clip is None or self.clip > 0, "positive, or empty")
         self.require_choice("schedule", SCHEDULES)
         self.require("batch_size", self.batch_size >= 2, "at least 2: one image has no deviation")
@@ -72,10 +73,11 @@ class Synthesis(Source):
         self.require("fresh", not (self.fresh and self.pool), "false where made images are kept (source.pool)")
 
     def reads(self, balance: str) -> tuple[str, ...]:
-        return COUNT if balance == "shares" else ()  # over so many images classes have their turns
+        # Where classes have shares, they have their turns over so many images.
+        return COUNT if balance == "shares" or self.images is None else ()
 
     def num_images(self, made: int, outline: Outline | None) -> int:
-        return self.images
+        return self.images or -(-made // self.batch_size) * self.batch_size
 
     def image_steps(self, made: int, student_steps: int) -> int:
         return -(-student_steps // self.student_steps) * self.batch_size * self.steps
@@ -99,7 +101,8 @@ class Synthesis(Source):
 
         seed = derive_seed(resources.seed, "synthesis")
         release = resources.release
-        identity = {**self.identity(), **release.identity, **resources.asked, "seed": seed, "version": VERSION}
+        settings = replace(self, images=self.num_images(resources.num_shown, None))
+        identity = {**settings.identity(), **release.identity, **resources.asked, "seed": seed, "version": VERSION}
         return Synthesised(
-            self, resources.objective, resources.optimizer, identity, release.metadata_bytes, seed, resources.epochs
+            settings, resources.objective, resources.optimizer, identity, release.metadata_bytes, seed, resources.epochs
         )

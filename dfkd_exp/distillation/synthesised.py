@@ -45,6 +45,7 @@ class Synthesised(TransferSet):
         """The batch that was made last."""
 
     def __len__(self) -> int:
+        assert self.settings.images is not None  # `Synthesis.transfer_set` has said how many
         return self.settings.images
 
     @cached_property

@@ -12,7 +12,7 @@ from dfkd_exp.report.summary import Sweep
 @dataclass(frozen=True)
 class Column:
     """A column of the table: its heading, what it says, and the figure that is shown, and sorted by its mean. One that is ``optional`` is
-    there if any setting has a figure in it."""
+    there if any setting has a figure in it, and one that is ``differing`` if settings have not all the same."""
 
     name: str
     meaning: str
@@ -21,6 +21,7 @@ class Column:
     optional: bool = False
     varies: bool = True
     """Whether it is a mean over seeds, of which there is a deviation."""
+    differing: bool = False
 
     def text(self, setting: Setting) -> str:
         return self.figure(setting).text(self.decimals)
@@ -63,6 +64,11 @@ COLUMNS = (
     ),
     Column("images", "How many the student was trained on.", lambda s: Figure(s.results[0]["images"]), 0, varies=False),
     Column(
+        "student's images", "How many the student was shown in all its epochs, one as often as it was: where settings differ, "
+        "some students learnt for longer.",
+        lambda s: Figure(s.over_seeds("student_image_steps").mean), 0, varies=False, differing=True,
+    ),
+    Column(
         "seconds", "Of all phases but the teacher's training, evaluation and attacks, when they were computed; other work may have run "
         "beside them.",
         lambda s: s.seconds, 0,
@@ -90,8 +96,13 @@ def main_columns(sweep: Sweep) -> list[Column]:
 
 
 def columns_of(settings: Sequence[Setting], columns: Sequence[Column] = COLUMNS) -> list[Column]:
-    """Those of a sweep's table: without the optional ones that have no figure."""
-    return [c for c in columns if not c.optional or any(c.figure(s).mean is not None for s in settings)]
+    """Those of a sweep's table: without the optional ones that have no figure, and those that say the same of all settings."""
+
+    def is_there(column: Column) -> bool:
+        means = {column.figure(setting).mean for setting in settings}
+        return (not column.optional or bool(means - {None})) and (not column.differing or len(means) > 1)
+
+    return [column for column in columns if is_there(column)]
 
 
 PRIVACY = (

@@ -110,7 +110,7 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError(28, "No space left on device"), DfkdError("mend it")])
 def test_what_fails_around_a_sweep_is_an_error_and_the_rest_is_done(part, error, monkeypatch, tmp_path, capsys):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.chdir(tmp_path)
@@ -135,7 +135,7 @@ def test_what_fails_around_a_sweep_is_an_error_and_the_rest_is_done(part, error,
 
 
 def test_a_report_that_fails_ends_the_command_with_exit_code_1(dfkd, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("dfkd_exp.report.page.write_report", fail)
