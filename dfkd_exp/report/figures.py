@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.harmless import printable
 from dfkd_exp.report.labels import KEY_SIZE, SLACK, draw_key, key_height, key_lines, label_ends, label_points
+from dfkd_exp.report.scales import beside_zero, scale
 from dfkd_exp.report.setting import Setting
 from dfkd_exp.report.summary import pareto
 from dfkd_exp.report.titles import teachers_in_words
@@ -23,8 +24,6 @@ OURS, REAL, FRONT = "#2a78d6", "#c2570c", "#2a78d6"
 OVER_TRAINING = "accuracy-over-training"
 END_WIDTH, END_LINE = 44, 0.16
 """Characters of a line of what a curve is called at its end, and its height in inches."""
-ROOM_OF_ZERO = 0.5
-"""On a logarithmic axis, between zero and the smallest other value, in tenfolds."""
 MOST_LABELS, MOST_TITLES = 40, 8
 """Points and curves that are named in a drawing at all, and points that may be named by their titles."""
 
@@ -43,6 +42,9 @@ def accuracy_against(
         ),
     }
     drawn = [(x, y, s) for s in settings if (y := s.accuracy.mean) is not None and (x := of[what](s)) is not None]
+    if what == "bytes":
+        beside = beside_zero([(x, y) for x, y, _ in drawn])
+        drawn = [(x, y, setting) for x, (_, y, setting) in zip(beside, drawn, strict=True)]
     numbers = {id(setting): number for number, setting in enumerate(numbered or settings, 1)}
     named = drawn[:MOST_LABELS]
     points, titles = [(x, y) for x, y, _ in named], [setting.title for _, _, setting in named]
@@ -87,7 +89,7 @@ def _scatter(
         style = ("--", ":", "-.")[number % 3]
         axes.axhline(setting.accuracy.mean, color=REAL, alpha=0.6, linewidth=1.2, linestyle=style, label=name)
     axes.margins(0.08)
-    _scale([x for x, _, _ in drawn], axes)
+    scale([x for x, _, _ in drawn], axes)
     axes.set_xlabel(
         {
             "bytes": "bytes of metadata, or of real images",
@@ -104,32 +106,9 @@ def _scatter(
     return figure, axes
 
 
-def _scale(values: Sequence[float], axes: Any) -> None:
-    """A logarithmic axis where the values have several orders of magnitude, with ticks that are few enough to be read: 20k, 5M; what is
-    zero stands at its left end."""
-    from matplotlib.ticker import EngFormatter, FixedLocator, LogLocator, NullFormatter, StrMethodFormatter
-
-    positive = [value for value in values if value > 0]
-    if positive and max(positive) > 10 * min(positive):
-        smallest, largest = min(positive), max(positive)
-        ticks = LogLocator(subs=(1, 2, 5) if largest < 2_000 * smallest else (1,))
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(ticks)
-        if len(positive) < len(values):
-            axes.set_xscale("symlog", linthresh=smallest, linscale=ROOM_OF_ZERO)
-            shown = [tick for tick in ticks.tick_values(smallest, largest) if smallest <= tick <= 2 * largest]
-            axes.xaxis.set_major_locator(FixedLocator([0, *shown]))
-            axes.xaxis.minorticks_off()
-            axes.set_xlim(left=-0.2 * smallest)
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    if values and max(values) >= 1_000:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
 def over_training(settings: Sequence[Setting], title: str = "") -> Any:
     """A figure of true accuracy against the seconds of all phases but the teacher's, a curve for each of the settings that have one (the
-    first MOST_LABELS), mean and deviation over the seeds, which is called by its title where it ends."""
+    first MOST_LABELS), mean and deviation over the seeds, which is called by its title beside where it ends."""
     from matplotlib import colormaps
 
     drawn = [(setting.title, setting.curve) for setting in settings if setting.curve][:MOST_LABELS]
@@ -145,7 +124,7 @@ def over_training(settings: Sequence[Setting], title: str = "") -> Any:
         low, high = ([m + sign * s for m, s in zip(y, spread, strict=True)] for sign in (-1, 1))
         axes.fill_between(x, low, high, color=colours[number], alpha=0.15, linewidth=0)
     ends = [(curve[-1][0], curve[-1][1].mean or 0.0) for _, curve in drawn]
-    _scale([seconds for seconds, _ in ends], axes)
+    scale([seconds for seconds, _ in ends], axes)
     if ends:
         # What tells students apart lies near the ends; the first epochs, far below, would leave no room for it.
         lowest, highest = min(y for _, y in ends), max(y for _, y in ends)
@@ -160,7 +139,7 @@ def over_training(settings: Sequence[Setting], title: str = "") -> Any:
     widest = max((draft.get_window_extent(renderer).width for draft in drafts), default=0.0)
     for draft in drafts:
         draft.set_in_layout(False)
-    _finish(figure, axes, 0.0, right=0.95 - SLACK * widest / width)
+    _finish(figure, axes, 0.0, right=0.93 - SLACK * widest / width)
     label_ends(axes, ends, drafts, list(zip(colours, styles, strict=True)), INK)
     return figure
 

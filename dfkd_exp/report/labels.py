@@ -105,22 +105,20 @@ def spread(wanted: Sequence[float], sizes: Sequence[float], low: float, high: fl
 def label_ends(
     axes: Any, ends: Sequence[tuple[float, float]], drafts: Sequence[Any], strokes: Sequence[tuple[Any, Any]], ink: str
 ) -> None:
-    """Move the texts ``drafts`` into a column right of the axes, which must have their final place and limits, each joined to the one of
-    ``ends`` that it is of, in the colour and the style of its ``strokes``."""
+    """Move the texts ``drafts`` into a column right of the axes, which must have their final place and limits, in the order of the heights
+    of the ``ends`` that they are of, each joined to that height at the frame, in the colour and the style of its ``strokes``. A line to the
+    end itself would cross other curves."""
     renderer, scale = axes.figure.canvas.get_renderer(), 72 / axes.figure.dpi
     frame = axes.get_window_extent(renderer)
     heights = [draft.get_window_extent(renderer).height * scale + GAP for draft in drafts]
     wanted = [float(axes.transData.transform(end)[1]) * scale for end in ends]
     middles = spread(wanted, heights, frame.y0 * scale, frame.y1 * scale)
-    for end, draft, (colour, style), middle in zip(ends, drafts, strokes, middles, strict=True):
-        place = ((middle / scale) - frame.y0) / frame.height
-        line = {"arrowstyle": "-", "color": colour, "alpha": 0.7, "linewidth": 0.8, "linestyle": ":"}
-        line |= {"shrinkA": 0, "shrinkB": 0}
-        axes.annotate("", end, xytext=(1.02, place), textcoords="axes fraction", arrowprops=line, annotation_clip=False)
-        axes.plot(
-            [1.02, 1.06], [place, place], color=colour, linestyle=style, linewidth=1.6, transform=axes.transAxes, clip_on=False
-        )  # fmt: skip
-        draft.set(position=(1.07, place), transform=axes.transAxes, color=ink)
+    for height, draft, (colour, style), middle in zip(wanted, drafts, strokes, middles, strict=True):
+        level, place = ((points / scale - frame.y0) / frame.height for points in (height, middle))
+        outside = {"color": colour, "transform": axes.transAxes, "clip_on": False}
+        axes.plot([1.0, 1.01, 1.05], [level, level, place], alpha=0.7, linewidth=0.8, **outside)
+        axes.plot([1.05, 1.09], [place, place], linestyle=style, linewidth=1.6, **outside)
+        draft.set(position=(1.10, place), transform=axes.transAxes, color=ink)
 
 
 def _sign(value: float) -> int:

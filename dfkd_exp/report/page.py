@@ -44,7 +44,8 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     drawings: dict[str, Any] = {}
     attacked = [setting for setting in sweep.settings if setting.attacked]
-    against = {"bytes": sweep.settings, "seconds": sweep.settings, "attack": attacked}
+    with_bytes = sweep.settings if any(setting.num_bytes for setting in sweep.settings) else []
+    against = {"bytes": with_bytes, "seconds": sweep.settings, "attack": attacked}
     if len(sweep.settings) > 1:  # a single point shows nothing that the table does not
         for what, drawn in against.items():
             draw = partial(accuracy_against, what=what, numbered=sweep.settings)
@@ -73,7 +74,8 @@ CAPTIONS = {
     "accuracy-bytes": (
         "Accuracy against bytes",
         "Each point is a setting, by its title or its number in the table; bars are deviations over seeds. The line joins those of which "
-        "no other is as accurate for fewer bytes; what publishes nothing stands at zero, and lines across are of all training images.",
+        "no other is as accurate for fewer bytes; what publishes nothing stands at zero, in a "
+        "shaded band where there is much of it, and lines across are of all training images.",
     ),
     "accuracy-seconds": (
         "Accuracy against seconds",
@@ -82,7 +84,8 @@ CAPTIONS = {
     OVER_TRAINING: (
         "Accuracy over the training",
         "True accuracy of each student's snapshots against the seconds of all phases by then but the teacher's training: a curve begins "
-        "when there is something to learn from. Means over seeds, with bands of their deviation; far below the ends the axis is cut.",
+        "when there is something to learn from, and its title stands beside the height where it "
+        "ends. Means over seeds, with bands of their deviation; far below the ends the axis is cut.",
     ),
     "accuracy-attack": (
         "Accuracy against what is given away",

@@ -75,6 +75,24 @@ def test_among_few_bytes_what_publishes_nothing_stands_at_zero_too():
     assert axes.get_xlim()[0] < 0
 
 
+NOTHING = [setting(f"publishes nothing, {number}", 0.9 + number / 1000, 0) for number in range(4)]
+
+
+@pytest.mark.parametrize("others", [FEW, FEW[:1]], ids=["logarithmic", "linear"])
+def test_points_at_zero_that_would_lie_on_one_another_stand_beside_one_another(others):
+    figure = accuracy_against([*NOTHING, setting("far below", 0.1, 0), *others], "bytes")
+    check_apart(figure)
+    [axes] = figure.axes
+    [points] = [line for line in axes.lines if line.get_marker() == "o"]
+    *zero, far = points.get_xdata()[:5]
+    assert zero[-1] == far == 0, "the best, and what is in nobody's way"
+    assert zero == sorted(zero)
+    places = axes.transData.transform([(x, 0) for x in zero])[:, 0] * 72 / figure.dpi
+    assert min(after - before for before, after in itertools.pairwise(places)) > 9
+    assert min(tick.get_loc() for tick in axes.xaxis.get_major_ticks()) == 0
+    assert axes.get_xlim()[0] < zero[0]
+
+
 def trained(title, accuracy, seconds=600.0, seeds=1):
     """A setting whose curve ends there, after three tenths of the seconds without one."""
     epochs = range(3, 11)
