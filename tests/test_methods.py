@@ -126,3 +126,14 @@ def test_published_statistics_take_the_place_of_batch_norms(dfkd, releases):
     assert ran.code == 0, ran.err
     assert ran.result["source_bytes"] > 0
     assert "published statistics are matched in its place" in ran.out
+
+
+def test_a_method_without_students_of_its_own_names_the_file_that_is_missing(dfkd, tmp_path):
+    (tmp_path / "conf" / "method").mkdir(parents=True)
+    (tmp_path / "conf" / "method" / "mine.yaml").write_text((CONF / "method" / "deep_inversion.yaml").read_text())
+    for how in ([], ["-m"]):
+        ran = dfkd(*how, "--config-dir", str(tmp_path / "conf"), "method=mine", "protocol=own")
+        assert ran.code == 2
+        assert (
+            "protocol=own: method=mine has no students of its own: there is no conf/distillation/mine.yaml" in ran.err
+        )

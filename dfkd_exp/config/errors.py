@@ -60,11 +60,23 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
     if not group or not home(group).is_dir():
         return None
     known = choices(group)
+    if group == "distillation" and _of_protocol_alone():
+        return (
+            f"protocol=own: method={name} has no students of its own: there is no conf/distillation/{name}.yaml; write it, or leave "
+            "protocol=own out"
+        )
     if name in EXTRAS:
         return f"{group}={name} is not installed: pip install 'dfkd_exp[{EXTRAS[name]}]'"
     if group == "hydra/launcher":
         known = sorted({*known, "basic", "processes"})
     return f"{group}={name}: there is no such {group}; choose one of {', '.join(known)}{did_you_mean(name, known)}"
+
+
+def _of_protocol_alone() -> bool:
+    """Whether nobody has said how students are trained but ``protocol=own``."""
+    flags = [text.partition("=") for text in sys.argv[1:]]
+    own = any(flag == "protocol" and "own" in value.split(",") for flag, _, value in flags)
+    return own and all(flag != "distillation" for flag, _, _ in flags)
 
 
 def unknown_flag(flag: str) -> str:
@@ -77,6 +89,11 @@ def unknown_flag(flag: str) -> str:
     if not name:
         known = [*groups(), *(f.name for f in fields(Config) if f.name not in groups())]
         return f"{flag}: there is no such flag or group; there are {', '.join(known)}{did_you_mean(flag, known)}"
+    if group == "terms" and field in (terms := kinds(group)):
+        known = [f.name for f in fields(terms[field])]
+        if rest and rest not in known:
+            return f"{flag}: the term {field} has no {rest}; it has {', '.join(known)}{did_you_mean(rest, known)}"
+        return f"{flag}: the term {field} is not chosen: terms=[{field}]"
     if home(group).is_dir() and (schemas := kinds(group)):
         entry = name.partition(".")[0]
         if any(f.name == entry and str(f.type).startswith("dict") for s in schemas.values() for f in fields(s)):
