@@ -181,7 +181,7 @@ class Gaussian(MetadataKind):
         if self.class_rank and all(self.form_of(place, num_layers) != "shared" for place in places):
             raise DfkdError(
                 f"metadata.class_rank={self.class_rank} is for means and deviations of each of more classes, and nothing that is kept "
-                f"here would take fewer numbers so ({max(place.num_rows for place in places):,} classes, covariance={self.covariance}); "
+                f"here would take fewer bytes so ({max(place.num_rows for place in places):,} classes, covariance={self.covariance}); "
                 "leave it out, or choose a smaller one, or metadata.covariance=top_only"
             )
 
@@ -199,13 +199,14 @@ class Gaussian(MetadataKind):
 
     def form_of(self, place: Place, num_layers: int) -> str:
         """The form of the covariances of a place among ``num_layers`` recorded layers."""
-        from dfkd_exp.metadata.shared import fewer_numbers
+        from dfkd_exp.metadata.shared import fewer_bytes
 
         pools, is_top = place.view is None or place.view.pools, place.layers == (num_layers - 1,)
         form = self.form_for(place.num_values, is_top, place.num_rows) if pools else "diagonal"
         # Logits are what classes differ in, each along a direction of its own.
-        shared = self.class_rank and not is_top and fewer_numbers(place.num_rows, place.num_values, self.class_rank)
-        return "shared" if shared and form == "diagonal" else form
+        may_share = self.class_rank and not is_top and form == "diagonal"
+        fewer = may_share and fewer_bytes(place.num_rows, place.num_values, self.class_rank, self.storage)
+        return "shared" if fewer else form
 
     def sums(self, place: Place, num_layers: int) -> GaussianSums:
         """What accumulates for one place of ``num_layers`` recorded layers."""

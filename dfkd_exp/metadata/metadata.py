@@ -141,7 +141,9 @@ class Metadata:
         return self._num_bytes(statistic.summary.tensors())
 
     def _num_bytes(self, plain: Mapping[str, Tensor]) -> int:
-        return sum(num_bytes(name, tensor, self.storage) for name, tensor in plain.items())
+        floating = [tensor for tensor in plain.values() if tensor.is_floating_point()]
+        whole = sum(tensor.nbytes for tensor in plain.values() if not tensor.is_floating_point())
+        return num_bytes([[*tensor.shape] for tensor in floating], self.storage) + whole
 
     def check_finite(self, source: str) -> None:
         """Raise DfkdError if a statistic is NaN or infinite."""

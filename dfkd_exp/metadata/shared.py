@@ -15,6 +15,7 @@ from dfkd_exp.metadata.covariance import Diagonal
 from dfkd_exp.metadata.matchable import Distribution
 from dfkd_exp.metadata.memory import check_room
 from dfkd_exp.metadata.statistic import Summary, TeacherSide
+from dfkd_exp.metadata.storage import num_bytes
 from dfkd_exp.models.layers import Layer
 
 AT_ONCE = 2**22
@@ -97,6 +98,8 @@ class Shared(Summary):
         return self.diagonal().distribution(side)
 
 
-def fewer_numbers(rows: int, values: int, rank: int) -> bool:
-    """Whether so many directions take fewer numbers than mean and variance of each class."""
-    return 2 * values * (1 + rank) + rows * rank < 2 * values * rows
+def fewer_bytes(rows: int, values: int, rank: int, storage: str) -> bool:
+    """Whether so many directions take fewer bytes than mean and variance of each class."""
+    apart = [[rows, values]] * 2
+    shared = [[1, values], [1, values], [rank, 2 * values], [rows, rank]]
+    return num_bytes(shared, storage) < num_bytes(apart, storage)

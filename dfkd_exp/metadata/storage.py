@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 
 import torch
@@ -73,9 +74,9 @@ def layout(name: str, dtype: torch.dtype, shape: list[int], storage: str) -> dic
     return stored | exponents if storage == "int8" else stored
 
 
-def num_bytes(name: str, values: Tensor, storage: str) -> int:
-    """Bytes of what `encode` makes of ``values``."""
-    parts = layout(name, values.dtype, [*values.shape], storage).values()
+def num_bytes(shapes: Iterable[list[int]], storage: str) -> int:
+    """Bytes of what `encode` makes of floating numbers in such ``shapes``."""
+    parts = (part for shape in shapes for part in layout("", torch.float32, shape, storage).values())
     return sum(prod(shape) * dtype.itemsize for dtype, shape in parts)
 
 

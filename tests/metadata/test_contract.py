@@ -57,7 +57,7 @@ KINDS |= {
     "styles-grid": Channels(styles=2, grid=2, pixels="moments", storage="fp16"),
     "styles": Channels(styles=1, scope="all", pixels="moments"),
     "shared": Channels(class_rank=1, styles=1, pixels="moments"),
-    "shared-int8": AllLayers(covariance="diagonal", class_rank=1, storage="int8"),
+    "shared-fp16": AllLayers(covariance="diagonal", class_rank=1, storage="fp16"),
     "pixels": AllLayers(pixels="moments"),
     "pixels-rectified": Channels(pixels="moments", grid=2, signal="after_relu"),
     "regions-all-int8": Channels(grid=2, scope="all", storage="int8"),
