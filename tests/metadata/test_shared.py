@@ -7,6 +7,7 @@ from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.metadata import AllLayers, Channels, TopLayer
 from dfkd_exp.metadata.gaussian import DifferentialPrivacy
 from dfkd_exp.metadata.shared import AT_ONCE, SMALLEST_OF_ALL, Shared, fewer_bytes
+from dfkd_exp.metadata.storage import rounded
 from tests.toy import CLASSES, INPUTS, toy_images, toy_teacher
 
 ROWS, VALUES = 12, 30
@@ -64,6 +65,16 @@ def test_a_unit_that_never_varies_stays_nearly_so():
     variance[:, 4] = 0
     found = Shared.of(mean, variance, rank=2).diagonal()
     assert found.variance[:, 4].max() < 1.01 * SMALLEST_OF_ALL**2 * variance.max()
+
+
+def test_in_one_byte_each_they_stand_for_nearly_the_same():
+    mean, variance = classes(rank=2)
+    mean[:, 0], variance[:, 0] = 1e-4 * mean[:, 0], 1e-8 * variance[:, 0]
+    kept = Shared.of(mean, variance, rank=2)
+    read = Shared(**{name: rounded(name, tensor.float(), "int8") for name, tensor in kept.tensors().items()}).diagonal()
+    exact = kept.diagonal()
+    assert ((read.mean - exact.mean).abs().mean(0) < 0.05 * exact.variance.sqrt().mean(0)).all()
+    assert ((read.variance / exact.variance).log().abs().mean(0) < 0.05).all()
 
 
 def test_in_one_byte_each_of_a_few_classes_they_are_no_fewer_bytes():
