@@ -11,7 +11,7 @@ from torch import Tensor
 from dfkd_exp.errors import DfkdError
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "int8": torch.int8}
-STORAGES = {dtype: storage for storage, dtype in DTYPES.items()}
+STORAGE_OF = {dtype: storage for storage, dtype in DTYPES.items()}
 ROWS, COLUMNS = EXPONENTS = (".row_exponents", ".column_exponents")
 """Endings of the names of what an int8 tensor's whole numbers are multiplied by."""
 
@@ -52,7 +52,7 @@ def decode(name: str, stored: dict[str, Tensor]) -> Tensor:
         if not shape or (rows.shape, columns.shape) != ((*shape[:-1], 1), shape[-1:]):
             raise ValueError(f"the exponents of {name} are not of its shape, {list(shape)}")
         values = torch.ldexp(torch.ldexp(values / 128, columns), rows)
-    return values.square() if _is_root(name, STORAGES.get(stored[name].dtype, "")) else values
+    return values.square() if _is_root(name, STORAGE_OF.get(stored[name].dtype, "")) else values
 
 
 def _exponents(largest: Tensor) -> Tensor:
