@@ -22,6 +22,8 @@ DECODING = 2
 """Of how files become pixels, part of the data's identity: raise it when that changes."""
 WINDOW = 256
 """How many decoded images may wait for the disk."""
+MOST_FAULTS = 20
+"""So many images that cannot be read are named together, for all to be mended before the next attempt."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Part:
     def select(self, index: list[int]) -> Part:
         """Those of ``index``."""
         return Part([self.labels[i] for i in index], lambda i: self.read(index[i]), lambda i: self.name(index[i]))
+
+
+class Unreadable(DfkdError):
+    """Images that cannot be used, each by its own error."""
+
+    def __init__(self, faults: list[DfkdError]) -> None:
+        self.faults = faults[:MOST_FAULTS]
+        many = f"{len(faults)}" if len(faults) < MOST_FAULTS else f"at least {MOST_FAULTS}"
+        said = "\n  ".join(map(str, self.faults))
+        super().__init__(f"{many} images cannot be used:\n  {said}" if len(faults) > 1 else said)
 
 
 @dataclass
@@ -77,14 +89,19 @@ class DecodedData(Data):
         from dfkd_exp.data.mapped import map_images, write_images
 
         classes, parts = self._found
-        decoded = {}
+        decoded, faults = {}, list[DfkdError]()
         for name, part in parts.items():
             images, labels = _decode(part, self.pad, f"decoding {name} images"), torch.tensor(part.labels)
-            if folder is None:
-                decoded[name] = LabelledImages(torch.stack(list(images)), labels)
-            else:
-                write_images(folder / f"{name}.safetensors", images, labels)
-                decoded[name] = map_images(folder / f"{name}.safetensors")
+            try:
+                if folder is None:
+                    decoded[name] = LabelledImages(torch.stack(list(images)), labels)
+                else:
+                    write_images(folder / f"{name}.safetensors", images, labels)
+                    decoded[name] = map_images(folder / f"{name}.safetensors")
+            except Unreadable as error:
+                faults.extend(error.faults)
+        if faults:
+            raise Unreadable(faults)
         channels, height, width = decoded["train"].images.shape[1:]
         num_bytes = channels * (height - 2 * self.pad) * (width - 2 * self.pad)
         return ImageData(decoded["train"], decoded["test"], classes, bytes_per_image=num_bytes)
@@ -124,7 +141,7 @@ def require_size(settings: Data, size: int | None) -> None:
 
 
 def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
-    """The images in order, padded. Raises DfkdError if there are none, or two that differ in size."""
+    """The images in order, padded. Raises DfkdError if there are none, or two that differ in size, and Unreadable at the end."""
     from multiprocessing.pool import ThreadPool
 
     import torch
@@ -132,21 +149,36 @@ def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
 
     from dfkd_exp.console import Progress
 
-    count, shape = len(part.labels), None
+    count, shape, faults = len(part.labels), None, list[DfkdError]()
     _require_some(part, label)
+
+    def attempt(index: int) -> Tensor | DfkdError:
+        try:
+            return part.read(index)
+        except DfkdError as error:
+            return error
+
     # Pillow decodes and resizes without holding the interpreter's lock.
     with Progress(label, count) as progress, ThreadPool(torch.get_num_threads()) as pool:
         for start in range(0, count, WINDOW):
             window = range(start, min(start + WINDOW, count))
-            for index, pixels in zip(window, pool.imap(part.read, window), strict=True):
+            for index, pixels in zip(window, pool.imap(attempt, window), strict=True):
+                progress.advance()
+                if isinstance(pixels, DfkdError):
+                    faults.append(pixels)
+                    continue
                 shape = shape or pixels.shape
                 if pixels.shape != shape:
                     raise DfkdError(
                         f"{part.name(index)} is {pixels.shape[2]}x{pixels.shape[1]} pixels but the first image is "
                         f"{shape[2]}x{shape[1]}; set data.size=N to resize all to NxN"
                     )
-                yield F.pad(pixels, [pad] * 4) if pad else pixels
-                progress.advance()
+                if not faults:
+                    yield F.pad(pixels, [pad] * 4) if pad else pixels
+            if len(faults) >= MOST_FAULTS:
+                break
+    if faults:
+        raise Unreadable(faults)
 
 
 def _require_some(part: Part, what: str) -> None:

@@ -132,6 +132,19 @@ def test_an_unreadable_image_is_named(tmp_path, content):
         load(tmp_path)
 
 
+def test_all_unreadable_images_are_named_at_once(tmp_path, monkeypatch):
+    fill(tmp_path)
+    for name in ("01", "03", "05"):
+        (tmp_path / "dog" / f"{name}.png").write_bytes(b"not a picture")
+    with pytest.raises(DfkdError, match=r"^3 images cannot be used:") as raised:
+        load(tmp_path)
+    for name in ("01", "03", "05"):
+        assert f"{name}.png is not a readable image; repair or remove it" in str(raised.value)
+    monkeypatch.setattr("dfkd_exp.data.decoded.MOST_FAULTS", 2)
+    with pytest.raises(DfkdError, match=r"^at least 2 images cannot be used"):
+        load(tmp_path)
+
+
 def test_images_of_different_sizes_need_a_size(tmp_path):
     fill(tmp_path)
     picture(0, size=(7, 6)).save(tmp_path / "dog" / "03.png")
