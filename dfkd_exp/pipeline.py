@@ -56,7 +56,7 @@ def run(config: Config, folder: Path, overrides: list[str], instead: Sequence[st
     logger.start(folder, config.plain(), _tags(config))
     try:
         data = LazyData(config.data, context)
-        context.rehearse = rehearsal = Rehearsal(config, data, context, jobs_left(folder))
+        context.rehearse = rehearsal = Rehearsal(config, data, context, overrides, jobs_left(folder))
         release = rehearsal.release = release_of(config, context, data, overrides)
         if config.pipeline == "release":
             if config.shadows:

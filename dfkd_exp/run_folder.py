@@ -26,7 +26,8 @@ JOB, SWEEP, STUDY = "job.json", "sweep.json", "study.json"
 PRUNED, RELEASED = "pruned.txt", "released.txt"
 """What is left of a run that a search has ended, and of one that ends with its release: in words."""
 RUNNING = "running.lock"
-"""Held by the process that is at it; the system drops it with the process, so that a killed job is not taken for a running one."""
+"""Held by the process that is at it, in a sweep's folder by the command that runs its jobs; the system drops it with the process, so that
+a killed job is not taken for a running one."""
 
 OBJECTIVES = {
     "agreement_mixed": "maximize",
@@ -75,7 +76,7 @@ def at_work(
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process is at the job in ``folder``."""
+    """Whether a process is at the job, or the sweep, in ``folder``."""
     return (folder / RUNNING).is_file() and is_held(folder / RUNNING)
 
 

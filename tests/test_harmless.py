@@ -82,7 +82,7 @@ def test_a_cell_is_no_formula_and_a_figure_stays_one(cell, shown):
 
 
 def test_latex_has_no_control_characters():
-    assert latex(["a"], [["$x\x1b\n"]], "l").splitlines()[4] == r"\$x\textbackslash{}x1b\textbackslash{}n \\"
+    assert latex(["a"], [["$x\x1b\n"]], "l").splitlines()[5] == r"\$x\textbackslash{}x1b\textbackslash{}n \\"
 
 
 @pytest.mark.parametrize("name", ["$", "a $x_{ b", r"$\frac{$", "x" * 5000, HOSTILE])

@@ -64,6 +64,10 @@ class MetadataKind(Settings):
         are summarised in seconds."""
         return False
 
+    def basis_sizes(self, layers: Sequence[Layer]) -> list[list[int]]:
+        """Units of the layers of each graph whose whole basis is computed."""
+        return []
+
     @property
     def drawable(self) -> bool:
         """Whether values of the layers can be drawn from all of it."""

@@ -44,6 +44,11 @@ class Recorded(MetadataKind):
         """What a graph joins: layer_pairs, all_layers, or none if there is no graph."""
         return "none"
 
+    def basis_sizes(self, layers: Sequence[Layer]) -> list[list[int]]:
+        if self.chain == "none" or self.graph_rank is not None:
+            return []
+        return [[layers[index].num_units for index in joined] for joined in chains(self.chain, layers)]
+
     def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
         joined = chains(self.chain, layers)
         if self.chain != "none":

@@ -6,7 +6,8 @@ It is rough. How fast images are made shows when the engine has been chosen, and
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,52 +22,82 @@ if TYPE_CHECKING:
     from dfkd_exp.models.layers import Layer
     from dfkd_exp.reconstruction.pace import Pace
 
+SEED = ("seed",)
 WORTH_SAYING = 120.0
 """Seconds of a run, and of the sweep that it is of, below which nothing is said."""
 PHASES = {"images": "reconstruction"}
 """What a phase is called in the store, where people call it otherwise."""
 
 
+Overrides = tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Sweep:
-    """How many jobs of a sweep are left, the one that asks among them, and how many ``teachers`` they have together."""
+    """The jobs of a sweep that are left, by what they are told beside their seed: how many there are of each; and how many ``teachers`` all
+    of them have together."""
 
-    jobs: int = 1
+    jobs: dict[Overrides, int] = field(default_factory=dict)
     teachers: int = 1
 
     @classmethod
     def of(cls, jobs: Sequence[Sequence[str]]) -> Sweep:
         """That of the overrides of those jobs; who trains another teacher follows from them."""
-        teachers = {tuple(text for text in job if is_of(text, ("seed",)) or tells_teachers(text)) for job in jobs}
-        return cls(max(1, len(jobs)), max(1, len(teachers)))
+        teachers = {tuple(text for text in job if is_of(text, SEED) or tells_teachers(text)) for job in jobs}
+        return cls(Counter(map(without_seed, jobs)), max(1, len(teachers)))
+
+    def __len__(self) -> int:
+        return sum(self.jobs.values())
+
+
+def without_seed(job: Sequence[str]) -> Overrides:
+    """What a job is told beside its seed."""
+    return tuple(text for text in job if not is_of(text, SEED))
 
 
 @dataclass
 class Forecast:
-    """``seconds`` of each phase that is left, by what people call it, and ``num_bytes`` that networks and images take on the
-    disk; ``plainly``: whether images are made as PyTorch makes them, for no engine has been measured with such a teacher."""
+    """``seconds`` of each phase that is left, by what people call it; bytes on the disk: ``of_teacher``, and ``num_bytes`` of metadata,
+    images and students; ``plainly``: whether images are made as PyTorch makes them, for no engine was measured with such a teacher."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     num_bytes: int = 0
+    of_teacher: int = 0
     plainly: bool = False
 
-    def total(self, sweep: Sweep = Sweep()) -> float:
-        """Seconds of all of it, and of the rest of a ``sweep`` whose jobs are all like it."""
-        teacher = self.seconds.get("teacher", 0.0)
-        return sweep.jobs * (sum(self.seconds.values()) - teacher) + sweep.teachers * teacher
+    @property
+    def total(self) -> float:
+        """Seconds of all of it."""
+        return sum(self.seconds.values())
 
-    def text(self, sweep: Sweep = Sweep()) -> str:
+    @property
+    def without_teacher(self) -> float:
+        """Seconds of all but the teacher."""
+        return self.total - self.seconds.get("teacher", 0.0)
+
+    def text(self) -> str:
         """In words."""
         parts = {name: console.duration(seconds) for name, seconds in self.seconds.items() if seconds >= 1}
         if self.plainly and "images" in parts:
             parts["images"] += ", less if an engine is faster"
-        said = f"about {console.duration(self.total())} in all: {', '.join(f'{name} {took}' for name, took in parts.items())}"
-        if sweep.jobs == 1:
-            return f"{said}; {console.size(self.num_bytes)} of disk"
-        return (
-            f"{said}; {console.size(self.num_bytes)} of disk. The sweep's {sweep.jobs:,} jobs that are left, if they are alike, about "
-            f"{console.duration(self.total(sweep))} one after another and {console.size(sweep.jobs * self.num_bytes)}"
-        )
+        took = ", ".join(f"{name} {took}" for name, took in parts.items())
+        return f"about {console.duration(self.total)} in all: {took}; {console.size(self.num_bytes + self.of_teacher)} of disk"
+
+
+def of_sweep(this: Forecast, sweep: Sweep, kinds: Mapping[Overrides, Forecast], asking: Overrides) -> str:
+    """In words, what all jobs of the ``sweep`` that are left take: ``this`` for the one that is ``asking``, and for each other what jobs of
+    its kind take from their beginning, ``kinds``."""
+    others = {job: count - (job == asking) for job, count in sweep.jobs.items()}
+    one = kinds[asking]
+    seconds = this.total + (sweep.teachers - 1) * one.seconds.get("teacher", 0.0)
+    num_bytes = this.num_bytes + sweep.teachers * one.of_teacher
+    for job, count in others.items():
+        seconds += count * kinds[job].without_teacher
+        num_bytes += count * kinds[job].num_bytes
+    return (
+        f"The sweep's {len(sweep):,} jobs that are left: about {console.duration(seconds)} one after another, and "
+        f"{console.size(num_bytes)} of disk"
+    )
 
 
 def forecast(
@@ -88,9 +119,12 @@ def forecast(
             steps = config.training.num_steps(outline.num_images)
             seconds["teacher"] = steps * pace.of_training(teacher, config.training, precision)
         if config.metadata.needs_images:
-            seconds["metadata"] = outline.num_images / pace.images_per_second(teacher, layers)
-            shadow = seconds["metadata"] / 2
-        found.num_bytes = 2 * _num_bytes(teacher)
+            collecting = outline.num_images / pace.images_per_second(teacher, layers)
+            shadow = collecting / 2
+            seconds["metadata"] = collecting + sum(map(pace.of_basis, config.metadata.basis_sizes(layers)))
+        found.of_teacher = 2 * _num_bytes(teacher)  # and once more in the release
+        if "metadata" not in done and config.metadata.sized_beforehand:
+            found.num_bytes = 2 * config.metadata.num_bytes(teacher, pace.inputs, pace.num_classes)
     if student is not None and ("student" not in done or config.shadow_students):
         source = config.source
         made = config.reconstruction.images_per_class * pace.num_classes

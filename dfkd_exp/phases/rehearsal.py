@@ -7,13 +7,13 @@ reused from the store has been computed, and is not rehearsed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
-from dfkd_exp.errors import DfkdError
+from dfkd_exp.errors import ConfigError, DfkdError
 from dfkd_exp.harmless import in_brief
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import wanted_inputs
@@ -37,14 +37,29 @@ MUCH = 2**32
 
 @dataclass
 class Rehearsal:
-    """Of a run, one of a sweep of which these ``jobs`` are left, by their overrides. ``release``: once it is there; before that, what it
-    will be of follows from the data and the teacher."""
+    """Of a run that was told these ``overrides``, one of a sweep of which those ``jobs`` are left, by their overrides.
+    ``release``: once it is there; before that, what it will be of follows from the data and the teacher."""
 
     config: Config
     data: LazyData
     context: RunContext
+    overrides: Sequence[str] = ()
     jobs: Sequence[Sequence[str]] = ()
     release: Release | None = None
+
+    @staticmethod
+    def compose(job: Sequence[str]) -> Config:
+        """The config of another job; ConfigError if it is wrong."""
+        import hydra
+        from hydra.core.hydra_config import HydraConfig
+
+        from dfkd_exp.config.errors import CONFIG_ERRORS
+        from dfkd_exp.config.typed import typed
+
+        try:
+            return typed(hydra.compose("config", [*HydraConfig.get().overrides.hydra, *job]))
+        except CONFIG_ERRORS as error:
+            raise ConfigError(str(error)) from error
 
     def __call__(self) -> None:
         """Raise DfkdError, with the flag, for what could not be computed; say how long the rest will take, if that is minutes."""
@@ -68,25 +83,45 @@ class Rehearsal:
 
     def _tell(self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int) -> None:
         """How long the rest will take, if that is minutes."""
-        from dfkd_exp.phases.forecast import WORTH_SAYING, Sweep, forecast
+        from dfkd_exp.phases.forecast import WORTH_SAYING, Forecast, Sweep, forecast, of_sweep, without_seed
         from dfkd_exp.reconstruction.pace import Pace
 
         config, context = self.config, self.context
-        sweep = Sweep.of(self.jobs)
         pace = Pace(inputs, num_classes, context.device, context.engines, context.ranks.world)
         outline = self.data.outline if self.data.settings.available else None
-        try:
+
+        def of(config: Config, student: nn.Module | None, done: Collection[str]) -> Forecast:
             layers = (
-                self.release.metadata().layers
-                if self.release
-                else self.config.metadata.recorded(teacher, inputs.example())
+                self.release.metadata().layers if self.release else config.metadata.recorded(teacher, inputs.example())
             )
-            found = forecast(config, pace, context.artifacts, teacher, student, layers, outline)
+            return forecast(config, pace, done, teacher, student, layers, outline)
+
+        def of_job(overrides: Sequence[str]) -> Forecast:
+            """Of another job with this one's teacher; one that is wrong, or has another, is taken for like this one."""
+            try:
+                other = self.compose(overrides)
+            except DfkdError:
+                return alike
+            if (other.data, other.teacher, other.pipeline) != (config.data, config.teacher, config.pipeline):
+                return alike
+            other = replace(other, metadata=other.metadata.suited_to(teacher, inputs))
+            same = student is None or other.student == config.student
+            return of(other, student if same else other.student.build(inputs, num_classes, config.seed), ())
+
+        try:
+            this, sweep = of(config, student, context.artifacts), Sweep.of(self.jobs)
+            alike = of(config, student, ()) if len(sweep) > 1 else this
+            if max(1, len(sweep)) * alike.total <= WORTH_SAYING:
+                return
+            said, own = this.text(), sorted(without_seed(self.overrides))
+            asking = next((job for job in sweep.jobs if sorted(job) == own), None)
+            if len(sweep) > 1 and asking is not None:
+                kinds = {job: alike if job == asking else of_job(job) for job in sweep.jobs}
+                said = f"{said}. {of_sweep(this, sweep, kinds, asking)}"
         except Exception as error:  # of a step that is taken for this alone: the run itself may well go on
             console.note(f"how long it will take could not be found out ({in_brief(error)})")
             return
-        if found.total(sweep) > WORTH_SAYING:
-            console.note(found.text(sweep))
+        console.note(said)
 
     def _check_known(self) -> None:
         """What images are to match must be known."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ TIMED = 1.0
 """Seconds that a step which is timed may take, or as long as two images take: of longer ones a part is timed."""
 DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 FEWEST = 2
+SIDE = 256
+"""Of a matrix whose singular value decomposition is timed."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Pace:
     device: torch.device
     engines: Path
     world: int = 1
+    timed: dict[tuple[Any, ...], float] = field(default_factory=dict, compare=False, repr=False)
+    """Seconds of what was timed already: jobs of a sweep have most of it in common."""
 
     def of_engine(self, teacher: nn.Module, layers: Sequence[Layer]) -> float | None:
         """Image-steps a second through such a teacher, by all processes, if an engine was measured with one."""
@@ -62,7 +66,8 @@ class Pace:
             loss.backward()
             return loss
 
-        return self._of(step, settings.batch_size)
+        what = "training", id(network), precision, answering is not None
+        return self._once((*what, settings.batch_size), lambda: self._of(step, settings.batch_size))
 
     def images_per_second(self, teacher: nn.Module, layers: Sequence[Layer], precision: str | None = None) -> float:
         """How many images go through the ``teacher`` with moments of its ``layers``: forwards and, in an engine's ``precision``, back."""
@@ -83,7 +88,25 @@ class Pace:
             return missed
 
         at_once = images_on_cpu(layers) if self.device.type == "cpu" else self.inputs.images_at_once
-        return at_once / self._of(step, at_once)
+        what = "images", id(teacher), tuple(layer.name for layer in layers), rounded, back
+        return at_once / self._once(what, lambda: self._of(step, at_once))
+
+    def of_basis(self, sizes: Sequence[int]) -> float:
+        """Seconds of the whole basis of a graph over layers of so many units, in proportion to its operations."""
+
+        def decomposed() -> float:
+            began = time.perf_counter()
+            torch.linalg.svd(torch.rand(SIDE, SIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+            return time.perf_counter() - began
+
+        sides = sum(sizes[::2]), sum(sizes[1::2])
+        each = self._once(("basis",), lambda: min(decomposed(), decomposed()) / _operations(SIDE, SIDE))
+        return each * _operations(max(sides), min(sides))
+
+    def _once(self, what: tuple[Any, ...], timed: Callable[[], float]) -> float:
+        if what not in self.timed:
+            self.timed[what] = timed()
+        return self.timed[what]
 
     def _of(self, step: Callable[[int], Tensor], images: int) -> float:
         """Seconds that ``step`` takes for a process's share of so many images."""
@@ -100,3 +123,10 @@ class Pace:
             few = timed(FEWEST)
             count = max(FEWEST, min(share, int(FEWEST * TIMED / few)))
             return (min(timed(count), timed(count)) if count > FEWEST else few) * share / count
+
+
+def _operations(more: int, fewer: int) -> float:
+    """About, of the singular vectors of a matrix with so many rows and columns, all of them, and the rotation of those it maps to zero
+    (Golub and Van Loan, 2013, figure 8.6.1 and section 5.4.2)."""
+    null = more - fewer
+    return 4.0 * more**2 * fewer + 22.0 * fewer**3 + 4.0 * more * null**2

@@ -12,6 +12,7 @@ from dfkd_exp import console
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.report.compare import compared
 from dfkd_exp.report.page import write_report
+from dfkd_exp.report.published import write_published
 from dfkd_exp.report.sentences import in_words
 from dfkd_exp.report.status import by_age
 from dfkd_exp.report.summary import Sweep, read
@@ -21,7 +22,7 @@ from dfkd_exp.terminal import at_terminal
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="dfkd-report",
-        description="One HTML file of a sweep, and its table and drawings for papers; or two sweeps compared.",
+        description="One HTML file of a sweep, and its tables and drawings for papers; or two sweeps compared.",
     )
     parser.add_argument(
         "folder",
@@ -41,9 +42,13 @@ def main() -> None:
             if said.other is not None:
                 console.show(compared(sweep, _newest_with_result(said.other)))
                 return
-            page = write_report(sweep, said.to or sweep.folder)
+            folder = said.to or sweep.folder
+            tables = write_published(sweep.settings, folder)
+            page = write_report(sweep, folder)
             for sentence in in_words(sweep):
                 console.show(escape(sentence))
+            for path in tables:
+                console.show(escape(f"table    {console.short(path)}"))
             console.show(escape(f"report   {console.short(page)}"))
         except DfkdError as error:
             console.error(str(error))
@@ -66,3 +71,7 @@ def _newest_with_result(folder: Path) -> Sweep:
                 )
             return sweep
     raise DfkdError(f"{folder}: nothing in it has a result; dfkd-status says why, and how far the newest is")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,7 @@ from dfkd_exp.report.figures import (
     svg,
 )
 from dfkd_exp.report.losses import student_curves
+from dfkd_exp.report.notes import notes
 from dfkd_exp.report.numbers import runs_in_numbers, settings_in_numbers
 from dfkd_exp.report.pictures import embedded
 from dfkd_exp.report.plain import latex, markdown
@@ -62,10 +63,11 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     rows = [[str(n), s.title, *(c.text(s) for c in columns)] for n, s in enumerate(sweep.settings, 1)]
     headings, align = ["no", "setting", *(column.name for column in columns)], "rl" + "r" * len(columns)
     words = [*(f"- {in_markdown(sentence)}" for sentence in in_words(sweep)), "", ""]
+    known = notes(result for setting in sweep.settings for result in setting.results)
     write_atomically(folder / "report.md", ("\n".join(words) + markdown(headings, rows, align)).encode())
     write_atomically(folder / "report.csv", settings_in_numbers(sweep.settings, columns).encode())
     write_atomically(folder / "runs.csv", runs_in_numbers(sweep, columns, folder).encode())
-    write_atomically(folder / "report.tex", latex(headings, rows, align).encode())
+    write_atomically(folder / "report.tex", latex(headings, rows, align, known).encode())
     write_atomically(folder / "report.html", _page(sweep, on_page, without).encode())
     return folder / "report.html"
 

@@ -29,13 +29,19 @@ def _cell(value: str | float | None) -> str:
     return in_csv(value) if isinstance(value, str) else f"{value:.15g}"
 
 
-def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    """With booktabs' rules; ``align`` as LaTeX has it."""
+def latex(headings: Sequence[str], rows: Sequence[Sequence[str]], align: str, notes: Sequence[str] = ()) -> str:
+    """With booktabs' rules; ``align`` as LaTeX has it; ``notes`` below the last rule, as wide as the page lets them be."""
     special = {"\\": r"\textbackslash{}", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}",
                "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}  # fmt: skip
 
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(special.get(c, c) for c in printable(cell)) for cell in cells) + r" \\"
+    def text(cell: str) -> str:
+        return "".join(special.get(c, c) for c in printable(cell))
 
-    head = [r"\begin{tabular}{" + align + "}", r"\toprule", line(headings), r"\midrule"]
-    return "\n".join([*head, *map(line, rows), r"\bottomrule", r"\end{tabular}"]) + "\n"
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(map(text, cells)) + r" \\"
+
+    def below(note: str) -> str:
+        return rf"\multicolumn{{{len(headings)}}}{{p{{0.95\linewidth}}}}{{\footnotesize {text(note)}}} \\"
+
+    head = [r"% \usepackage{booktabs}", r"\begin{tabular}{" + align + "}", r"\toprule", line(headings), r"\midrule"]
+    return "\n".join([*head, *map(line, rows), r"\bottomrule", *map(below, notes), r"\end{tabular}"]) + "\n"

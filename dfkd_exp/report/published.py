@@ -16,7 +16,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dfkd_exp.files import write_atomically
-from dfkd_exp.harmless import in_markdown, printable
+from dfkd_exp.harmless import in_markdown
+from dfkd_exp.report.notes import notes
 from dfkd_exp.report.numbers import headings_of, numbers_of
 from dfkd_exp.report.plain import comma_separated, latex, markdown
 from dfkd_exp.report.setting import Figure, Setting, published_of_teacher
@@ -103,6 +104,15 @@ def show(rows: Sequence[Row], said: Sequence[str] = ()) -> Table:
     return table
 
 
+def write_published(settings: Sequence[Setting], folder: Path) -> list[Path]:
+    """The tables of those settings in ``folder``, which is made; none where the experiment has no published figures."""
+    rows = published_rows(settings)
+    if not rows:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_tables(folder, rows, notes(result for setting in settings for result in setting.results))
+
+
 def write_tables(folder: Path, rows: Sequence[Row], said: Sequence[str] = ()) -> list[Path]:
     """``table.md``, ``table.csv`` and ``table.tex`` in ``folder``; of these CSV is for programs, with plain numbers. ``said`` of all
     figures, below them, but not among the CSV's."""
@@ -112,7 +122,7 @@ def write_tables(folder: Path, rows: Sequence[Row], said: Sequence[str] = ()) ->
     texts = {
         "table.md": markdown(COLUMNS, cells, ALIGN) + "".join(f"\n{in_markdown(note)}\n" for note in said),
         "table.csv": comma_separated(headings, numbers),
-        "table.tex": latex(COLUMNS, cells, ALIGN) + "".join(f"% {printable(note)}\n" for note in said),
+        "table.tex": latex(COLUMNS, cells, ALIGN, said),
     }
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections import Counter
@@ -46,9 +47,15 @@ STATES = {
     "unreadable": "red",
     "stopped": "yellow",
     "waiting": "dim",
+    "not begun": "dim",
 }
 """``stopped``: it was started, has neither a result nor an error, and nobody is at it: killed, or interrupted. ``unreadable``:
-something has damaged its result."""
+something has damaged its result. ``waiting``: the command that started the sweep has not come to it; ``not begun``: nor will it, for it has
+ended."""
+
+
+TIME_LEFT = re.compile(r", [^,;]* left$")
+"""What a line of progress ends in, of a job that goes on."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,9 @@ def status_of(folder: Path, title: str = "") -> Status:
         return Status(title, folder, "running", _last_words(folder), time.time() - started if started else None)
     if (folder / ERROR).is_file():
         return Status(title, folder, "failed", _error(folder / ERROR))
-    return Status(title, folder, "stopped" if started else "waiting", _last_words(folder) if started else "")
+    if started:
+        return Status(title, folder, "stopped", TIME_LEFT.sub("", _last_words(folder)))
+    return Status(title, folder, "waiting" if is_running(folder.parent) else "not begun")
 
 
 def _took(last: Path, started: float | None) -> float | None:
@@ -175,7 +184,7 @@ def summary(folder: Path, jobs: list[Status]) -> str:
     left = seconds_left(jobs)
     if left is not None:
         parts.append(f"about {console.duration(left)} left")
-    if counts["stopped"] or counts["failed"] or counts["unreadable"]:
+    if any(counts[state] for state in ("stopped", "failed", "unreadable", "not begun")):
         parts.append("the same command again runs what is missing")
     return f"{folder}: {len(jobs)} job{'s' if len(jobs) > 1 else ''}: {', '.join(parts)}"
 
@@ -235,3 +244,7 @@ def _last_words(folder: Path) -> str:
 def _error(path: Path) -> str:
     line = last_line(path)
     return f"{line.removeprefix('dfkd_exp.errors.')} ({path})" if line else str(path)
+
+
+if __name__ == "__main__":
+    main()

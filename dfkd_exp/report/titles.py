@@ -39,7 +39,7 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     run without a row that differs from the others in nothing is not called at all: the title is empty.
     """
     told = [_beside_the_row(run) for run in runs]
-    shared = set(told[0]).intersection(*told[1:]) if told else set()
+    shared = set(said_of_all(runs))
     found: dict[tuple[str, ...], str] = {}
     for run, texts in zip(runs, told, strict=True):
         words = run.get("words") or {}
@@ -52,6 +52,12 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         if alike.count(title) > 1:  # two choices that are called the same
             found[setting] = "; ".join(filter(None, [title, *(text for text in setting if text not in shared)]))
     return [found[settings_of(run)] for run in runs]
+
+
+def said_of_all(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What all ``runs`` were told beside their rows and seeds, which no title says."""
+    told = [_beside_the_row(run) for run in runs]
+    return [text for text in told[0] if all(text in texts for texts in told[1:])] if told else []
 
 
 def described(run: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from rich.markup import escape
 
 from dfkd_exp import console
 from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.locks import FileLock, Timeout, lock
 from dfkd_exp.ranks import ranks_of_process
-from dfkd_exp.run_folder import ERROR, LOG, STDERR, SWEEP, last_line, leave_traceback, plan_sweep
+from dfkd_exp.run_folder import ERROR, LOG, RUNNING, STDERR, SWEEP, last_line, leave_traceback, plan_sweep
 from dfkd_exp.stopping import check
 from dfkd_exp.sweeps.jobs import Job, run_jobs, single_run
 
@@ -30,6 +31,9 @@ failures: list[Exception] = []
 
 begun: list[DictConfig] = []
 """The config of the sweep that has begun and not ended."""
+
+_at_it: list[FileLock] = []
+"""What says in its folder that somebody is at it."""
 
 
 class SweepTable(Callback):
@@ -45,12 +49,25 @@ class SweepTable(Callback):
                 except OSError:
                     return  # Hydra makes it too, and that ends the command
                 plan_sweep(folder, None)  # a grid says more, once it knows its jobs
+                with suppress(Timeout):  # another command is at it too
+                    held = lock(folder / RUNNING, timeout=0)
+                    held.acquire()
+                    _at_it.append(held)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         begun.clear()
         folder = Path(config.hydra.sweep.dir)
         with counted(folder, "the sweep could not be summed up"):
             _end(folder)
+        _leave(folder)
+
+
+def _leave(folder: Path) -> None:
+    """Say that nobody is at the sweep in ``folder`` any more."""
+    for held in _at_it:
+        (folder / RUNNING).unlink(missing_ok=True)
+        held.release()
+    _at_it.clear()
 
 
 @contextmanager
@@ -72,7 +89,9 @@ def _end(folder: Path) -> None:
 
     sweep = read(folder)
     lost = [job for job in sweep.unfinished if job.state != "running" and job.folder.is_dir()]
-    not_started = [job.folder.name for job in sweep.unfinished if job.state == "waiting" and job not in lost]
+    not_started = [
+        job.folder.name for job in sweep.unfinished if job.state in ("waiting", "not begun") and job not in lost
+    ]
     running = [job.folder.name for job in sweep.unfinished if job.state == "running"]
     with console.log_to(folder / LOG):
         with counted(folder, "the sweep's table could not be made"):
@@ -121,13 +140,13 @@ def _each(file: Path, jobs: Sequence[str]) -> str:
 
 def _show_table(folder: Path, sweep: Sweep) -> None:
     from dfkd_exp.report.notes import notes
-    from dfkd_exp.report.published import published_rows, show, write_tables
+    from dfkd_exp.report.published import published_rows, show, write_published
     from dfkd_exp.report.tables import sweep_table
 
     said = notes(result for setting in sweep.settings for result in setting.results)
     if rows := published_rows(sweep.settings):
         console.show(show(rows, said))
-        for path in write_tables(folder, rows, said):
+        for path in write_published(sweep.settings, folder):
             console.show(escape(f"table    {console.short(path)}"))
     if sweep.settings and (sweep.objective or not rows):
         console.show(sweep_table(sweep.settings, sweep.objective, [] if rows else said))
@@ -150,6 +169,7 @@ def forget_refused() -> None:
     """Remove what was written of a sweep that was refused before its first job."""
     for config in begun:
         folder = Path(config.hydra.sweep.dir)
+        _leave(folder)
         if os.path.isdir(folder) and {path.name for path in folder.iterdir()} <= {SWEEP, "multirun.yaml"}:
             shutil.rmtree(folder)
 

@@ -18,9 +18,11 @@ from dfkd_exp.metadata import (
     SpectralAllLayers,
     SpectralLayerPairs,
     TopLayer,
+    bases,
 )
 from dfkd_exp.metadata.card import what_it_may_reveal
 from dfkd_exp.metadata.covariance import Full, unpack_symmetric
+from dfkd_exp.metadata.fourier import GraphFourier
 from dfkd_exp.metadata.gaussian_sums import Place
 from dfkd_exp.metadata.own_statistics import Carried
 from dfkd_exp.metadata.records import Records, Signals
@@ -90,6 +92,32 @@ def pyramid_signals(teacher, images):
         one = teacher[1](images.flatten(1))
         two = teacher[3](one.relu())
         return [values.double().numpy() for values in (one, two, teacher[5](two.relu()) / TEMPERATURE)]
+
+
+@pytest.mark.parametrize("graph", ["weights", "coactivation"])
+def test_the_basis_of_a_graph_is_computed_once_for_both_sides_of_a_run_and_never_taken_for_anothers(graph, monkeypatch):
+    made = []
+
+    def counted(*args):
+        made.append(GraphFourier(*args))
+        return made[-1]
+
+    monkeypatch.setattr(bases, "GraphFourier", counted)
+    monkeypatch.setattr(bases, "_computed", {})
+    teacher, pairs = Pyramid(), SpectralLayerPairs(records_per_class=6, graph=graph)
+    metadata = pairs.collect(teacher, [toy_images()], INPUTS)
+    first = metadata.resolved(teacher).statistics
+    assert len(made) == 2, "a basis for each pair of layers"
+    again = metadata.resolved(teacher).statistics
+    assert len(made) == 4, "what was taken is not kept"
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.distribution.signals, other.distribution.signals)
+    SpectralAllLayers(records_per_class=6, graph=graph).collect(teacher, [toy_images()], INPUTS)
+    with torch.no_grad():
+        teacher[3].weight.mul_(2)
+    changed = pairs.collect(teacher, [toy_images()], INPUTS)
+    changed.resolved(teacher)
+    assert len(made) == 4 + 1 + 2, "of other layers and other weights"
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.4, 1.0])

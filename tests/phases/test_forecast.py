@@ -1,6 +1,7 @@
 """What a run will take is said at its start, where it is minutes: of the phases that are left, from a step of each."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 
 from dfkd_exp.data.base import Outline
 from dfkd_exp.phases import forecast as module
-from dfkd_exp.phases.forecast import Forecast, Sweep, forecast
+from dfkd_exp.phases.forecast import Forecast, Sweep, forecast, of_sweep
 from dfkd_exp.reconstruction import pace as pace_module
 from dfkd_exp.reconstruction.engine import known
 from dfkd_exp.reconstruction.pace import Pace
@@ -50,7 +51,10 @@ WEIGHTS = 4 * (36 * 10 + 10)
 def test_each_phase_takes_its_steps(tmp_path, paced):
     found = of(tmp_path, *IMAGES, *STUDENT, "training.epochs=3", "training.batch_size=100", "metadata=top_layer")
     assert found.seconds == pytest.approx({"teacher": 3.0, "metadata": 2.0, "images": 120.0, "student": 4.8})
-    assert found.num_bytes == 2 * WEIGHTS + 200 * 36 * 2 + WEIGHTS
+    assert found.of_teacher == 2 * WEIGHTS
+    assert found.num_bytes == 2 * 4 * 10 * (10 + 55) + 200 * 36 * 2 + WEIGHTS, (
+        "metadata, once more in the release; images; a student"
+    )
     assert found.plainly
 
 
@@ -126,23 +130,36 @@ def test_a_rate_that_was_measured_on_this_machine_is_taken_for_such_a_teacher(tm
     assert replace(pace, world=4).of_engine(net(), []) == 24_000
 
 
+LONG = Forecast(
+    {"teacher": 60.0, "metadata": 0.2, "images": 5_400.0, "student": 600.0}, 2_999_000_000, 1_000_000, plainly=True
+)
+
+
 def test_it_is_said_in_words():
-    found = Forecast(
-        {"teacher": 60.0, "metadata": 0.2, "images": 5_400.0, "student": 600.0}, 3_000_000_000, plainly=True
-    )
-    assert found.text() == (
+    assert LONG.text() == (
         "about 1.7 h in all: teacher 60 s, images 90 min, less if an engine is faster, student 10 min; 3.0 GB of disk"
-    )
-    assert found.text(Sweep(4, 2)).endswith(
-        "The sweep's 4 jobs that are left, if they are alike, about 6.7 h one after another and 12 GB"
     )
 
 
 def test_jobs_of_a_sweep_have_a_teacher_for_each_seed_and_one_for_all_rows():
-    found = Forecast({"teacher": 100.0, "student": 10.0})
     seeds, rows = [["seed=0"], ["seed=1"], ["seed=2"]], [["row=a", "source=data"], ["row=b", "metadata=channels"]]
-    assert (Sweep.of(seeds), Sweep.of(rows), Sweep.of([])) == (Sweep(3, 3), Sweep(2, 1), Sweep(1, 1))
-    assert (found.total(Sweep.of(seeds)), found.total(Sweep.of(rows)), found.total()) == (330.0, 120.0, 110.0)
+    assert (Sweep.of(seeds), Sweep.of(rows)) == (Sweep({(): 3}, 3), Sweep({tuple(row): 1 for row in rows}, 1))
+    assert [len(Sweep.of(jobs)) for jobs in (seeds, rows, [])] == [3, 2, 0]
+
+
+def test_jobs_of_a_sweep_are_each_counted_as_what_it_is():
+    """Two seeds of a student of real images, which asks, and of one of reconstructions, which takes 6,000 s."""
+    data, images = ("source=data",), ("metadata=channels",)
+    sweep = Sweep.of([[*job, f"seed={seed}"] for job in (data, images) for seed in (0, 1)])
+    kinds = {data: Forecast({"teacher": 60.0, "student": 600.0}, 1_000_000, 1_000_000), images: LONG}
+    this = Forecast({"student": 600.0}, 1_000_000, 1_000_000)
+    # 600 s here, 600 s and 60 s of a teacher for the other seed, and twice 6,000.2 s.
+    assert of_sweep(this, sweep, kinds, data) == (
+        "The sweep's 4 jobs that are left: about 3.7 h one after another, and 6.0 GB of disk"
+    )
+    assert of_sweep(this, Sweep.of([[*data, "seed=0"], [*data, "seed=1"]]), kinds, data).endswith(
+        "about 21 min one after another, and 4.0 MB of disk"
+    )
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -187,6 +204,18 @@ def test_a_run_of_minutes_says_so_at_its_start_and_the_sweep_what_is_left(dfkd, 
     assert "images" not in first + second
     assert "The sweep's 2 jobs that are left" in first
     assert "left" not in second
+
+
+def test_a_table_is_forecast_by_what_its_rows_do(dfkd, monkeypatch, paced):
+    """The row that begins makes no images; the other makes 200, each of 5 steps, at 50 a second."""
+    monkeypatch.setattr(module, "WORTH_SAYING", 0.0)
+    rows = "row=labels,top_layer", "seed=0", "recipe=paper", "teacher=mlp", "student=mlp", "data=digits"
+    ran = dfkd("experiment=paper/table1", *rows)
+    assert ran.code == 0, ran.err
+    said = " ".join(ran.out.split())
+    [left] = re.findall(r"The sweep's 2 jobs that are left: about (\d+) s one after another", said)
+    assert int(left) > 20
+    assert "images" not in said[said.index(" in all: ") : said.index("The sweep's")]
 
 
 def test_what_cannot_be_timed_does_not_end_the_run(dfkd, monkeypatch):

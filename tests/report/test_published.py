@@ -103,11 +103,30 @@ def test_what_is_not_the_experiments_own_is_said_and_the_scale():
     )
     own["words"] = {"scale=cpu": "an evening's budget"}
     assert notes([own, own, other]) == [
+        "All with recipe=best.",
         "scale=cpu: an evening's budget.",
         "scale=cpu.",
         "data=digits, teacher=mlp: not the experiment's own, for which figures were published.",
     ]
     assert notes([{"overrides": ["scale=null", "seed=0"]}, {"overrides": ["seed=1"]}]) == []
+
+
+def test_what_was_said_of_all_rows_stands_below_a_table_and_what_is_not_of_its_scale_beside_it():
+    said = [
+        "experiment=paper/table2",
+        "scale=full",
+        "recipe=paper",
+        "trainer=cpu",
+        "reconstruction.steps=2",
+        "training.epochs=1",
+    ]
+    runs = [
+        {"overrides": [*said, f"seed={seed}", "metadata.rank=4"], "row": {"set": ["metadata.rank=4"]}}
+        for seed in (0, 1)
+    ]
+    assert notes(runs) == ["All with recipe=paper.", "scale=full, but reconstruction.steps=2, training.epochs=1."]
+    runs[1]["overrides"].remove("reconstruction.steps=2")
+    assert notes(runs) == ["All with recipe=paper.", "scale=full, but training.epochs=1."]
 
 
 def test_the_three_files_hold_the_same(tmp_path):
@@ -124,11 +143,12 @@ def test_the_three_files_hold_the_same(tmp_path):
     assert [lines[4][name] for name in ("ours %", "ours % deviation", "difference")] == ["", "", ""]
     assert lines[1]["bytes"] == "0", "nothing was published, which is known"
     assert markdown.endswith("|\n\nscale=cpu: 5 %.\n")
-    assert tex.endswith("\n% scale=cpu: 5 %.\n")
+    assert tex.startswith("% \\usepackage{booktabs}\n")
+    assert tex.endswith("{\\footnotesize scale=cpu: 5 \\%.} \\\\\n\\end{tabular}\n")
     assert markdown.count("\n") == len(rows) + 2 + 2
     assert r"98.00 $\pm$ 1.41" in tex
     assert r"published \%" in tex
-    assert tex.count(r" \\") == len(rows) + 1
+    assert tex.count(r" \\") == len(rows) + 1 + 1
 
 
 def test_where_nothing_was_published_there_is_no_table():
@@ -146,14 +166,15 @@ def test_a_whole_table_runs_small(dfkd):
     assert ran.code == 0, ran.err
     [table] = ran.outputs.glob("runs/paper_table1/*/table.md")
     lines = table.read_text().splitlines()
-    assert len(lines) == 2 + 1 + 3 * 2 + 2 * 2
+    assert len(lines) == 2 + 1 + 3 * 2 + 3 * 2
     assert all(" | 1 | – | " in line for line in lines[2:9])
-    notes = ["scale=smoke: smoke test, whose figures mean nothing.",
+    notes = ["All with metadata.storage=fp16.",
+             "scale=smoke: smoke test, whose figures mean nothing.",
              "data=digits, teacher=mlp, student=mlp: not the experiment's own, for which figures were published."]  # fmt: skip
     assert [line for line in lines[9:] if line] == notes
     assert ran.result["row"]["name"] in ("labels", "spectral_layer_pairs", "bytes_all_layers")
     [report] = ran.outputs.glob("runs/paper_table1/*/report.csv")
     assert next(csv.reader(report.read_text().splitlines()))[2:4] == ["accuracy %", "accuracy % deviation"]
     [report] = ran.outputs.glob("runs/paper_table1/*/report.md")
-    assert [line.removeprefix("- ") for line in report.read_text().splitlines()[:2]] == notes
+    assert [line.removeprefix("- ") for line in report.read_text().splitlines()[:3]] == notes
     assert "published" not in report.read_text().partition("\n\n")[2]

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.locks import lock
 from dfkd_exp.report.status import Status, main, newest, read_sweep, seconds_left, summary
-from dfkd_exp.run_folder import at_work, is_running, plan_sweep
+from dfkd_exp.run_folder import RUNNING, at_work, is_running, plan_sweep
 from tests.report.test_tables import result
 
 
@@ -38,7 +39,7 @@ with at_work(Path({str(folder / "3")!r}), ["student=s3", "seed=0"]):
     os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
-    with at_work(folder / "2", ["student=s2", "seed=0"]):
+    with lock(folder / RUNNING), at_work(folder / "2", ["student=s2", "seed=0"]):
         yield folder
 
 
@@ -47,10 +48,17 @@ def test_every_job_has_its_state(sweep):
     assert [job.state for job in jobs] == ["done", "failed", "running", "stopped", "waiting"]
     assert [job.title for job in jobs] == [f"student=s{number}" for number in range(5)]
     assert "it is too cold" in jobs[1].doing
-    assert jobs[3].doing == "student: distilling; 9 of 10, 1 s left"
+    assert jobs[3].doing == "student: distilling; 9 of 10", "nobody is at it: no time is left"
     line = summary(sweep, jobs)
     assert "5 jobs: 1 done, 1 running, 1 failed, 1 stopped, 1 waiting" in line
     assert "the same command again" in line
+
+
+def test_what_a_sweep_that_nobody_is_at_has_not_begun_does_not_wait(tmp_path, capsys, monkeypatch):
+    plan_sweep(tmp_path / "1", [["seed=0"], ["seed=1"]])
+    monkeypatch.setattr(sys, "argv", ["dfkd-status", str(tmp_path), "--watch", "100"])
+    main()
+    assert "2 jobs: 2 not begun, the same command again runs what is missing" in capsys.readouterr().out
 
 
 def test_a_job_whose_process_was_killed_is_not_running(sweep):
