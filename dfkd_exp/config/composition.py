@@ -12,7 +12,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_d
 from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import ConfigCompositionException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -40,10 +40,23 @@ def shorten() -> None:
 
 
 def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
-    """`hydra.mode`, for which Hydra composes everything once more; it is none unless an override could set it."""
+    """`hydra.mode`, for which Hydra composes everything once more; it is none unless an override could set it.
+
+    MissingConfigException for a choice that there is not: Hydra would take the command for a run, and complain of another flag's several
+    values."""
     if config_name == "config" and not any(map(_may_say_the_mode, overrides)) and not _brings_configs(hydra):
         return None
-    return _get_mode(hydra, config_name, overrides)
+    mode = _get_mode(hydra, config_name, overrides)
+    if mode is None and any("," in override for override in overrides):
+        try:
+            hydra.config_loader.load_configuration(
+                config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False
+            )
+        except MissingConfigException:
+            raise
+        except ConfigCompositionException:
+            pass  # a run is composed anew, and says it
+    return mode
 
 
 def _compose_with_row(

@@ -11,12 +11,14 @@ from dfkd_exp.config.errors import CONFIG_ERRORS
 from dfkd_exp.config.groups import choices, file_of, kinds
 from dfkd_exp.config.overrides import is_of, key_of
 from dfkd_exp.config.tree import Config
-from dfkd_exp.config.typed import source_of
+from dfkd_exp.config.typed import part_of
 from dfkd_exp.distillation.source import MAKING, Source
 from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata.kind import MetadataKind
 from dfkd_exp.reconstruction.settings import Reconstruction
 
 OWN = "protocol=own"
+ONE_IMAGE = "reconstruction.one_image="
 
 WITHOUT_EFFECT = {
     "from_release": ("metadata", "training"),
@@ -52,17 +54,29 @@ def require_effect(overrides: Sequence[str], config: Config, chosen: Mapping[str
             f"{other} beside {OWN}, which chooses distillation as the method is called; leave one of them out"
         )
     of_row = [text for row in config.rows for text in row.set]
-    for override, why in without_effect(overrides, config.source, config.reconstruction, chosen).items():
+    kind = None if config.release else config.metadata
+    for override, why in without_effect(overrides, config.source, config.reconstruction, kind, chosen).items():
         if not of_sweep and override not in of_row:
             raise ConfigError(why)
 
 
 def without_effect(
-    overrides: Sequence[str], source: Source, making: Reconstruction, chosen: Mapping[str, str]
+    overrides: Sequence[str],
+    source: Source,
+    making: Reconstruction,
+    kind: MetadataKind | None,
+    chosen: Mapping[str, str],
 ) -> dict[str, str]:
-    """Those of a run's ``overrides`` that decide nothing of the student, each with what to say of it."""
+    """Those of a run's ``overrides`` that decide nothing of the student, each with what to say of it. ``kind``: of the metadata, None for a
+    release's."""
     said = {**chosen, **{key_of(text): text.partition("=")[2] for text in overrides}}
     found = {text: _unread(text, source) for text in overrides if _is_unread(text, source, making)}
+    if kind is not None and not kind.records_pairs:
+        for text in overrides:
+            if _plain(text).startswith(ONE_IMAGE) and text not in found:
+                found[text] = (
+                    f"{ONE_IMAGE}… has no effect without records of pairs of layers (metadata=spectral_layer_pairs); leave it out"
+                )
     if OWN in overrides and "distillation" not in (key_of(text) for text in overrides) and said["method"] == "default":
         found[OWN] = (
             f"{OWN} is how a method's own students are trained, and has no effect without one; choose it: method=NAME"
@@ -106,10 +120,11 @@ def _found(job: Sequence[str], of_rows: Collection[str], compose: Callable[[list
         return {}
     try:
         config = compose(list(job))
-        source = source_of(config)
+        source, kind = part_of(config, "source"), part_of(config, "metadata")
     except (ConfigError, *CONFIG_ERRORS):
         return {}
-    found = without_effect(job, source, config.reconstruction, config.hydra.runtime.choices)
+    kind = None if config.release else kind
+    found = without_effect(job, source, config.reconstruction, kind, config.hydra.runtime.choices)
     return {text: why for text, why in found.items() if text in own}
 
 

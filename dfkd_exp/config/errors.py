@@ -37,6 +37,10 @@ def explain(error: BaseException) -> str:
             return _unknown_choice(link) or _first_line(link)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override or "", in_a_sweep=bool({"-m", "--multirun"} & set(sys.argv)))
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
+        return (
+            f"{match[1]}: several values are for a sweep: dfkd -m {match[1]}; a text with a comma has quotes around it"
+        )
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_flag(match[1])
     for link in chain:

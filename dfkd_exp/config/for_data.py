@@ -14,13 +14,14 @@ PHOTOGRAPHS = "cifar10"
 
 
 def for_data(values: Mapping[str, Any], otherwise: Any, *, _root_: DictConfig) -> Any:
-    """The value of the chosen data set, called as in ``data=NAME``, which is its dataclass's name; of image files in colour that of
+    """The value of the chosen data set, called as in ``data=NAME``, which is its dataclass's name; else, of image files in colour, that of
     PHOTOGRAPHS; or that for all others."""
     chosen = OmegaConf.get_type(_root_, "data")
-    name = chosen.__name__.lower() if chosen is not None else ""
+    names = [chosen.__name__.lower()] if chosen is not None else []
     if chosen is not None and issubclass(chosen, DecodedData) and _root_.data.get("channels", 3) == 3:
-        name = PHOTOGRAPHS
-    return next((value for key, value in values.items() if key.replace("_", "") == name), otherwise)
+        names.append(PHOTOGRAPHS)
+    known = {key.replace("_", ""): value for key, value in values.items()}
+    return next((known[name] for name in names if name in known), otherwise)
 
 
 OmegaConf.register_new_resolver("for_data", for_data, replace=True)

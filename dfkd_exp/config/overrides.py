@@ -6,9 +6,8 @@ from collections.abc import Collection
 
 UNSAID = ("seed", "row")
 """Flags that people are not shown: seeds are what a mean is over, and a row has a title."""
-OF_TEACHER = ("data", "teacher", "training", "trainer.precision", "release")
-"""Flags, and groups of flags, on which a teacher depends, beside the seed. (A scale, or a trainer, may say how long or how precisely one is
-trained; sweeps over these have all of their teachers counted as one.)"""
+OF_TEACHER = ("data", "teacher", "training", "trainer.precision", "scale", "release")
+"""Flags, and groups of flags, on which a teacher depends, beside the seed; a scale may say how long one is trained."""
 
 
 def key_of(override: str) -> str:

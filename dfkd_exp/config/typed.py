@@ -13,7 +13,6 @@ from dfkd_exp.config import for_data  # noqa: F401  (yaml files use it)
 from dfkd_exp.config.errors import explain, unknown_flag
 from dfkd_exp.config.rows import Row
 from dfkd_exp.config.tree import Config
-from dfkd_exp.distillation.source import Source
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.settings import under_flag
 
@@ -49,13 +48,12 @@ def _built(node: Any, flag: str) -> Any:
         return schema(**values)
 
 
-def source_of(config: DictConfig) -> Source:
-    """The source of a composed config, the rest of which may be wrong; ConfigError if it is itself."""
+def part_of(config: DictConfig, group: str) -> Any:
+    """A group's choice in a composed config, the rest of which may be wrong; ConfigError if it is itself."""
     try:
-        source: Source = _built(config.source, "source")
+        return _built(config[group], group)
     except OmegaConfBaseException as error:
         raise ConfigError(explain(error)) from error
-    return source
 
 
 def rows_of(config: DictConfig) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -102,6 +103,9 @@ class Source(Settings):
 
     def check_bytes(self, num_bytes: int, bytes_per_image: int, num_classes: int) -> None:
         """Raise DfkdError if so many bytes of metadata, where the owner's images take ``bytes_per_image`` each, are too few."""
+
+    def check_memory(self, made: int, shape: Shape) -> None:
+        """Raise DfkdError if its images do not fit into the machine's memory, where a reconstruction makes ``made`` of that ``shape``."""
 
     def num_images(self, made: int, outline: Outline | None) -> int:
         """How many the student will be shown in an epoch, as far as that is known beforehand, where a reconstruction makes ``made`` and the
@@ -237,6 +241,14 @@ class FromNoise(Source):
 
     def reads(self, balance: str) -> tuple[str, ...]:
         return COUNT if self.images is None else ()
+
+    def check_memory(self, made: int, shape: Shape) -> None:
+        from dfkd_exp.metadata.memory import check_room
+
+        count = self.images or made
+        check_room(
+            4 * count * math.prod(shape), f"{count:,} images of noise", "fewer source.images take less", self.flag
+        )
 
     def num_images(self, made: int, outline: Outline | None) -> int:
         return self.images or made

@@ -64,6 +64,10 @@ class Composed(Gaussian, Recorded):
         return self.masks
 
     @property
+    def records_pairs(self) -> bool:
+        return self.summary == "records" and super().records_pairs
+
+    @property
     def chain(self) -> str:
         return self.basis if self.basis in GRAPH_BASES else "none"
 

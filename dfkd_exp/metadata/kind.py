@@ -69,6 +69,11 @@ class MetadataKind(Settings):
         return []
 
     @property
+    def records_pairs(self) -> bool:
+        """Whether images are recorded once for each pair of layers."""
+        return False
+
+    @property
     def drawable(self) -> bool:
         """Whether values of the layers can be drawn from all of it."""
         return True

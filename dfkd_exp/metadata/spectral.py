@@ -49,6 +49,10 @@ class Recorded(MetadataKind):
             return []
         return [[layers[index].num_units for index in joined] for joined in chains(self.chain, layers)]
 
+    @property
+    def records_pairs(self) -> bool:
+        return self.chain == "layer_pairs"
+
     def check_layers(self, teacher: nn.Module, layers: Sequence[Layer], inputs: InputSpec) -> None:
         joined = chains(self.chain, layers)
         if self.chain != "none":

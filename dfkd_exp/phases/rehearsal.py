@@ -172,6 +172,7 @@ class Rehearsal:
         else:
             check_independent(list(config.terms.values()))
         config.source.check_parametrisation(config.parametrisation)
+        config.source.check_memory(config.reconstruction.images_per_class * num_classes, inputs.shape)
         if config.source.reconstructs:
             config.parametrisation.check(teacher, inputs)
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
