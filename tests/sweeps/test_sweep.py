@@ -64,6 +64,18 @@ def test_what_a_grid_will_run_is_written_down_before_it_does(dfkd):
         assert sorted(result["overrides"]) == sorted(job)
 
 
+def test_stores_of_several_machines_laid_together_make_one_table(dfkd, tmp_path):
+    for machine in (0, 1):
+        assert dfkd("-m", f"seed={machine}").code == 0
+        shutil.move(tmp_path / "outputs" / "store", tmp_path / f"store-{machine}")
+    for machine in (0, 1):
+        shutil.copytree(tmp_path / f"store-{machine}", tmp_path / "outputs" / "store", dirs_exist_ok=True)
+    ran = dfkd("-m", "seed=0,1")
+    assert ran.code == 0, ran.err
+    for result in ran.results()[-2:]:
+        assert all(phase["reused"] for name, phase in result["phases"].items() if name != "evaluation"), result["phases"]
+
+
 @pytest.mark.parametrize(
     ("said", "left_out"),
     [
