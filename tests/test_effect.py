@@ -7,10 +7,12 @@ import pytest
 from dfkd_exp.config.effect import effective, without_effect
 from dfkd_exp.config.groups import kinds
 from dfkd_exp.config.tree import Config
-from dfkd_exp.distillation.source import FromData, FromNoise
+from dfkd_exp.distillation.source import FromData, FromNoise, FromReconstruction
 from dfkd_exp.distillation.synthesis import Synthesis
 from dfkd_exp.errors import ConfigError
+from dfkd_exp.metadata import SpectralLayerPairs, TopLayer
 from dfkd_exp.reconstruction.moments import Moments
+from dfkd_exp.reconstruction.sample import Sample
 from tests.test_rows import composed
 
 COUNT = "reconstruction.images_per_class=20"
@@ -35,12 +37,23 @@ def test_what_a_source_does_not_read_is_there(source):
     ],
 )  # fmt: skip
 def test_what_a_source_has_no_use_for(source, balance, said, idle):
-    found = without_effect(said, source, Moments(balance=balance), {"method": "default"})
+    found = without_effect(said, source, Moments(balance=balance), TopLayer(), {"method": "default"})
     assert [why.partition(" ")[0] for why in found.values()] == idle
 
 
 def compose(job):
     return composed(*job)
+
+
+def test_one_image_for_all_pairs_of_layers_needs_records_of_pairs():
+    said = ["reconstruction.one_image=true"]
+    for kind, idle in ((TopLayer(), said), (SpectralLayerPairs(), []), (None, [])):
+        assert [*without_effect(said, FromReconstruction(), Sample(), kind, {"method": "default"})] == idle
+    job, rest = ["recipe=paper", *said], ["metadata=top_layer"]
+    assert effective([[*job, *rest], [*job, "metadata=spectral_layer_pairs"]], {"metadata"}, (), compose)[0] == [
+        "recipe=paper",
+        *rest,
+    ]
 
 
 def test_a_flag_for_one_of_several_sources_is_left_out_of_the_others_jobs():

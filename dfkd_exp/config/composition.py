@@ -7,18 +7,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+import hydra
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.hydra import Hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import home
 from dfkd_exp.config.rows import with_row
-from dfkd_exp.config.typed import experiment_of, rows_of
+from dfkd_exp.config.tree import Config
+from dfkd_exp.config.typed import experiment_of, rows_of, typed
+from dfkd_exp.errors import ConfigError
 
 _hydra: Any = Hydra
 _defaults_list: Any = defaults_list
@@ -114,6 +119,14 @@ def _map_where_needed(overrides: Any, defaults: list[Any], self_added: bool) -> 
     if any(not default.is_self() and default.is_interpolation() for default in defaults):
         return _create_interpolation_map(overrides, defaults, self_added)
     return None
+
+
+def config_of_job(overrides: Sequence[str]) -> Config:
+    """The config of another job of the sweep that this process runs one of; ConfigError if it is wrong."""
+    try:
+        return typed(hydra.compose("config", [*HydraConfig.get().overrides.hydra, *overrides]))
+    except CONFIG_ERRORS as error:
+        raise ConfigError(explain(error)) from error
 
 
 class JobConfigs:

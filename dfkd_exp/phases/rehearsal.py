@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
-from dfkd_exp.errors import ConfigError, DfkdError
+from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import in_brief
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import wanted_inputs
@@ -47,20 +47,6 @@ class Rehearsal:
     jobs: Sequence[Sequence[str]] = ()
     release: Release | None = None
 
-    @staticmethod
-    def compose(job: Sequence[str]) -> Config:
-        """The config of another job; ConfigError if it is wrong."""
-        import hydra
-        from hydra.core.hydra_config import HydraConfig
-
-        from dfkd_exp.config.errors import CONFIG_ERRORS
-        from dfkd_exp.config.typed import typed
-
-        try:
-            return typed(hydra.compose("config", [*HydraConfig.get().overrides.hydra, *job]))
-        except CONFIG_ERRORS as error:
-            raise ConfigError(str(error)) from error
-
     def __call__(self) -> None:
         """Raise DfkdError, with the flag, for what could not be computed; say how long the rest will take, if that is minutes."""
         if self.release is None:
@@ -83,6 +69,7 @@ class Rehearsal:
 
     def _tell(self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int) -> None:
         """How long the rest will take, if that is minutes."""
+        from dfkd_exp.config.composition import config_of_job
         from dfkd_exp.phases.forecast import WORTH_SAYING, Forecast, Sweep, forecast, of_sweep, without_seed
         from dfkd_exp.reconstruction.pace import Pace
 
@@ -99,7 +86,7 @@ class Rehearsal:
         def of_job(overrides: Sequence[str]) -> Forecast:
             """Of another job with this one's teacher; one that is wrong, or has another, is taken for like this one."""
             try:
-                other = self.compose(overrides)
+                other = config_of_job(overrides)
             except DfkdError:
                 return alike
             if (other.data, other.teacher, other.pipeline) != (config.data, config.teacher, config.pipeline):

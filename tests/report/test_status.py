@@ -55,7 +55,7 @@ def test_every_job_has_its_state(sweep):
 
 
 def test_what_a_sweep_that_nobody_is_at_has_not_begun_does_not_wait(tmp_path, capsys, monkeypatch):
-    plan_sweep(tmp_path / "1", [["seed=0"], ["seed=1"]])
+    plan_sweep(tmp_path / "sweep", [["seed=0"], ["seed=1"]])
     monkeypatch.setattr(sys, "argv", ["dfkd-status", str(tmp_path), "--watch", "100"])
     main()
     assert "2 jobs: 2 not begun, the same command again runs what is missing" in capsys.readouterr().out

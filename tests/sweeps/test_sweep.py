@@ -73,7 +73,9 @@ def test_stores_of_several_machines_laid_together_make_one_table(dfkd, tmp_path)
     ran = dfkd("-m", "seed=0,1")
     assert ran.code == 0, ran.err
     for result in ran.results()[-2:]:
-        assert all(phase["reused"] for name, phase in result["phases"].items() if name != "evaluation"), result["phases"]
+        assert all(phase["reused"] for name, phase in result["phases"].items() if name != "evaluation"), result[
+            "phases"
+        ]
 
 
 @pytest.mark.parametrize(
