@@ -28,7 +28,7 @@ def test_whether_it_is_of_a_flag_or_a_group(said, within):
     ("said", "tells"),
     [
         ("teacher.kwargs.width=4", True), ("training/optimizer=sgd", True), ("trainer.precision=bf16-mixed", True),
-        ("trainer.devices=2", False), ("student=mlp", False), ("seed=1", False), ("scale=cpu", False),
+        ("trainer.devices=2", False), ("student=mlp", False), ("seed=1", False), ("scale=cpu", True),
     ],
 )  # fmt: skip
 def test_what_tells_one_teacher_from_another(said, tells):

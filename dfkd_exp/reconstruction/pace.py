@@ -66,7 +66,7 @@ class Pace:
             loss.backward()
             return loss
 
-        what = "training", id(network), precision, answering is not None
+        what = "training", network, precision, answering is not None
         return self._once((*what, settings.batch_size), lambda: self._of(step, settings.batch_size))
 
     def images_per_second(self, teacher: nn.Module, layers: Sequence[Layer], precision: str | None = None) -> float:
@@ -88,7 +88,7 @@ class Pace:
             return missed
 
         at_once = images_on_cpu(layers) if self.device.type == "cpu" else self.inputs.images_at_once
-        what = "images", id(teacher), tuple(layer.name for layer in layers), rounded, back
+        what = "images", teacher, tuple(layer.name for layer in layers), rounded, back
         return at_once / self._once(what, lambda: self._of(step, at_once))
 
     def of_basis(self, sizes: Sequence[int]) -> float:
