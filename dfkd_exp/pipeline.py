@@ -31,7 +31,7 @@ from dfkd_exp.release.card import usage
 from dfkd_exp.release.folder import CARD, Release, copy_release, read_release
 from dfkd_exp.release.hub import local_folder, require_folder
 from dfkd_exp.report.result import build_result
-from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RELEASED, RESULT, jobs_left
+from dfkd_exp.run_folder import LIKENESS, NEAREST, PICTURE, RELEASED, RESULT
 from dfkd_exp.store import Store
 from dfkd_exp.training.transfer_set import TransferSet
 
@@ -56,7 +56,7 @@ def run(config: Config, folder: Path, overrides: list[str], instead: Sequence[st
     logger.start(folder, config.plain(), _tags(config))
     try:
         data = LazyData(config.data, context)
-        context.rehearse = rehearsal = Rehearsal(config, data, context, overrides, jobs_left(folder))
+        context.rehearse = rehearsal = Rehearsal(config, data, context, overrides, folder.parent)
         release = rehearsal.release = release_of(config, context, data, overrides)
         if config.pipeline == "release":
             if config.shadows:

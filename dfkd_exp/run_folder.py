@@ -22,7 +22,7 @@ from dfkd_exp.schema import require_schema
 
 RESULT, PICTURE, NEAREST, LIKENESS = "result.json", "reconstructions.png", "nearest.png", "likeness.png"
 ERROR, STDERR, LOG = "error.txt", "stderr.txt", "log.txt"
-JOB, SWEEP, STUDY = "job.json", "sweep.json", "study.json"
+JOB, SWEEP, STUDY, FORECAST = "job.json", "sweep.json", "study.json", "forecast.txt"
 PRUNED, RELEASED = "pruned.txt", "released.txt"
 """What is left of a run that a search has ended, and of one that ends with its release: in words."""
 RUNNING = "running.lock"
@@ -125,9 +125,9 @@ def planned_jobs(folder: Path) -> list[dict[str, Any]]:
 
 
 def jobs_left(folder: Path) -> list[list[str]]:
-    """The overrides of those jobs of the sweep that the run in ``folder`` is one of that have not ended, as far as they are known."""
-    planned = (read_plan(folder.parent).get("jobs") or []) if (folder.parent / SWEEP).is_file() else []
-    return [job for number, job in enumerate(planned) if not has_ended(folder.parent / str(number))]
+    """The overrides of those jobs of the sweep in ``folder`` that have not ended, as far as they are known; none if it is no sweep's."""
+    planned = (read_plan(folder).get("jobs") or []) if (folder / SWEEP).is_file() else []
+    return [job for number, job in enumerate(planned) if not has_ended(folder / str(number))]
 
 
 def has_ended(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -52,7 +53,7 @@ def _mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
     if config_name == "config" and not any(map(_may_say_the_mode, overrides)) and not _brings_configs(hydra):
         return None
     mode = _get_mode(hydra, config_name, overrides)
-    if mode is None and any("," in override for override in overrides):
+    if mode is None and any("," in re.sub(r"\[[^\]]*\]", "", override) for override in overrides):
         try:
             hydra.config_loader.load_configuration(
                 config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False

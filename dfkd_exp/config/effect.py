@@ -85,12 +85,20 @@ def without_effect(
 
 
 def beyond_scale(overrides: Sequence[str], of_row: Sequence[str]) -> list[str]:
-    """What a row sets in the place of the scale that was said, so that its budget is not that of the scale."""
+    """What of ``of_row`` was said in the place of the scale's own values, so that the budget is not that of the scale."""
     scale = {key_of(text): text.partition("=")[2] for text in overrides}.get("scale", "")
     if scale not in choices("scale"):
         return []
-    budget = {f"{group}.{name}" for group, values in file_of("scale", scale).items() for name in values}
-    return [text for text in of_row if text in overrides and key_of(text) in budget]
+    budget = {
+        f"{group}.{name}": str(value)
+        for group, values in file_of("scale", scale).items()
+        for name, value in values.items()
+    }
+    return [
+        text
+        for text in of_row
+        if text in overrides and budget.get(key_of(text), said := text.partition("=")[2]) != said
+    ]
 
 
 def effective(

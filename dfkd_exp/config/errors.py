@@ -38,9 +38,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OverrideParseException):
         return unreadable(error.override or "", in_a_sweep=bool({"-m", "--multirun"} & set(sys.argv)))
     if match := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
-        return (
-            f"{match[1]}: several values are for a sweep: dfkd -m {match[1]}; a text with a comma has quotes around it"
-        )
+        return f"{match[1]}: several values are for a sweep: dfkd -m {match[1]}; a list has brackets, [a,b], and a text with a comma quotes"
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_flag(match[1])
     for link in chain:

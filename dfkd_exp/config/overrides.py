@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 UNSAID = ("seed", "row")
 """Flags that people are not shown: seeds are what a mean is over, and a row has a title."""
-OF_TEACHER = ("data", "teacher", "training", "trainer.precision", "scale", "release")
-"""Flags, and groups of flags, on which a teacher depends, beside the seed; a scale may say how long one is trained."""
+OF_TEACHER = ("data", "teacher", "training", "trainer.precision", "release", "scale")
+"""Flags, and groups of flags, on which a teacher depends, beside the seed; of a scale, which says how long one is trained, it may."""
 
 
 def key_of(override: str) -> str:

@@ -169,10 +169,11 @@ def _decode(part: Part, pad: int, label: str) -> Iterator[Tensor]:
                     continue
                 shape = shape or pixels.shape
                 if pixels.shape != shape:
-                    raise DfkdError(
+                    other = DfkdError(
                         f"{part.name(index)} is {pixels.shape[2]}x{pixels.shape[1]} pixels but the first image is "
                         f"{shape[2]}x{shape[1]}; set data.size=N to resize all to NxN"
                     )
+                    raise Unreadable([*faults, other])  # if one is, most are
                 if not faults:
                     yield F.pad(pixels, [pad] * 4) if pad else pixels
             if len(faults) >= MOST_FAULTS:

@@ -19,7 +19,7 @@ from dfkd_exp.models.layers import Layer
 from dfkd_exp.models.recording import weights_digest
 
 _computed: dict[tuple[Any, ...], dict[tuple[int, ...], GraphFourier]] = {}
-"""The bases that were computed last, by what they are of, until somebody takes them: they may have hundreds of megabytes."""
+"""The bases that were computed last for a receiver, by what they are of, until it takes them: they may have hundreds of megabytes."""
 
 
 @dataclass
@@ -51,10 +51,20 @@ def graph_bases(
     layers: Sequence[Layer],
     inputs: InputSpec,
     chains: Sequence[tuple[int, ...]],
+    for_receiver: bool = False,
 ) -> dict[tuple[int, ...], GraphFourier]:
-    """The bases of ``chains`` of consecutive layers, by index. It may take minutes where there are thousands of units, so that what was
-    computed last waits for the next who asks for it: in a run the owner's side computes it, and the receiver's finds it."""
-    of_what = weights_digest(teacher), graph.edges, graph.rank, *(layer.name for layer in layers), *_bits(graph.means)
+    """The bases of ``chains`` of consecutive layers, by index. It may take minutes where there are thousands of units, so that what a run's
+    owner computes is kept ``for_receiver``, who takes it."""
+    of_layers = [(layer.name, layer.side, tuple(layer.shape)) for layer in layers]
+    of_what = (
+        weights_digest(teacher),
+        repr(teacher),
+        inputs.shape,
+        graph.edges,
+        graph.rank,
+        *of_layers,
+        *_bits(graph.means),
+    )
     waiting = _computed.pop(of_what, {})
     if waiting.keys() >= set(chains):
         return waiting
@@ -69,7 +79,8 @@ def graph_bases(
                 bases[chain] = GraphFourier(edges[chain[0] : chain[-1]], graph.rank)
             progress.advance()
     _computed.clear()
-    _computed[of_what] = bases
+    if for_receiver:
+        _computed[of_what] = bases
     return bases
 
 

@@ -81,7 +81,7 @@ class Composed(Gaussian, Recorded):
         from dfkd_exp.metadata.bases import Graph, graph_bases
 
         graph = Graph(rank=self.graph_rank)
-        bases = graph_bases(graph, teacher, layers, inputs, chains(self.chain, layers))
+        bases = graph_bases(graph, teacher, layers, inputs, chains(self.chain, layers), for_receiver=True)
         places = (replace(place, graph=graph, basis=bases[place.layers]) for place in self.places(layers, num_classes))
         return [self.sums(place, len(layers)) for place in places]
 

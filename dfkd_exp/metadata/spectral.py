@@ -80,7 +80,11 @@ class Recorded(MetadataKind):
         if self.chain == "none":
             return [RecordedSignals(*count)]
         graph = Graph(self.graph, self.graph_rank)
-        return [RecordedSignals(*count, graph, lambda known: graph_bases(known, teacher, layers, inputs, joined))]
+        return [
+            RecordedSignals(
+                *count, graph, lambda known: graph_bases(known, teacher, layers, inputs, joined, for_receiver=True)
+            )
+        ]
 
 
 def chains(chain: str, layers: Sequence[Layer]) -> list[tuple[int, ...]]:

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
+from dfkd_exp.config.composition import config_of_job
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.files import write_atomically
 from dfkd_exp.harmless import in_brief
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import wanted_inputs
 from dfkd_exp.phases.receiver import check_test_set
 from dfkd_exp.phases.shadows import check_classes
 from dfkd_exp.release.folder import Release, holds_release
+from dfkd_exp.run_folder import FORECAST, jobs_left
 from dfkd_exp.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from dfkd_exp.config.tree import Config
     from dfkd_exp.distillation.settings import Distillation
     from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.models.layers import Layer
+    from dfkd_exp.phases.sweep_forecast import Overrides
     from dfkd_exp.reconstruction.terms.term import Term
 
 
@@ -37,14 +42,14 @@ MUCH = 2**32
 
 @dataclass
 class Rehearsal:
-    """Of a run that was told these ``overrides``, one of a sweep of which those ``jobs`` are left, by their overrides.
-    ``release``: once it is there; before that, what it will be of follows from the data and the teacher."""
+    """Of a run that was told these ``overrides``, one of the sweep in a folder, if it is. ``release``: once it is there; before that, what
+    it will be of follows from the data and the teacher."""
 
     config: Config
     data: LazyData
     context: RunContext
     overrides: Sequence[str] = ()
-    jobs: Sequence[Sequence[str]] = ()
+    sweep: Path | None = None
     release: Release | None = None
 
     def __call__(self) -> None:
@@ -68,47 +73,69 @@ class Rehearsal:
             self._tell(teacher, student, inputs, num_classes)
 
     def _tell(self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int) -> None:
-        """How long the rest will take, if that is minutes."""
-        from dfkd_exp.config.composition import config_of_job
-        from dfkd_exp.phases.forecast import WORTH_SAYING, Forecast, Sweep, forecast, of_sweep, without_seed
+        """How long the rest will take, if that is minutes; and once, to the first job of a sweep that asks, the sweep's."""
+        from dfkd_exp.models.recording import device_of
+        from dfkd_exp.phases.forecast import WORTH_SAYING, Forecast, forecast
+        from dfkd_exp.phases.sweep_forecast import (
+            Setting,
+            in_words,
+            num_teachers,
+            of_sweep,
+            settings_left,
+            without_seed,
+        )
         from dfkd_exp.reconstruction.pace import Pace
 
         config, context = self.config, self.context
         pace = Pace(inputs, num_classes, context.device, context.engines, context.ranks.world)
         outline = self.data.outline if self.data.settings.available else None
+        kept = self.release.metadata().layers if self.release else None
 
-        def of(config: Config, student: nn.Module | None, done: Collection[str]) -> Forecast:
-            layers = (
-                self.release.metadata().layers if self.release else config.metadata.recorded(teacher, inputs.example())
-            )
-            return forecast(config, pace, done, teacher, student, layers, outline)
+        def of(
+            config: Config, student: nn.Module | None, done: Collection[str], layers: Sequence[Layer] | None
+        ) -> Forecast:
+            known = layers or config.metadata.recorded(teacher, inputs.example().to(device_of(teacher)))
+            return forecast(config, pace, done, teacher, student, known, outline)
 
-        def of_job(overrides: Sequence[str]) -> Forecast:
-            """Of another job with this one's teacher; one that is wrong, or has another, is taken for like this one."""
+        def look(job: Overrides, count: int) -> Setting:
+            """At another job with this one's teacher; one that is wrong, or has another, is taken for like this one."""
+            if sorted(job) == own:
+                return Setting.of(count, alike, config)
             try:
-                other = config_of_job(overrides)
+                other = config_of_job(job)
+                if (other.data, other.teacher, other.pipeline) != (config.data, config.teacher, config.pipeline):
+                    return Setting.of(count, alike, config, alike=True)
+                other = replace(other, metadata=other.metadata.suited_to(teacher, inputs))
+                same = student is None or other.student == config.student
+                learner = student if same else other.student.build(inputs, num_classes, config.seed)
+                layers = kept if config.pipeline == "from_release" else None
+                return Setting.of(count, of(other, learner, (), layers), other)
             except DfkdError:
-                return alike
-            if (other.data, other.teacher, other.pipeline) != (config.data, config.teacher, config.pipeline):
-                return alike
-            other = replace(other, metadata=other.metadata.suited_to(teacher, inputs))
-            same = student is None or other.student == config.student
-            return of(other, student if same else other.student.build(inputs, num_classes, config.seed), ())
+                return Setting.of(count, alike, config, alike=True)
 
         try:
-            this, sweep = of(config, student, context.artifacts), Sweep.of(self.jobs)
-            alike = of(config, student, ()) if len(sweep) > 1 else this
-            if max(1, len(sweep)) * alike.total <= WORTH_SAYING:
-                return
-            said, own = this.text(), sorted(without_seed(self.overrides))
-            asking = next((job for job in sweep.jobs if sorted(job) == own), None)
-            if len(sweep) > 1 and asking is not None:
-                kinds = {job: alike if job == asking else of_job(job) for job in sweep.jobs}
-                said = f"{said}. {of_sweep(this, sweep, kinds, asking)}"
+            this, own = of(config, student, context.artifacts, kept), sorted(without_seed(self.overrides))
+            said, seconds = this.text(), this.total
+            if (
+                self.sweep is not None
+                and not (self.sweep / FORECAST).exists()
+                and len(jobs := jobs_left(self.sweep)) > 1
+            ):
+                alike = of(config, student, (), kept)
+                # This job's setting first.
+                jobs.sort(key=lambda job: sorted(without_seed(job)) != own)
+                if len(jobs) * alike.total > WORTH_SAYING or not config.source.reconstructs:
+                    settings, times = settings_left(jobs, look)
+                    seconds, num_bytes = of_sweep(this, settings, num_teachers(jobs), times)
+                    unlike = round(times * sum(setting.jobs for setting in settings if setting.alike))
+                    said = f"{said}. {in_words(seconds, num_bytes, len(jobs), unlike)}"
+                    if seconds > WORTH_SAYING:
+                        write_atomically(self.sweep / FORECAST, f"{said}\n".encode())
         except Exception as error:  # of a step that is taken for this alone: the run itself may well go on
             console.note(f"how long it will take could not be found out ({in_brief(error)})")
             return
-        console.note(said)
+        if seconds > WORTH_SAYING:
+            console.note(said)
 
     def _check_known(self) -> None:
         """What images are to match must be known."""

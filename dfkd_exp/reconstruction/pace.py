@@ -19,6 +19,7 @@ from dfkd_exp.reconstruction.engine.known import Known
 from dfkd_exp.training.settings import Training
 
 if TYPE_CHECKING:
+    from dfkd_exp.metadata.kind import MetadataKind
     from dfkd_exp.models.layers import Layer
 
 TIMED = 1.0
@@ -32,7 +33,7 @@ SIDE = 256
 @dataclass(frozen=True)
 class Pace:
     """How long steps of networks take on a ``device``, one of ``world`` that share them, for inputs that are ``inputs``; ``engines``: where
-    it is kept which engine was fastest. The networks are moved there, and those that are not trained are frozen."""
+    it is kept which engine was fastest. The networks are moved there, and left in whatever mode."""
 
     inputs: InputSpec
     num_classes: int
@@ -40,7 +41,7 @@ class Pace:
     engines: Path
     world: int = 1
     timed: dict[tuple[Any, ...], float] = field(default_factory=dict, compare=False, repr=False)
-    """Seconds of what was timed already: jobs of a sweep have most of it in common."""
+    """Seconds of what was timed already, and bytes of what was collected: jobs of a sweep have most of it in common."""
 
     def of_engine(self, teacher: nn.Module, layers: Sequence[Layer]) -> float | None:
         """Image-steps a second through such a teacher, by all processes, if an engine was measured with one."""
@@ -51,7 +52,7 @@ class Pace:
         self, network: nn.Module, settings: Training, precision: str, teacher: nn.Module | None = None
     ) -> float:
         """Seconds of a step, of forward and backward pass, and of the ``teacher`` that answers for its images, if one does."""
-        network.to(self.device).train()
+        network.to(self.device).train().requires_grad_(True)
         answering = None if teacher is None else teacher.to(self.device).eval()
         dtype = DTYPES.get(precision)
 
@@ -90,6 +91,13 @@ class Pace:
         at_once = images_on_cpu(layers) if self.device.type == "cpu" else self.inputs.images_at_once
         what = "images", teacher, tuple(layer.name for layer in layers), rounded, back
         return at_once / self._once(what, lambda: self._of(step, at_once))
+
+    def bytes_of(self, kind: MetadataKind, teacher: nn.Module) -> int:
+        """Bytes of the metadata of a kind, 0 if they follow from the images."""
+        if not kind.sized_beforehand:
+            return 0
+        what = "bytes", teacher, repr(kind)
+        return round(self._once(what, lambda: kind.num_bytes(teacher, self.inputs, self.num_classes)))
 
     def of_basis(self, sizes: Sequence[int]) -> float:
         """Seconds of the whole basis of a graph over layers of so many units, in proportion to its operations."""

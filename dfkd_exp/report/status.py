@@ -50,8 +50,8 @@ STATES = {
     "not begun": "dim",
 }
 """``stopped``: it was started, has neither a result nor an error, and nobody is at it: killed, or interrupted. ``unreadable``:
-something has damaged its result. ``waiting``: the command that started the sweep has not come to it; ``not begun``: nor will it, for it has
-ended."""
+something has damaged its result. ``waiting``: the command that started the sweep has not come to it; ``not begun``: and
+has ended, though a cluster's queue may still have it."""
 
 
 TIME_LEFT = re.compile(r", [^,;]* left$")

@@ -38,7 +38,7 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     Seeds of one setting have the same title, and two settings never do. What was said in the place of a row's values is always said. A
     run without a row that differs from the others in nothing is not called at all: the title is empty.
     """
-    told = [_beside_the_row(run) for run in runs]
+    told = [beside_the_row(run) for run in runs]
     shared = set(said_of_all(runs))
     found: dict[tuple[str, ...], str] = {}
     for run, texts in zip(runs, told, strict=True):
@@ -56,7 +56,7 @@ def titles(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def said_of_all(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """What all ``runs`` were told beside their rows and seeds, which no title says."""
-    told = [_beside_the_row(run) for run in runs]
+    told = [beside_the_row(run) for run in runs]
     return [text for text in told[0] if all(text in texts for texts in told[1:])] if told else []
 
 
@@ -64,7 +64,7 @@ def described(run: Mapping[str, Any]) -> str:
     """A run by itself: its row's title, and words for all that it was told beside it."""
     words = run.get("words") or {}
     return "; ".join(
-        filter(None, [_row(run).get("title"), *(words.get(text, text) for text in _beside_the_row(run, ("row",)))])
+        filter(None, [_row(run).get("title"), *(words.get(text, text) for text in beside_the_row(run, ("row",)))])
     )
 
 
@@ -72,7 +72,8 @@ def _row(run: Mapping[str, Any]) -> Mapping[str, Any]:
     return run.get("row") or {}
 
 
-def _beside_the_row(run: Mapping[str, Any], hidden: tuple[str, ...] = UNSAID) -> list[str]:
+def beside_the_row(run: Mapping[str, Any], hidden: tuple[str, ...] = UNSAID) -> list[str]:
+    """What a run was told that its row does not set, but for the flags that people are not shown."""
     own = _row(run).get("set", ())
     hidden = hidden if _row(run) else tuple(flag for flag in hidden if flag != "row")
     return [text for text in run["overrides"] if text not in own and not is_of(text, hidden)]

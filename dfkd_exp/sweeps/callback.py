@@ -49,23 +49,23 @@ class SweepTable(Callback):
                 except OSError:
                     return  # Hydra makes it too, and that ends the command
                 plan_sweep(folder, None)  # a grid says more, once it knows its jobs
-                with suppress(Timeout):  # another command is at it too
-                    held = lock(folder / RUNNING, timeout=0)
-                    held.acquire()
-                    _at_it.append(held)
+            with counted(folder, "the sweep could not be begun"), suppress(Timeout):  # another command is at it too
+                held = lock(folder / RUNNING, timeout=1)
+                held.acquire()
+                _at_it.append(held)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         begun.clear()
         folder = Path(config.hydra.sweep.dir)
         with counted(folder, "the sweep could not be summed up"):
             _end(folder)
-        _leave(folder)
+        _leave()
 
 
-def _leave(folder: Path) -> None:
-    """Say that nobody is at the sweep in ``folder`` any more."""
+def _leave() -> None:
+    """Say that nobody is at the sweep any more."""
     for held in _at_it:
-        (folder / RUNNING).unlink(missing_ok=True)
+        Path(held.lock_file).unlink(missing_ok=True)
         held.release()
     _at_it.clear()
 
@@ -169,7 +169,7 @@ def forget_refused() -> None:
     """Remove what was written of a sweep that was refused before its first job."""
     for config in begun:
         folder = Path(config.hydra.sweep.dir)
-        _leave(folder)
+        _leave()
         if os.path.isdir(folder) and {path.name for path in folder.iterdir()} <= {SWEEP, "multirun.yaml"}:
             shutil.rmtree(folder)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,11 @@ import torch
 from torch import nn
 
 from dfkd_exp.data.base import Outline
+from dfkd_exp.metadata import SpectralLayerPairs
+from dfkd_exp.models.layers import Layer
 from dfkd_exp.phases import forecast as module
-from dfkd_exp.phases.forecast import Forecast, Sweep, forecast, of_sweep
+from dfkd_exp.phases.forecast import Forecast, forecast
+from dfkd_exp.phases.sweep_forecast import Setting, in_words, num_teachers, of_sweep, settings_left
 from dfkd_exp.reconstruction import pace as pace_module
 from dfkd_exp.reconstruction.engine import known
 from dfkd_exp.reconstruction.pace import Pace
@@ -51,10 +55,13 @@ WEIGHTS = 4 * (36 * 10 + 10)
 def test_each_phase_takes_its_steps(tmp_path, paced):
     found = of(tmp_path, *IMAGES, *STUDENT, "training.epochs=3", "training.batch_size=100", "metadata=top_layer")
     assert found.seconds == pytest.approx({"teacher": 3.0, "metadata": 2.0, "images": 120.0, "student": 4.8})
-    assert found.of_teacher == 2 * WEIGHTS
-    assert found.num_bytes == 2 * 4 * 10 * (10 + 55) + 200 * 36 * 2 + WEIGHTS, (
-        "metadata, once more in the release; images; a student"
-    )
+    metadata = 4 * 10 * (10 + 55)
+    assert found.num_bytes == {
+        "teacher": 2 * WEIGHTS,
+        "metadata": 2 * metadata,
+        "images": 200 * 36 * 2,
+        "student": WEIGHTS,
+    }
     assert found.plainly
 
 
@@ -100,7 +107,7 @@ def test_shadows_are_counted_with_their_students_whatever_is_done_of_the_run(tmp
     assert of(tmp_path, *asked, done=done).seconds["shadows"] == pytest.approx(8 * 1.0)
     found = of(tmp_path, *asked, "shadow_students=true", done=done)
     assert found.seconds["shadows"] == pytest.approx(8 * (1.0 + 120.0 + 4.8))
-    assert found.num_bytes > 9 * 200 * 36 * 2
+    assert found.num_bytes["shadows"] == 8 * (WEIGHTS + 200 * 36 * 2)
 
 
 def test_a_rate_that_was_measured_on_this_machine_is_taken_for_such_a_teacher(tmp_path, paced):
@@ -130,36 +137,56 @@ def test_a_rate_that_was_measured_on_this_machine_is_taken_for_such_a_teacher(tm
     assert replace(pace, world=4).of_engine(net(), []) == 24_000
 
 
-LONG = Forecast(
-    {"teacher": 60.0, "metadata": 0.2, "images": 5_400.0, "student": 600.0}, 2_999_000_000, 1_000_000, plainly=True
-)
+SECONDS = {"teacher": 60.0, "metadata": 0.2, "images": 5_400.0, "student": 600.0}
+BYTES = {"teacher": 1_000_000, "images": 2_900_000_000, "student": 100_000_000}
 
 
 def test_it_is_said_in_words():
-    assert LONG.text() == (
+    assert Forecast(SECONDS, BYTES, plainly=True).text() == (
         "about 1.7 h in all: teacher 60 s, images 90 min, less if an engine is faster, student 10 min; 3.0 GB of disk"
     )
+    assert Forecast({"student": 0.2}, {"student": 1_000}).text() == "about 0 s in all; 1 kB of disk"
 
 
 def test_jobs_of_a_sweep_have_a_teacher_for_each_seed_and_one_for_all_rows():
     seeds, rows = [["seed=0"], ["seed=1"], ["seed=2"]], [["row=a", "source=data"], ["row=b", "metadata=channels"]]
-    assert (Sweep.of(seeds), Sweep.of(rows)) == (Sweep({(): 3}, 3), Sweep({tuple(row): 1 for row in rows}, 1))
-    assert [len(Sweep.of(jobs)) for jobs in (seeds, rows, [])] == [3, 2, 0]
+    assert [num_teachers(jobs) for jobs in (seeds, rows, [])] == [3, 1, 1]
 
 
-def test_jobs_of_a_sweep_are_each_counted_as_what_it_is():
-    """Two seeds of a student of real images, which asks, and of one of reconstructions, which takes 6,000 s."""
-    data, images = ("source=data",), ("metadata=channels",)
-    sweep = Sweep.of([[*job, f"seed={seed}"] for job in (data, images) for seed in (0, 1)])
-    kinds = {data: Forecast({"teacher": 60.0, "student": 600.0}, 1_000_000, 1_000_000), images: LONG}
-    this = Forecast({"student": 600.0}, 1_000_000, 1_000_000)
-    # 600 s here, 600 s and 60 s of a teacher for the other seed, and twice 6,000.2 s.
-    assert of_sweep(this, sweep, kinds, data) == (
-        "The sweep's 4 jobs that are left: about 3.7 h one after another, and 6.0 GB of disk"
+def test_jobs_of_a_sweep_are_each_counted_as_what_it_is_and_what_they_share_once():
+    """Two seeds of a student of real images, which asks, and of two students of the same reconstructions, each of 600 s."""
+    data = Setting(2, Forecast({"teacher": 60.0, "student": 600.0}, {"teacher": 10, "student": 5}), "none", "data")
+    one, other = (Setting(2, Forecast(SECONDS, BYTES), "channels", "waves") for _ in range(2))
+    this = Forecast({"student": 600.0}, {"student": 5})
+    students = 6 * 600.0
+    assert of_sweep(this, [data, one, other], teachers=2) == pytest.approx(
+        (students + 2 * (5_400.0 + 0.2), 2 * 5 + 4 * 100_000_000 + 2 * 2_900_000_000)
+    ), "this job's teacher is there, and so is the other seed's"
+    seconds, num_bytes = of_sweep(data.forecast, [data, one, other], teachers=2)
+    assert seconds == pytest.approx(2 * 60.0 + students + 2 * (5_400.0 + 0.2))
+    assert num_bytes == 2 * 10 + 2 * 5 + 4 * 100_000_000 + 2 * 2_900_000_000
+    assert in_words(7_200.0, 6e9, 6, 2) == (
+        "The sweep's 6 jobs that are left (2 of them, of other data or another teacher, taken for like this one): about 2.0 h one after "
+        "another, and 6.0 GB of disk"
     )
-    assert of_sweep(this, Sweep.of([[*data, "seed=0"], [*data, "seed=1"]]), kinds, data).endswith(
-        "about 21 min one after another, and 4.0 MB of disk"
+
+
+def test_of_many_settings_some_are_looked_at():
+    looked = []
+    settings, times = settings_left(
+        [[f"student.kwargs.width={n}"] for n in range(1, 101)], lambda job, count: looked.append(job)
     )
+    assert len(settings) == len(looked) == 34
+    assert times == pytest.approx(100 / 34)
+
+
+def test_a_basis_takes_longer_the_more_units_it_is_of(tmp_path):
+    pace = Pace(INPUTS, 3, torch.device("cpu"), tmp_path)
+    small, large = pace.of_basis([100, 50]), pace.of_basis([100, 100, 50])
+    assert 0 < small < large
+    layers = [Layer(name, (units,)) for name, units in (("a", 30), ("b", 20), ("c", 10))]
+    assert SpectralLayerPairs().basis_sizes(layers) == [[30, 20], [20, 10]]
+    assert SpectralLayerPairs(graph_rank=4).basis_sizes(layers) == []
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -216,6 +243,21 @@ def test_a_table_is_forecast_by_what_its_rows_do(dfkd, monkeypatch, paced):
     [left] = re.findall(r"The sweep's 2 jobs that are left: about (\d+) s one after another", said)
     assert int(left) > 20
     assert "images" not in said[said.index(" in all: ") : said.index("The sweep's")]
+
+
+def test_jobs_that_reuse_a_teacher_or_a_release_forecast_the_rest_of_their_sweep(dfkd, monkeypatch):
+    """With everything timed as it is: two recipes of two kinds of metadata, of one teacher."""
+    monkeypatch.setattr(module, "WORTH_SAYING", 0.0)
+    told = "experiment=paper/table1", "row=top_layer,spectral_all_layers", "teacher=mlp", "student=mlp", "data=digits"
+    ran = dfkd(*told, "seed=0", "recipe=paper")
+    assert ran.code == 0, ran.err
+    for _ in range(2):
+        again = dfkd(*told, "seed=0", "recipe=paper,best")
+        assert again.code == 0, again.err
+        assert "could not be found out" not in ran.out + again.out
+        for student in ran.outputs.glob("store/student/*/"):
+            shutil.rmtree(student)
+    assert "jobs that are left: about" in " ".join(again.out.split())
 
 
 def test_what_cannot_be_timed_does_not_end_the_run(dfkd, monkeypatch):
