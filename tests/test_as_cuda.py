@@ -1,6 +1,7 @@
 """As if on a GPU: what is collected, matched and trained mixes no devices, is what a CPU makes, and waits for nothing within its loops."""
 
 import inspect
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 
@@ -214,9 +215,17 @@ def test_the_whole_pipeline_runs(method, dfkd, monkeypatch):
     monkeypatch.setattr(pl, "Trainer", on_the_gpu)
     for module in ("pace", "engine.choose"):  # there is no driver to say
         monkeypatch.setattr(f"dfkd_exp.reconstruction.{module}.multiplies_bf16", lambda device: False)
+    monkeypatch.setattr("dfkd_exp.phases.forecast.WORTH_SAYING", 0.0)
+    monkeypatch.setattr("torch.random.fork_rng", lambda devices: nullcontext())  # there is no generator of a GPU
+    sweep = ["-m", "seed=0,1"] if method == "dfkd" else []
     with as_cuda() as device:
-        ran = dfkd(f"method={method}", "scale=smoke", "privacy=true", "likeness=true", *METHODS[method], small=False)
+        ran = dfkd(
+            *sweep, f"method={method}", "scale=smoke", "privacy=true", "likeness=true", *METHODS[method], small=False
+        )
     assert ran.code == 0, ran.err
+    assert "could not be found out" not in ran.out
+    assert " in all" in ran.out, "the forecast computes there too"
+    assert ("jobs that are left" in " ".join(ran.out.split())) is bool(sweep)
     phases = ran.result["phases"].values()
     assert {phase["peak_memory_bytes"] for phase in phases} == {1_000_000}
     code, first = inspect.getsourcelines(TrainingModule.training_step)
