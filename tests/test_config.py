@@ -204,3 +204,8 @@ def test_the_reference_of_all_fields_is_current():
 
     path = Path(__file__).parents[1] / "docs" / "config.md"
     assert path.read_text() == config_reference(), "run: python -m dfkd_exp.reference.config"
+
+
+@pytest.mark.parametrize(("data", "count"), [("celeba", 19_200), ("mnist", 6_400), ("cifar10", 6_400)])
+def test_the_papers_budget_is_that_of_its_data_set(data, count):
+    assert composed(f"data={data}", "scale=full").reconstruction.images_per_class == count

@@ -5,6 +5,7 @@ import csv
 import pytest
 
 from dfkd_exp.config.groups import file_of
+from dfkd_exp.report.command import main as report_again
 from dfkd_exp.report.notes import notes
 from dfkd_exp.report.published import COLUMNS, TEACHER, write_tables
 from dfkd_exp.report.published import published_rows as rows_of_settings
@@ -105,7 +106,6 @@ def test_what_is_not_the_experiments_own_is_said_and_the_scale():
     assert notes([own, own, other]) == [
         "All with recipe=best.",
         "scale=cpu: an evening's budget.",
-        "scale=cpu.",
         "data=digits, teacher=mlp: not the experiment's own, for which figures were published.",
     ]
     assert notes([{"overrides": ["scale=null", "seed=0"]}, {"overrides": ["seed=1"]}]) == []
@@ -125,8 +125,12 @@ def test_what_was_said_of_all_rows_stands_below_a_table_and_what_is_not_of_its_s
         for seed in (0, 1)
     ]
     assert notes(runs) == ["All with recipe=paper.", "scale=full, but reconstruction.steps=2, training.epochs=1."]
-    runs[1]["overrides"].remove("reconstruction.steps=2")
-    assert notes(runs) == ["All with recipe=paper.", "scale=full, but training.epochs=1."]
+    runs[1]["overrides"].remove("reconstruction.steps=2")  # as of a job that has no use for it
+    assert notes(runs)[1] == "scale=full, but reconstruction.steps=2, training.epochs=1."
+    runs[1]["overrides"].append("reconstruction.steps=9")
+    assert notes(runs)[1] == "scale=full, but training.epochs=1.", "several values are in the titles"
+    runs[0]["overrides"][5] = runs[1]["overrides"][4] = "training.epochs=10"
+    assert notes(runs)[1] == "scale=full.", "the scale's own value"
 
 
 def test_the_three_files_hold_the_same(tmp_path):
@@ -157,7 +161,7 @@ def test_where_nothing_was_published_there_is_no_table():
     assert published_rows([noise]) == []
 
 
-def test_a_whole_table_runs_small(dfkd):
+def test_a_whole_table_runs_small(dfkd, monkeypatch):
     """One row of each sort, both recipes: the sweep starts by itself and ends in the table's files."""
     ran = dfkd(
         "experiment=paper/table1", "row=labels,spectral_layer_pairs,bytes_all_layers", "seed=0", "data=digits",
@@ -168,6 +172,10 @@ def test_a_whole_table_runs_small(dfkd):
     lines = table.read_text().splitlines()
     assert len(lines) == 2 + 1 + 3 * 2 + 3 * 2
     assert all(" | 1 | – | " in line for line in lines[2:9])
+    table.unlink()
+    monkeypatch.setattr("sys.argv", ["dfkd-report", str(table.parent)])
+    report_again()
+    assert table.read_text().splitlines() == lines, "dfkd-report writes it anew"
     notes = ["All with metadata.storage=fp16.",
              "scale=smoke: smoke test, whose figures mean nothing.",
              "data=digits, teacher=mlp, student=mlp: not the experiment's own, for which figures were published."]  # fmt: skip
