@@ -26,6 +26,8 @@ TIMED = 1.0
 """Seconds that a step which is timed may take, or as long as two images take: of longer ones a part is timed."""
 DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 FEWEST = 2
+MOST_CLASSES = 32
+"""Of which metadata is collected of two images each to see how large it is."""
 SIDE = 256
 """Of a matrix whose singular value decomposition is timed."""
 
@@ -93,8 +95,8 @@ class Pace:
         return at_once / self._once(what, lambda: self._of(step, at_once))
 
     def bytes_of(self, kind: MetadataKind, teacher: nn.Module) -> int:
-        """Bytes of the metadata of a kind, 0 if they follow from the images."""
-        if not kind.sized_beforehand:
+        """Bytes of the metadata of a kind; 0 if they follow from the images, or of so many classes that it takes a while to find out."""
+        if not kind.sized_beforehand or self.num_classes > MOST_CLASSES:
             return 0
         what = "bytes", teacher, repr(kind)
         return round(self._once(what, lambda: kind.num_bytes(teacher, self.inputs, self.num_classes)))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dfkd_exp.data.base import Outline
-from dfkd_exp.metadata import SpectralLayerPairs
+from dfkd_exp.metadata import SpectralLayerPairs, TopLayer
 from dfkd_exp.models.layers import Layer
 from dfkd_exp.phases import forecast as module
 from dfkd_exp.phases.forecast import Forecast, forecast
@@ -178,6 +178,13 @@ def test_of_many_settings_some_are_looked_at():
     )
     assert len(settings) == len(looked) == 34
     assert times == pytest.approx(100 / 34)
+
+
+def test_how_large_metadata_is_of_many_classes_is_not_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(TopLayer, "num_bytes", lambda *_: 7)
+    few, many = (Pace(INPUTS, count, torch.device("cpu"), tmp_path) for count in (10, 1_000))
+    assert (few.bytes_of(TopLayer(), net()), many.bytes_of(TopLayer(), net())) == (7, 0)
+    assert few.bytes_of(SpectralLayerPairs(), net()) == 0, "follows from the images"
 
 
 def test_a_basis_takes_longer_the_more_units_it_is_of(tmp_path):
