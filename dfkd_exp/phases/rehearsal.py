@@ -99,7 +99,7 @@ class Rehearsal:
 
         def look(job: Overrides, count: int) -> Setting:
             """At another job with this one's teacher; one that is wrong, or has another, is taken for like this one."""
-            if sorted(job) == own:
+            if sorted(job) == sorted(without_seed(self.overrides)):
                 return Setting.of(count, alike, config)
             try:
                 other = config_of_job(job)
@@ -114,28 +114,31 @@ class Rehearsal:
                 return Setting.of(count, alike, config, alike=True)
 
         try:
-            this, own = of(config, student, context.artifacts, kept), sorted(without_seed(self.overrides))
+            this = of(config, student, context.artifacts, kept)
             said, seconds = this.text(), this.total
-            if (
-                self.sweep is not None
-                and not (self.sweep / FORECAST).exists()
-                and len(jobs := jobs_left(self.sweep)) > 1
-            ):
+            if len(jobs := self._jobs_to_tell_of()) > 1:
                 alike = of(config, student, (), kept)
-                # This job's setting first.
-                jobs.sort(key=lambda job: sorted(without_seed(job)) != own)
                 if len(jobs) * alike.total > WORTH_SAYING or not config.source.reconstructs:
                     settings, times = settings_left(jobs, look)
                     seconds, num_bytes = of_sweep(this, settings, num_teachers(jobs), times)
                     unlike = round(times * sum(setting.jobs for setting in settings if setting.alike))
                     said = f"{said}. {in_words(seconds, num_bytes, len(jobs), unlike)}"
-                    if seconds > WORTH_SAYING:
+                    if self.sweep is not None and seconds > WORTH_SAYING:
                         write_atomically(self.sweep / FORECAST, f"{said}\n".encode())
         except Exception as error:  # of a step that is taken for this alone: the run itself may well go on
             console.note(f"how long it will take could not be found out ({in_brief(error)})")
             return
         if seconds > WORTH_SAYING:
             console.note(said)
+
+    def _jobs_to_tell_of(self) -> list[list[str]]:
+        """The overrides of the sweep's jobs that are left, those of this one's setting first; none once it has been said what they take."""
+        from dfkd_exp.phases.sweep_forecast import without_seed
+
+        if self.sweep is None or (self.sweep / FORECAST).exists():
+            return []
+        own = sorted(without_seed(self.overrides))
+        return sorted(jobs_left(self.sweep), key=lambda job: sorted(without_seed(job)) != own)
 
     def _check_known(self) -> None:
         """What images are to match must be known."""
