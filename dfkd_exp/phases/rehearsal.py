@@ -7,22 +7,18 @@ reused from the store has been computed, and is not rehearsed.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
-from dfkd_exp.config.composition import config_of_job
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.files import write_atomically
-from dfkd_exp.harmless import in_brief
 from dfkd_exp.phases.context import LazyData, RunContext
 from dfkd_exp.phases.owner import wanted_inputs
 from dfkd_exp.phases.receiver import check_test_set
 from dfkd_exp.phases.shadows import check_classes
 from dfkd_exp.release.folder import Release, holds_release
-from dfkd_exp.run_folder import FORECAST, jobs_left
 from dfkd_exp.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -31,8 +27,7 @@ if TYPE_CHECKING:
     from dfkd_exp.config.tree import Config
     from dfkd_exp.distillation.settings import Distillation
     from dfkd_exp.inputs import InputSpec
-    from dfkd_exp.models.layers import Layer
-    from dfkd_exp.phases.sweep_forecast import Overrides
+    from dfkd_exp.phases.announcement import Announcement
     from dfkd_exp.reconstruction.terms.term import Term
 
 
@@ -70,75 +65,26 @@ class Rehearsal:
                 self.config.source.check_data(self.data.outline)
             student = self._receivers_side(teacher, inputs, num_classes)
         if self.context.ranks.first:
-            self._tell(teacher, student, inputs, num_classes)
+            self._announcement(teacher, student, inputs, num_classes)()
 
-    def _tell(self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int) -> None:
-        """How long the rest will take, if that is minutes; and once, to the first job of a sweep that asks, the sweep's."""
-        from dfkd_exp.models.recording import device_of
-        from dfkd_exp.phases.forecast import WORTH_SAYING, Forecast, forecast
-        from dfkd_exp.phases.sweep_forecast import (
-            Setting,
-            in_words,
-            num_teachers,
-            of_sweep,
-            settings_left,
-            without_seed,
-        )
+    def _announcement(
+        self, teacher: nn.Module, student: nn.Module | None, inputs: InputSpec, num_classes: int
+    ) -> Announcement:
+        from dfkd_exp.phases.announcement import Announcement
         from dfkd_exp.reconstruction.pace import Pace
 
-        config, context = self.config, self.context
-        pace = Pace(inputs, num_classes, context.device, context.engines, context.ranks.world)
-        outline = self.data.outline if self.data.settings.available else None
-        kept = self.release.metadata().layers if self.release else None
-
-        def of(
-            config: Config, student: nn.Module | None, done: Collection[str], layers: Sequence[Layer] | None
-        ) -> Forecast:
-            known = layers or config.metadata.recorded(teacher, inputs.example().to(device_of(teacher)))
-            return forecast(config, pace, done, teacher, student, known, outline)
-
-        def look(job: Overrides, count: int) -> Setting:
-            """At another job with this one's teacher; one that is wrong, or has another, is taken for like this one."""
-            if sorted(job) == sorted(without_seed(self.overrides)):
-                return Setting.of(count, alike, config)
-            try:
-                other = config_of_job(job)
-                if (other.data, other.teacher, other.pipeline) != (config.data, config.teacher, config.pipeline):
-                    return Setting.of(count, alike, config, alike=True)
-                other = replace(other, metadata=other.metadata.suited_to(teacher, inputs))
-                same = student is None or other.student == config.student
-                learner = student if same else other.student.build(inputs, num_classes, config.seed)
-                layers = kept if config.pipeline == "from_release" else None
-                return Setting.of(count, of(other, learner, (), layers), other)
-            except DfkdError:
-                return Setting.of(count, alike, config, alike=True)
-
-        try:
-            this = of(config, student, context.artifacts, kept)
-            said, seconds = this.text(), this.total
-            if len(jobs := self._jobs_to_tell_of()) > 1:
-                alike = of(config, student, (), kept)
-                if len(jobs) * alike.total > WORTH_SAYING or not config.source.reconstructs:
-                    settings, times = settings_left(jobs, look)
-                    seconds, num_bytes = of_sweep(this, settings, num_teachers(jobs), times)
-                    unlike = round(times * sum(setting.jobs for setting in settings if setting.alike))
-                    said = f"{said}. {in_words(seconds, num_bytes, len(jobs), unlike)}"
-                    if self.sweep is not None and seconds > WORTH_SAYING:
-                        write_atomically(self.sweep / FORECAST, f"{said}\n".encode())
-        except Exception as error:  # of a step that is taken for this alone: the run itself may well go on
-            console.note(f"how long it will take could not be found out ({in_brief(error)})")
-            return
-        if seconds > WORTH_SAYING:
-            console.note(said)
-
-    def _jobs_to_tell_of(self) -> list[list[str]]:
-        """The overrides of the sweep's jobs that are left, those of this one's setting first; none once it has been said what they take."""
-        from dfkd_exp.phases.sweep_forecast import without_seed
-
-        if self.sweep is None or (self.sweep / FORECAST).exists():
-            return []
-        own = sorted(without_seed(self.overrides))
-        return sorted(jobs_left(self.sweep), key=lambda job: sorted(without_seed(job)) != own)
+        context = self.context
+        return Announcement(
+            self.config,
+            Pace(inputs, num_classes, context.device, context.engines, context.ranks.world),
+            teacher,
+            student,
+            context.artifacts,
+            self.data.outline if self.data.settings.available else None,
+            self.release.metadata().layers if self.release else None,
+            self.overrides,
+            self.sweep,
+        )
 
     def _check_known(self) -> None:
         """What images are to match must be known."""
