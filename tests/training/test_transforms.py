@@ -7,7 +7,16 @@ from torch.nn.functional import pad
 
 from dfkd_exp.distillation.settings import Distillation
 from dfkd_exp.inputs import InputSpec
-from dfkd_exp.training.augmentation import Affine, Auto, FlipAndCrop, Mixed, MixedParts, NoAugmentation, ResizedCrop
+from dfkd_exp.training.augmentation import (
+    Affine,
+    Auto,
+    FlipAndCrop,
+    Mixed,
+    MixedAffine,
+    MixedParts,
+    NoAugmentation,
+    ResizedCrop,
+)
 from dfkd_exp.training.settings import Training
 from dfkd_exp.training.transforms import affine, flip_and_crop, mixed, resized_crop
 
@@ -20,7 +29,10 @@ POLICIES = [
     ResizedCrop(),
 ]
 CHANGING = POLICIES[1:]
-MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")] + [MixedParts()]
+MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")] + [
+    MixedParts(),
+    MixedAffine(),
+]
 
 
 def shown(count=5, spec=SPEC):
@@ -240,7 +252,8 @@ def test_a_share_of_the_images_is_mixed_and_a_share_of_these_cut():
 
 
 @pytest.mark.parametrize(
-    ("policy", "alone"), [(Mixed(padding=2), FlipAndCrop(padding=2)), (MixedParts(), ResizedCrop())]
+    ("policy", "alone"),
+    [(Mixed(padding=2), FlipAndCrop(padding=2)), (MixedParts(), ResizedCrop()), (MixedAffine(), Affine())],
 )
 def test_images_are_cropped_before_they_are_mixed(policy, alone):
     images, numbers = shown(), uniform(5, policy.num_random)
