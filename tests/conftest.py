@@ -6,6 +6,7 @@ import functools
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ import pytest
 
 # Before torch is imported: several test processes share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where tests run in a shell's background Ctrl-C is ignored, and would be in all that they start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = ("scale=smoke", "trainer=cpu")
 REAL_DATA = Path(os.environ.get("DFKD_DATA_DIR", "/nowhere"))
