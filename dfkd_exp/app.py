@@ -21,7 +21,7 @@ from dfkd_exp.config import composition
 from dfkd_exp.config.effect import beyond_scale, require_effect
 from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import CONF
-from dfkd_exp.config.own import instead_of_own, of_task
+from dfkd_exp.config.own import instead_of_own, left_open, of_task
 from dfkd_exp.config.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.config.tree import Config
 from dfkd_exp.config.typed import experiment_of, rows_of, typed
@@ -146,6 +146,11 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
             console.note(f"row: {'; '.join([row['title'], *said_otherwise(row, overrides)])}")
             if own := beyond_scale(overrides, row["set"]):
                 console.note(f"the row's own, and not the scale's: {' '.join(own)}; students learn for unequal times")
+        chosen_by_sweep = {} if _is_of_sweep(folder) else HydraConfig.get().sweeper.get("params") or {}
+        if unsaid := left_open(chosen_by_sweep, HydraConfig.get().runtime.choices):
+            console.warn(
+                f"nothing was said of what the experiment's own runs have: {' '.join(unsaid)}; this one has none of it"
+            )
         if ranks.first:
             (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()), "utf-8")
 

@@ -14,6 +14,7 @@ from dfkd_exp.config.rows import Row, naming_row, said_otherwise, with_row
 from dfkd_exp.config.typed import rows_of, typed
 from dfkd_exp.data.base import Outline
 from dfkd_exp.errors import ConfigError
+from tests.mnist import make_mnist
 
 ROWS = [
     Row("top", "top layer", ["metadata=top_layer"]),
@@ -278,6 +279,19 @@ def test_what_is_not_the_experiments_own_is_told(said, instead):
     own = composed("experiment=paper/table1")
     run = composed("experiment=paper/table1", *said)
     assert instead_of_own(run, said, own, own.hydra.runtime.choices) == instead
+
+
+def test_every_table_of_the_paper_says_by_which_recipe():
+    for experiment in (name for name in EXPERIMENTS if name.startswith("paper/")):
+        assert "recipe" in composed(f"experiment={experiment}").hydra.sweeper.params, experiment
+
+
+def test_a_single_run_of_a_table_is_told_which_choices_of_the_table_it_lacks(dfkd, monkeypatch, tmp_path):
+    make_mnist(tmp_path / "data", monkeypatch)
+    run = ["experiment=paper/table1", "hydra.mode=RUN", "row=noise", "seed=0"]
+    lacks = "the experiment's own runs have: {}; this one has none of it"
+    assert lacks.format("recipe=paper,best") in " ".join(dfkd(*run).err.split())
+    assert "none of it" not in dfkd(*run, "recipe=best").err
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,11 @@ def of_task(overrides: Sequence[str]) -> list[str]:
     return [text for text in overrides if is_of(text, TASK)]
 
 
+def left_open(sweep: Mapping[str, Any], choices: Mapping[str, str | None]) -> list[str]:
+    """The groups of which a run has no choice, and the ``sweep`` of its experiment those that stand in a table: ``recipe=paper,best``."""
+    return [f"{key}={values}" for key, values in sweep.items() if key in choices and choices[key] in (None, "null")]
+
+
 def instead_of_own(
     config: DictConfig, overrides: Sequence[str], own: DictConfig, choices: Mapping[str, str]
 ) -> list[str]:
