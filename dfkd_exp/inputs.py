@@ -37,9 +37,14 @@ def described(shape: Shape) -> str:
     return f"{noun(shape)} of shape {list(shape)}"
 
 
+def are_large(shape: Shape) -> bool:
+    """Whether inputs are images large enough for their parts to show something."""
+    return len(shape) == 3 and min(shape[1:]) >= SMALLEST_PHOTOGRAPH
+
+
 def are_photographs(shape: Shape) -> bool:
-    """Whether inputs are taken for photographs: images of three channels, and large enough for their parts to show something."""
-    return len(shape) == 3 and shape[0] == 3 and min(shape[1:]) >= SMALLEST_PHOTOGRAPH
+    """Whether inputs are taken for photographs: large images of three channels."""
+    return are_large(shape) and shape[0] == 3
 
 
 def require_size(network: str, shape: Shape, smallest: int = 1) -> None:

@@ -30,17 +30,20 @@ def nothing_is_done_for_a_power_failure_or_over_and_over():
     of conf/, of which most commands compose the same choices; and of each seed torch would keep, for each kind of device that is not
     there, how it came to be set."""
     import torch
+    from hydra._internal import defaults_list
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_repository import ConfigRepository
     from lightning_fabric.utilities import registry
 
-    from tests.compositions import once, read_once
+    from tests.compositions import once, read_once, where_there_are_any
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", once(ConfigLoaderImpl._load_configuration_impl))
         patch.setattr(ConfigRepository, "load_config", read_once(ConfigRepository.load_config))
+        named = where_there_are_any(defaults_list._create_interpolation_map)
+        patch.setattr(defaults_list, "_create_interpolation_map", named)
         for kind in (torch.cuda, torch.xpu, torch.mtia):
             if not kind.is_available():
                 patch.setattr(kind, "_lazy_call", lambda call, **kwargs: None)

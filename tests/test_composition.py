@@ -239,3 +239,15 @@ def test_what_is_replaced_is_as_hydra_has_it():
     assert list(inspect.signature(composition._get_mode).parameters) == ["self", "config_name", "overrides"]
     replaced = list(inspect.signature(composition._create_interpolation_map).parameters)
     assert replaced == ["overrides", "defaults_list", "self_added"]
+
+
+def test_choices_that_others_name_are_found_where_tests_look_for_them_only_then(tmp_path):
+    (tmp_path / "one").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "one" / f"{name}.yaml").write_text(f"is: {name}\n")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "of_b.yaml").write_text("found: true\n")
+    (tmp_path / "config.yaml").write_text("defaults:\n  - one: a\n  - optional two: of_${one}\n")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        assert "two" not in compose("config")
+        assert compose("config", overrides=["one=b"]).two.found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from dfkd_exp.errors import ConfigError
-from dfkd_exp.inputs import Shape, are_photographs, described
+from dfkd_exp.inputs import Shape, are_large, are_photographs, described
 from dfkd_exp.settings import Settings, under_flag
 
 MIXTURES = ("mixup", "cutmix", "either")
@@ -201,3 +201,15 @@ class Auto(Augmentation):
             if len(shape) != 3:
                 return NoAugmentation()
             return (MixedParts() if answered else FlipAndCrop()) if are_photographs(shape) else Affine()
+
+
+@dataclass
+class AutoMixed(Auto):
+    """As `Auto`, for students that are taught for long: images of 24 pixels or more a side are mixed whatever their channels. Of those that
+    are no photographs crops are, shifted by up to a tenth of their side, and not mirrored, since letters and digits then are others."""
+
+    def suited_to(self, shape: Shape, answered: bool = True) -> Augmentation:
+        if answered and are_large(shape) and not are_photographs(shape):
+            with under_flag(self.flag):
+                return Mixed(padding=min(shape[1:]) // 10, flip=False)
+        return super().suited_to(shape, answered)

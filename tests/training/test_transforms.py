@@ -10,6 +10,7 @@ from dfkd_exp.inputs import InputSpec
 from dfkd_exp.training.augmentation import (
     Affine,
     Auto,
+    AutoMixed,
     FlipAndCrop,
     Mixed,
     MixedAffine,
@@ -278,3 +279,12 @@ def test_what_is_right_for_the_inputs_is_chosen_by_their_shape(shape, answered, 
     assert Distillation(augmentation=Auto()).suited_to(shape).augmentation == answered
     assert Distillation(augmentation=Auto(), targets="labels").suited_to(shape).augmentation == labelled
     assert Training(augmentation=Auto()).suited_to(shape).augmentation == labelled
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (2, 40, 24), (1, 8, 8), (1, 28), (30,), (3, 32, 32)], ids=str)
+def test_students_that_are_taught_for_long_see_mixtures_of_large_grey_images_too(shape):
+    chosen = {(1, 28, 28): Mixed(padding=2, flip=False), (2, 40, 24): Mixed(padding=2, flip=False)}
+    expected = chosen.get(shape, Auto().suited_to(shape))
+    assert Distillation(augmentation=AutoMixed()).suited_to(shape).augmentation == expected
+    for learner in (Distillation(augmentation=AutoMixed(), targets="labels"), Training(augmentation=AutoMixed())):
+        assert learner.suited_to(shape).augmentation == Auto().suited_to(shape, answered=False)
