@@ -5,7 +5,9 @@ import torch
 from torch import nn
 
 from dfkd_exp.errors import DfkdError
+from dfkd_exp.inputs import InputSpec
 from dfkd_exp.metadata import AllLayers, Channels, TopLayer
+from dfkd_exp.metadata.metadata import ResolvedMetadata
 from dfkd_exp.metadata.nothing import Nothing
 from dfkd_exp.models.recording import frozen
 from dfkd_exp.reconstruction.loop import reconstruct
@@ -121,6 +123,14 @@ def test_where_the_metadata_gives_no_class_means_images_start_from_noise_and_tha
     assert images.inputs.isfinite().all()
     [said] = [line for line in capsys.readouterr().out.splitlines() if "images start from noise" in line]
     assert reason in said
+
+
+@pytest.mark.parametrize(("shape", "said"), [((3, 24, 32), True), ((3, 16, 16), False), ((1, 32, 32), False)], ids=str)
+def test_of_photographs_it_is_said_that_pixels_from_noise_teach_little(shape, said, capsys):
+    inputs = InputSpec(shape, (0.0,), (1.0,))
+    metadata = ResolvedMetadata([], [], 8.0, CLASSES, inputs)
+    Pixels().build(nn.Identity(), metadata)
+    assert ("parametrisation=auto makes them of waves" in " ".join(capsys.readouterr().out.split())) == said
 
 
 def test_latents_in_the_place_of_pixels_do_not_start_from_the_metadata_and_that_is_said(capsys):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dfkd_exp import console
+from dfkd_exp.inputs import are_photographs
 from dfkd_exp.reconstruction.parametrisation.base import FromMean, ImageSpace
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Pixels(FromMean):
         if means is not None and self.init_std is not None:
             console.note(
                 f"{self.named('init_std')}: images start around their class's mean, as far as pixels can vary there; it is of noise"
+            )
+        if means is None and are_photographs(metadata.inputs.shape):
+            console.note(
+                "photographs of pixels that start from noise teach little; parametrisation=auto makes them of waves"
             )
         return PixelSpace(self, metadata.inputs, means)
 
