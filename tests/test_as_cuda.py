@@ -215,7 +215,7 @@ def test_the_whole_pipeline_runs(method, dfkd, monkeypatch):
     monkeypatch.setattr(pl, "Trainer", on_the_gpu)
     for module in ("pace", "engine.choose"):  # there is no driver to say
         monkeypatch.setattr(f"dfkd_exp.reconstruction.{module}.multiplies_bf16", lambda device: False)
-    monkeypatch.setattr("dfkd_exp.phases.forecast.WORTH_SAYING", 0.0)
+    monkeypatch.setattr("dfkd_exp.phases.announcement.WORTH_SAYING", 0.0)
     monkeypatch.setattr("torch.random.fork_rng", lambda devices: nullcontext())  # there is no generator of a GPU
     sweep = ["-m", "seed=0,1"] if method == "dfkd" else []
     with as_cuda() as device:

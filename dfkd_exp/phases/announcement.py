@@ -13,7 +13,7 @@ from dfkd_exp.config.composition import config_of_job
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.files import write_atomically
 from dfkd_exp.harmless import in_brief
-from dfkd_exp.phases.forecast import WORTH_SAYING, Forecast, forecast
+from dfkd_exp.phases.forecast import Forecast, forecast
 from dfkd_exp.phases.sweep_forecast import (
     Overrides,
     Setting,
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from dfkd_exp.data.base import Outline
     from dfkd_exp.models.layers import Layer
     from dfkd_exp.reconstruction.pace import Pace
+
+WORTH_SAYING = 120.0
+"""Seconds of a run, and of the sweep that it is of, below which nothing is said."""
 
 
 @dataclass

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from dfkd_exp.models.layers import Layer
     from dfkd_exp.reconstruction.pace import Pace
 
-WORTH_SAYING = 120.0
-"""Seconds of a run, and of the sweep that it is of, below which nothing is said."""
 PHASES = {"images": "reconstruction"}
 """What a phase is called in the store, where people call it otherwise."""
 

@@ -177,13 +177,6 @@ class Mixed(Mixtures, FlipAndCrop):
 
 
 @dataclass
-class MixedAffine(Mixtures, Affine):
-    """As `Affine`, and then some images mixed as `Mixed` does, for students that a teacher answers."""
-
-    num_random: ClassVar[int] = Affine.num_random + Mixtures.num_random
-
-
-@dataclass
 class MixedParts(Mixtures, ResizedCrop):
     """As `ResizedCrop`, and then some images mixed as `Mixed` does, for students that a teacher answers: what teaches most with few images.
     Source: Asano and Saeed (2023), "Extrapolating from a single image to a thousand classes using distillation", where it is one image."""

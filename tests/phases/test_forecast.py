@@ -12,7 +12,7 @@ from torch import nn
 from dfkd_exp.data.base import Outline
 from dfkd_exp.metadata import SpectralLayerPairs, TopLayer
 from dfkd_exp.models.layers import Layer
-from dfkd_exp.phases import forecast as module
+from dfkd_exp.phases import announcement
 from dfkd_exp.phases.forecast import Forecast, forecast
 from dfkd_exp.phases.sweep_forecast import Setting, in_words, num_teachers, of_sweep, settings_left
 from dfkd_exp.reconstruction import pace as pace_module
@@ -224,7 +224,7 @@ def test_of_a_slow_step_a_part_is_timed(monkeypatch, tmp_path):
 
 
 def test_a_run_of_minutes_says_so_at_its_start_and_the_sweep_what_is_left(dfkd, monkeypatch, paced):
-    monkeypatch.setattr(module, "WORTH_SAYING", 0.0)
+    monkeypatch.setattr(announcement, "WORTH_SAYING", 0.0)
     ran = dfkd("-m", "seed=0,1")
     assert ran.code == 0, ran.err
     first, second = (line for line in ran.out.splitlines() if " in all: " in line)
@@ -242,7 +242,7 @@ def test_a_run_of_minutes_says_so_at_its_start_and_the_sweep_what_is_left(dfkd, 
 
 def test_a_table_is_forecast_by_what_its_rows_do(dfkd, monkeypatch, paced):
     """The row that begins makes no images; the other makes 200, each of 5 steps, at 50 a second."""
-    monkeypatch.setattr(module, "WORTH_SAYING", 0.0)
+    monkeypatch.setattr(announcement, "WORTH_SAYING", 0.0)
     rows = "row=labels,top_layer", "seed=0", "recipe=paper", "teacher=mlp", "student=mlp", "data=digits"
     ran = dfkd("experiment=paper/table1", *rows)
     assert ran.code == 0, ran.err
@@ -254,7 +254,7 @@ def test_a_table_is_forecast_by_what_its_rows_do(dfkd, monkeypatch, paced):
 
 def test_jobs_that_reuse_a_teacher_or_a_release_forecast_the_rest_of_their_sweep(dfkd, monkeypatch):
     """With everything timed as it is: two recipes of two kinds of metadata, of one teacher."""
-    monkeypatch.setattr(module, "WORTH_SAYING", 0.0)
+    monkeypatch.setattr(announcement, "WORTH_SAYING", 0.0)
     told = "experiment=paper/table1", "row=top_layer,spectral_all_layers", "teacher=mlp", "student=mlp", "data=digits"
     ran = dfkd(*told, "seed=0", "recipe=paper")
     assert ran.code == 0, ran.err

@@ -12,7 +12,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.recording import weights_digest
 from dfkd_exp.phases.context import weights_bytes
 from dfkd_exp.trainer import TrainerSettings
-from dfkd_exp.training.augmentation import Affine, Mixed, MixedAffine, MixedParts, NoAugmentation
+from dfkd_exp.training.augmentation import Affine, Mixed, MixedParts, NoAugmentation
 from dfkd_exp.training.checkpoint import AtomicCheckpointIO
 from dfkd_exp.training.fit import fit
 from dfkd_exp.training.module import ResumePoint, Snapshots, TrainingModule
@@ -66,7 +66,7 @@ def test_images_are_mixed_within_their_batch_and_shared_among_processes_as_they_
     )
     assert one == many
     pixels, uniform = torch.rand(6, 1, 6, 6), torch.rand(6, MixedParts.num_random)
-    for policy in (Mixed(share=1.0), MixedParts(share=1.0), MixedAffine(share=1.0), Affine(), NoAugmentation()):
+    for policy in (Mixed(share=1.0), MixedParts(share=1.0), Affine(), NoAugmentation()):
         settings = Training(augmentation=policy)
         whole = settings.shown(pixels, INPUTS, uniform[:, : policy.num_random])
         for rank in range(2):

@@ -13,7 +13,6 @@ from dfkd_exp.training.augmentation import (
     AutoMixed,
     FlipAndCrop,
     Mixed,
-    MixedAffine,
     MixedParts,
     NoAugmentation,
     ResizedCrop,
@@ -32,7 +31,6 @@ POLICIES = [
 CHANGING = POLICIES[1:]
 MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")] + [
     MixedParts(),
-    MixedAffine(),
 ]
 
 
@@ -254,7 +252,7 @@ def test_a_share_of_the_images_is_mixed_and_a_share_of_these_cut():
 
 @pytest.mark.parametrize(
     ("policy", "alone"),
-    [(Mixed(padding=2), FlipAndCrop(padding=2)), (MixedParts(), ResizedCrop()), (MixedAffine(), Affine())],
+    [(Mixed(padding=2), FlipAndCrop(padding=2)), (MixedParts(), ResizedCrop())],
 )
 def test_images_are_cropped_before_they_are_mixed(policy, alone):
     images, numbers = shown(), uniform(5, policy.num_random)
