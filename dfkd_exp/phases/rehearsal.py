@@ -75,15 +75,15 @@ class Rehearsal:
 
         context = self.context
         return Announcement(
-            self.config,
-            Pace(inputs, num_classes, context.device, context.engines, context.ranks.world),
-            teacher,
-            student,
-            context.artifacts,
-            self.data.outline if self.data.settings.available else None,
-            self.release.metadata().layers if self.release else None,
-            self.overrides,
-            self.sweep,
+            config=self.config,
+            pace=Pace(inputs, num_classes, context.device, context.engines, context.ranks.world),
+            teacher=teacher,
+            student=student,
+            done=context.artifacts,
+            outline=self.data.outline if self.data.settings.available else None,
+            published=self.release.metadata().layers if self.release else None,
+            overrides=self.overrides,
+            sweep=self.sweep,
         )
 
     def _check_known(self) -> None:
