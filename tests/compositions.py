@@ -10,7 +10,6 @@ from typing import Any
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
-from hydra.core.default_element import InputDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
@@ -94,12 +93,3 @@ def read_once(load: Callable[[ConfigRepository, str], ConfigResult | None]) -> C
         return copy.deepcopy(READ[key])  # a composition changes what it is given
 
     return loaded
-
-
-def where_there_are_any(interpolations: Callable[..., DictConfig]) -> Callable[..., DictConfig | None]:
-    """`_create_interpolation_map`, two fifths of a composition: for defaults that name a choice by another, as none of conf/ does."""
-
-    def found(overrides: Any, defaults: list[InputDefault], self_added: bool) -> DictConfig | None:
-        return interpolations(overrides, defaults, self_added) if any("${" in str(vars(d)) for d in defaults) else None
-
-    return found

@@ -35,15 +35,15 @@ def nothing_is_done_for_a_power_failure_or_over_and_over():
     from hydra._internal.config_repository import ConfigRepository
     from lightning_fabric.utilities import registry
 
-    from tests.compositions import once, read_once, where_there_are_any
+    from dfkd_exp.config import composition
+    from tests.compositions import once, read_once
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         patch.setattr(registry, "entry_points", functools.cache(registry.entry_points))
         patch.setattr(ConfigLoaderImpl, "_load_configuration_impl", once(ConfigLoaderImpl._load_configuration_impl))
         patch.setattr(ConfigRepository, "load_config", read_once(ConfigRepository.load_config))
-        named = where_there_are_any(defaults_list._create_interpolation_map)
-        patch.setattr(defaults_list, "_create_interpolation_map", named)
+        patch.setattr(defaults_list, "_create_interpolation_map", composition._map_where_needed)  # as in a command
         for kind in (torch.cuda, torch.xpu, torch.mtia):
             if not kind.is_available():
                 patch.setattr(kind, "_lazy_call", lambda call, **kwargs: None)

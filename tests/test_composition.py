@@ -241,7 +241,8 @@ def test_what_is_replaced_is_as_hydra_has_it():
     assert replaced == ["overrides", "defaults_list", "self_added"]
 
 
-def test_choices_that_others_name_are_found_where_tests_look_for_them_only_then(tmp_path):
+def test_a_choice_that_names_another_finds_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(defaults_list, "_create_interpolation_map", composition._map_where_needed)
     (tmp_path / "one").mkdir()
     for name in ("a", "b"):
         (tmp_path / "one" / f"{name}.yaml").write_text(f"is: {name}\n")

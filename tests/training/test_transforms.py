@@ -29,9 +29,7 @@ POLICIES = [
     ResizedCrop(),
 ]
 CHANGING = POLICIES[1:]
-MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")] + [
-    MixedParts(),
-]
+MIXING = [Mixed(mixture=mixture, padding=2) for mixture in ("mixup", "cutmix", "either")] + [MixedParts()]
 
 
 def shown(count=5, spec=SPEC):
@@ -251,8 +249,7 @@ def test_a_share_of_the_images_is_mixed_and_a_share_of_these_cut():
 
 
 @pytest.mark.parametrize(
-    ("policy", "alone"),
-    [(Mixed(padding=2), FlipAndCrop(padding=2)), (MixedParts(), ResizedCrop())],
+    ("policy", "alone"), [(Mixed(padding=2), FlipAndCrop(padding=2)), (MixedParts(), ResizedCrop())]
 )
 def test_images_are_cropped_before_they_are_mixed(policy, alone):
     images, numbers = shown(), uniform(5, policy.num_random)
