@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +21,10 @@ from dfkd_exp.config.groups import CONF, choices
 
 OURS = ["pkg://hydra.conf", str(CONF), "structured://"]
 """Where a command finds its configs, which do not change while it is tested."""
-COMPOSED: dict[Any, DictConfig] = {}
-"""By what Hydra is asked to be compatible with, and the choices."""
-READ: dict[Any, ConfigResult | None] = {}
-"""By where Hydra looks, and name."""
+COMPOSED: dict[Any, bytes] = {}
+"""By what Hydra is asked to be compatible with, and the choices; pickled, since it is copied for each that asks."""
+READ: dict[Any, bytes] = {}
+"""By where Hydra looks, and name; pickled, too."""
 
 
 def once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
@@ -55,7 +55,8 @@ def once(compose: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
             loader.validate_sweep_overrides_legal(parsed, run_mode, from_shell)
         key = (str(version.getbase()), *chosen)
         if key not in COMPOSED:
-            COMPOSED[key] = compose(loader, config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
+            composition = compose(loader, config_name, chosen, run_mode, from_shell, validate_sweep_overrides)
+            COMPOSED[key] = pickle.dumps(composition)
         config = _with_values(COMPOSED[key], own, values)
         config.hydra.runtime.cwd = os.getcwd()
         return config
@@ -89,7 +90,7 @@ def read_once(load: Callable[[ConfigRepository, str], ConfigResult | None]) -> C
             return load(repository, config_path)
         key = (places, config_path)
         if key not in READ:
-            READ[key] = load(repository, config_path)
-        return copy.deepcopy(READ[key])  # a composition changes what it is given
+            READ[key] = pickle.dumps(load(repository, config_path))
+        return pickle.loads(READ[key])  # a composition changes what it is given
 
     return loaded

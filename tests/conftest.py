@@ -101,6 +101,8 @@ def run_main(arguments: list[str]) -> int:
 
 
 def draw_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for drawing in ("accuracy_against", "over_training", "curves"):
+        monkeypatch.setattr(f"dfkd_exp.report.page.{drawing}", lambda *what, **how: None)
     monkeypatch.setattr("dfkd_exp.report.page.svg", lambda figure: "<svg></svg>")
     monkeypatch.setattr("dfkd_exp.report.page.png", lambda figure: b"")
 

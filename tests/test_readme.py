@@ -42,6 +42,7 @@ def small(command: str) -> tuple[str, ...]:
     """A command as it is run here: all with ``scale=smoke``, of a few steps, and with one seed, the default one."""
     words = [re.sub(r"(?<=steps=)\d+", "5", word) for word in shlex.split(command) if not word.startswith("seed=")]
     words = [word for word in words if word != "scale=smoke"]
+    words += ["source.images=64"] * ("method=dafl" in words)
     several = any(word.startswith("sweep=") or word == "experiment=tradeoff" for word in words)
     return (*words, "seed=0") if several else tuple(words)
 
