@@ -91,6 +91,7 @@ LIBRARIES = {
         "report/": "draws tables",
         "sweeps/callback.py": "escapes messages",
     },
+    "pickle": {"config/composition.py": "copies what it has composed itself, and reads no file"},
     "numpy": {
         "data/compression.py": "pixels as PIL takes and gives them",
         "data/array_files.py": "reads and maps arrays",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dfkd_exp.distillation.source import COUNT, MAKING, Resources, Source, as_rows
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dfkd_exp.data.images import LabelledImages
-    from dfkd_exp.data.rows import Rows
 
 CODECS = ("raw", "jpeg", "webp")
 
@@ -53,14 +53,15 @@ class SameBytes(Source):
         data, num_classes = resources.data, len(resources.release.classes)
         num_bytes, seed = resources.release.metadata_bytes, derive_seed(resources.seed, "same bytes")
 
-        def load() -> tuple[Rows, Tensor]:
-            images = data.images
+        @cache
+        def fitting() -> tuple[Tensor, LabelledImages]:
+            train, each = data.images.train, data.images.bytes_per_image
             if self.codec == "raw":
-                return as_rows(images_in_bytes(images.train, num_classes, num_bytes, images.bytes_per_image, seed))
-            return as_rows(compressed_in_bytes(images.train, num_classes, num_bytes, self.codec, self.quality, seed))
+                return images_in_bytes(train, num_classes, num_bytes, each, seed)
+            return compressed_in_bytes(train, num_classes, num_bytes, self.codec, self.quality, seed)
 
         return FixedImages(
-            load,
+            lambda: as_rows(fitting()[1]),
             title=f"as many real images as fit into {num_bytes:,} bytes{'' if self.codec == 'raw' else f' as {self.codec}'}",
             identity={
                 **self.identity(),
@@ -69,8 +70,8 @@ class SameBytes(Source):
                 "seed": seed,
                 "per_epoch": resources.num_shown,
             },
-            num_bytes=num_bytes,
-            real=True,
+            num_bytes=min(num_bytes, data.outline.num_images * data.outline.bytes_per_image),
+            members=lambda: fitting()[0],
             per_epoch=resources.num_shown,
         )
 
@@ -86,20 +87,22 @@ def require_one_each(count: int, num_classes: int, num_bytes: int, bytes_per_ima
 
 def images_in_bytes(
     train: LabelledImages, num_classes: int, num_bytes: int, bytes_per_image: int, seed: int
-) -> LabelledImages:
-    """As many training images as fit into ``num_bytes``, classes balanced. Raises DfkdError if not one per class fits."""
+) -> tuple[Tensor, LabelledImages]:
+    """As many training images as fit into ``num_bytes``, classes balanced: their row numbers, and they. Raises DfkdError if not one per
+    class fits."""
     import torch
 
     from dfkd_exp.data.images import class_balanced
 
     count = min(num_bytes // bytes_per_image, len(train))
     require_one_each(count, num_classes, num_bytes, bytes_per_image)
-    return train.select(class_balanced(train.labels, count, num_classes, torch.Generator().manual_seed(seed)))
+    chosen = class_balanced(train.labels, count, num_classes, torch.Generator().manual_seed(seed))
+    return chosen, train.select(chosen)
 
 
 def compressed_in_bytes(
     train: LabelledImages, num_classes: int, num_bytes: int, codec: str, quality: int, seed: int
-) -> LabelledImages:
+) -> tuple[Tensor, LabelledImages]:
     """The same, as they are after a ``codec`` of some ``quality``. Raises DfkdError if not one per class fits, or the codec is not for such
     images."""
     import torch
@@ -107,14 +110,15 @@ def compressed_in_bytes(
     from dfkd_exp.data.compression import Codec
     from dfkd_exp.data.images import LabelledImages, class_balanced
 
-    chosen = Codec.of(codec, quality, train.images)
-    left, images = num_bytes - chosen.shared_bytes, []
+    compression = Codec.of(codec, quality, train.images)
+    left, images = num_bytes - compression.shared_bytes, []
     order = class_balanced(train.labels, len(train), num_classes, torch.Generator().manual_seed(seed))
     for index in order.tolist():
-        taken, image = chosen.compressed(train.images[index])
+        taken, image = compression.compressed(train.images[index])
         left -= taken
         if left < 0:
             break
         images.append(image)
     require_one_each(len(images), num_classes, num_bytes, (num_bytes - max(left, 0)) // max(len(images), 1))
-    return LabelledImages(torch.stack(images), train.labels[order[: len(images)]])
+    chosen = order[: len(images)]
+    return chosen, LabelledImages(torch.stack(images), train.labels[chosen])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from dfkd_exp.errors import DfkdError
@@ -198,24 +199,26 @@ class FromData(Source):
                 lambda: as_rows(data.images.train),
                 title="the training images",
                 identity={**identity, **({"per_epoch": per_epoch} if per_epoch else {})},
-                real=True,
+                num_bytes=data.outline.num_images * data.outline.bytes_per_image,
+                members=lambda: _all(data.images.train),
                 per_epoch=per_epoch,
             )
 
-        def load() -> tuple[Rows, Tensor]:
+        @cache
+        def members() -> Tensor:
             import torch
 
             from dfkd_exp.data.images import class_balanced
 
-            train, generator = data.images.train, torch.Generator().manual_seed(seed)
-            return as_rows(train.select(class_balanced(train.labels, count, data.outline.num_classes, generator)))
+            generator = torch.Generator().manual_seed(seed)
+            return class_balanced(data.images.train.labels, count, data.outline.num_classes, generator)
 
         return FixedImages(
-            load,
+            lambda: as_rows(data.images.train.select(members())),
             title=f"{count:,} of the training images",
             identity={**identity, "seed": seed, "per_epoch": resources.num_shown},
             num_bytes=count * data.outline.bytes_per_image,
-            real=True,
+            members=members,
             per_epoch=resources.num_shown,
         )
 
@@ -267,6 +270,12 @@ class FromNoise(Source):
             title=f"{count:,} images of noise",
             identity={**self.identity(), "images": count, "seed": seed},
         )
+
+
+def _all(images: LabelledImages) -> Tensor:
+    import torch
+
+    return torch.arange(len(images))
 
 
 def as_rows(images: LabelledImages) -> tuple[Rows, Tensor]:

@@ -37,21 +37,11 @@ def candidates(
     return members, others.select(torch.cat(chosen))
 
 
-def _hashes(images: torch.Tensor, inputs: InputSpec) -> torch.Tensor:
-    return torch.cat([image_hash(inputs.from_pixels(part)) for part in images.split(inputs.images_at_once)])
-
-
 def recorded(train: LabelledImages, inputs: InputSpec, num_classes: int, count: int) -> torch.Tensor:
     """Which of the training images' activations are kept as records, ``count`` of each class: those that the `Reservoir` kept."""
-    hashes = _hashes(train.images, inputs)
+    hashes = torch.cat([image_hash(inputs.from_pixels(part)) for part in train.images.split(inputs.images_at_once)])
     kept = []
     for label in range(num_classes):
         own = (train.labels == label).nonzero().squeeze(1)
         kept.append(own[hashes[own].argsort(stable=True)[:count]])
     return torch.cat(kept)
-
-
-def among(train: LabelledImages, inputs: InputSpec, seen: torch.Tensor) -> torch.Tensor:
-    """Which of the training images are among those that were ``seen[N, *shape]``."""
-    shown = torch.cat([image_hash(part) for part in seen.split(inputs.images_at_once)])
-    return torch.isin(_hashes(train.images, inputs), shown).nonzero().squeeze(1)

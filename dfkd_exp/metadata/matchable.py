@@ -167,11 +167,16 @@ class Matchable:
         """Whether it says what single units are."""
         return self.view is None or self.view.pools
 
+    @property
+    def kinds(self) -> int:
+        """Of what its values are, as many of each, one after the other: such as means within images, and contrasts."""
+        return self.view.kinds if self.view else 1
+
     @cached_property
-    def mean_variances(self) -> list[float]:
-        """The mean over rows and values of each layer's variances."""
+    def mean_variances(self) -> list[Tensor]:
+        """Of each layer, ``[kinds]``: the mean of the variances over rows and values of a kind."""
         variance = self._moments[1].square()
-        return [float(variance[:, part].mean()) for part in self._parts]
+        return [variance[:, part].reshape(len(variance), self.kinds, -1).mean((0, 2)) for part in self._parts]
 
     def sample(self, labels: Tensor, generator: torch.Generator) -> list[Tensor]:
         """An independent draw for each of N images, of its class, as units of each layer, ``[N, U]``; of regions one for each location.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
@@ -13,7 +13,10 @@ from dfkd_exp.release.folder import Release
 from dfkd_exp.run_folder import NEAREST
 from dfkd_exp.seeding import derive_seed
 from dfkd_exp.store import Artifact
-from dfkd_exp.training.transfer_set import TransferSet
+from dfkd_exp.training.transfer_set import Batch, FixedImages, TransferSet
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGE_BYTES = 2**29
 """Of images as inputs, at most: of those that the student was shown, at random, and of those among which neighbours are looked for."""
@@ -46,7 +49,7 @@ def measure_privacy(
         import torch
 
         from dfkd_exp.evaluation.attacks import attack, confidence_scores, image_scores, metadata_scores, nearest
-        from dfkd_exp.evaluation.members import among, candidates, recorded
+        from dfkd_exp.evaluation.members import candidates, recorded
         from dfkd_exp.evaluation.metrics import predict_logits
         from dfkd_exp.report.pictures import Neighbours, draw_neighbours
 
@@ -58,7 +61,7 @@ def measure_privacy(
         teacher = teacher.to(context.device)
         at_most = max(1, IMAGE_BYTES // (4 * math.prod(inputs.shape)))
         count = min(at_most, max(len(transfer_set), transfer_set.num_images))
-        shown = next(transfer_set.sample(count, derive_seed(seed, "privacy")))
+        shown, of_real = _some_of(transfer_set, count, derive_seed(seed, "privacy"))
         seen = inputs.from_pixels(shown.pixels)
 
         everyone = torch.arange(len(images.train))
@@ -66,7 +69,7 @@ def measure_privacy(
         of_metadata = everyone
         if recorded_images is not None:
             of_metadata = recorded(images.train, inputs, metadata.num_classes, recorded_images)
-        of_shown = among(images.train, inputs, seen) if transfer_set.real else of_metadata
+        of_shown = of_metadata if of_real is None else of_real
         attacks = {}
         for name, members, score in (
             ("teacher", everyone, lambda part: confidence_scores(predict_logits(teacher, part.images, inputs), part.labels)),
@@ -97,3 +100,14 @@ def measure_privacy(
         }
 
     return context.phase("privacy", "privacy: what the training images are given away by", identity, make)
+
+
+def _some_of(transfer_set: TransferSet, count: int, seed: int) -> tuple[Batch, Tensor | None]:
+    """At most ``count`` images that the student was shown; and, if they are real, which of the training set they are. A codec has changed
+    their pixels, perhaps: it is said by the set, and not found out from them."""
+    if not isinstance(transfer_set, FixedImages) or transfer_set.members is None:
+        return next(transfer_set.sample(count, seed)), None
+    import torch
+
+    chosen = torch.randperm(transfer_set.num_images, generator=torch.Generator().manual_seed(seed))[:count]
+    return transfer_set.take(chosen), transfer_set.members()[chosen].sort().values

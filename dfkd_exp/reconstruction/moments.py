@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from dfkd_exp.metadata.metadata import ResolvedMetadata
     from dfkd_exp.reconstruction.targets import LayerTarget
 
+CONSTANT = 1e-12
+"""A class whose mean variance is at most so much of all classes' does not vary, but by rounding."""
+
 
 @dataclass
 class Moments(Reconstruction):
@@ -43,7 +46,8 @@ class Moments(Reconstruction):
         """Of every layer the mean, the deviation and, divided into their errors, ``v_i = (1 - shrinkage) sd_i^2 + shrinkage mean_i
         sd^2``, the mean over values of a kind: below a shrinkage of 1 a unit that hardly varies in the data, such as a pixel of the
         background, is held the more tightly. Of the logits a draw for each image, its error divided by their mean variance: draws vary as
-        the covariance says."""
+        the covariance says. A class that does not vary at all, as of a single image, has the mean over all classes in the place of
+        its own."""
         from dfkd_exp.reconstruction.losses import positive
         from dfkd_exp.reconstruction.targets import LayerTarget
 
@@ -52,9 +56,11 @@ class Moments(Reconstruction):
         for index, statistic, position in metadata.matched():
             mean, std = statistic.moments(labels)[position]
             variance = std.square()
-            kinds = statistic.view.kinds if statistic.view else 1
-            average = variance.view(kinds, -1).mean(1).repeat_interleave(len(variance) // kinds)
-            scale = positive(variance + self.shrinkage * (average - variance))
+            average = variance.view(statistic.kinds, -1).mean(1)
+            of_all = statistic.mean_variances[position]
+            average = average.where(average > CONSTANT * of_all, of_all)
+            each = average.repeat_interleave(len(variance) // statistic.kinds)
+            scale = positive(variance + self.shrinkage * (each - variance))
             target = LayerTarget(index, mean, std, scale, view=statistic.view)
             if self.covariance_weight and not (logits is not None and index == len(metadata.layers) - 1):
                 directions = statistic.whitening(labels, self.covariance_directions)[position]
@@ -62,6 +68,6 @@ class Moments(Reconstruction):
                     target = replace(target, directions=directions, directions_weight=self.covariance_weight)
             found.append(target)
         if logits is not None:
-            weight = self.logits_weight / positive(found[-1].std.square().mean())  # type: ignore[union-attr]
+            weight = self.logits_weight / positive(average.mean())  # of the last layer
             found[-1] = replace(found[-1], draw=logits, draw_weight=weight)
         return found

@@ -53,9 +53,10 @@ class Sample(Reconstruction):
             else:
                 draws = statistic.sample(labels, generator)
             rectified = statistic.distribution.rectified if self.relu is None else self.relu
-            variances = statistic.mean_variances if self.normalise else [1.0] * len(draws)
-            for index, draw, variance in zip(statistic.layers, draws, variances, strict=True):
-                summed = statistic.distribution.summed and not self.normalise
-                weight = draw.new_tensor(float(draw.shape[1])) if summed else 1 / positive(draw.new_tensor(variance))
+            for index, draw, variance in zip(statistic.layers, draws, statistic.mean_variances, strict=True):
+                if self.normalise:
+                    weight = 1 / positive(variance.mean())
+                else:
+                    weight = draw.new_tensor(float(draw.shape[1]) if statistic.distribution.summed else 1.0)
                 found.append(LayerTarget(index, draw=draw, draw_weight=weight, rectified=rectified))
         return found

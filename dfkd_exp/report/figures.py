@@ -35,7 +35,7 @@ def accuracy_against(
     front, and what a student learns of all training images as a line across. Where there is room, points are called by their settings'
     titles; else by the numbers that those have in ``numbered``, and a key below says which is which. ``title``: of all that is drawn."""
     of: dict[str, Callable[[Setting], float | None]] = {
-        "bytes": lambda setting: None if setting.real and not setting.num_bytes else setting.num_bytes,
+        "bytes": lambda setting: None if setting.whole else setting.num_bytes,
         "seconds": lambda setting: setting.seconds.mean,
         "attack": lambda setting: (
             max(setting.attack(on).mean or 0 for on in ("metadata", "metadata_shadows", "shown")) or None
@@ -50,7 +50,7 @@ def accuracy_against(
     points, titles = [(x, y) for x, y, _ in named], [setting.title for _, _, setting in named]
     deviations = [setting.accuracy.deviation or 0.0 for _, _, setting in named]
     front = pareto(settings) if what == "bytes" else []
-    whole = [s for s in settings if what == "bytes" and s.real and not s.num_bytes and s.accuracy.mean is not None]
+    whole = [s for s in settings if what == "bytes" and s.whole and s.accuracy.mean is not None]
     if 0 < len(named) <= MOST_TITLES:
         figure, axes = _scatter(drawn, what, front, whole, 0.0, title)
         if label_points(axes, points, deviations, titles, INK, 7.5):

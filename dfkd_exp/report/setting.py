@@ -10,6 +10,7 @@ from typing import Any
 
 from dfkd_exp.config.overrides import tells_teachers
 from dfkd_exp.config.rows import said_otherwise
+from dfkd_exp.distillation.source import FromData
 from dfkd_exp.report.titles import teacher_of, titles
 
 NOT_OF_THE_STUDENT = ("teacher", "evaluation", "privacy", "shadows", "likeness")
@@ -124,6 +125,11 @@ class Setting:
     def real(self) -> bool:
         """Whether the student saw real images."""
         return self.results[0]["source"] in ("FromData", "SameBytes")
+
+    @property
+    def whole(self) -> bool:
+        """Whether they were all training images, of which a result that knew no bytes had none."""
+        return self.real and (not self.num_bytes or self.results[0].get("source_words") == FromData.words)
 
     @property
     def shown(self) -> str:

@@ -71,12 +71,15 @@ class TransferSet(ABC):
     """JSON-able; equal for equal images. Part of the key of whatever is made from them."""
     num_bytes: int = 0
     """What had to be published, beside the teacher, for the student to see them."""
-    real: bool = False
-    """Whether they are images of the teacher's owner; else the student's side can make as many as it wants."""
     follows_student: bool = True
     """Whether batches depend on what the student is at that moment: each is then made when it is its turn, else several at once."""
     logits: Tensor | None = None
     """The teacher's logits of all images, where they are kept beside them."""
+
+    @property
+    def real(self) -> bool:
+        """Whether they are images of the teacher's owner; else the student's side can make as many as it wants."""
+        return False
 
     @property
     def image_steps(self) -> int:
@@ -157,7 +160,8 @@ class FixedImages(TransferSet):
     title: str = "images"
     identity: dict[str, Any] = field(default_factory=dict)
     num_bytes: int = 0
-    real: bool = False
+    members: Callable[[], Tensor] | None = None
+    """Of real images: which of the training set they are, ``[N]`` row numbers in the order of ``load``."""
     chosen: Tensor | None = None
     """Which of the loaded images these are; None: all."""
     logits: Tensor | None = None
@@ -181,6 +185,10 @@ class FixedImages(TransferSet):
     def _at_once(self) -> int:
         rows, _ = self._loaded
         return max(1, AT_ONCE_BYTES * len(rows) // max(1, rows.nbytes))
+
+    @property
+    def real(self) -> bool:
+        return self.members is not None
 
     def __len__(self) -> int:
         return self.per_epoch or self.num_images

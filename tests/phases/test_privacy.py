@@ -48,6 +48,14 @@ def test_members_are_the_images_that_what_is_attacked_was_made_from(dfkd):
     assert real["shown"]["auc"] > 0.999
 
 
+def test_members_that_a_codec_has_changed_are_known(dfkd):
+    ran = dfkd("privacy=true", "source=same_bytes", "source.codec=jpeg")
+    assert ran.code == 0, ran.err
+    attacks = ran.result["privacy"]["attacks"]
+    assert attacks["shown"]["members"] == attacks["student"]["members"] == ran.result["images"]
+    assert attacks["shown"]["auc"] > 0.99
+
+
 def test_shadows_are_attacked_too_if_that_is_asked_and_kept_in_the_store(dfkd):
     """Statistics of 90 digits a class, as many numbers, give most of them away to who holds all candidates."""
     asked = "privacy=true", "shadows=6", "shadow_students=true", "metadata=all_layers_diagonal"

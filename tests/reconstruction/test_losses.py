@@ -197,9 +197,12 @@ def test_metadata_without_spread_leaves_the_loss_finite(settings):
 
 @pytest.mark.parametrize("settings", [Sample(normalise=True), Moments()], ids=lambda s: repr(s)[:30])
 @pytest.mark.parametrize("size", [1e-6, 1e5])
-def test_the_loss_is_the_same_in_whatever_units_signals_are(settings, size):
+@pytest.mark.parametrize("varies", [True, False], ids=["class that varies", "class of one image"])
+def test_the_loss_is_the_same_in_whatever_units_signals_are(settings, size, varies):
     """Those of a network whose weights are small are small: none of them is taken for rounding."""
     metadata = AllLayers(covariance="diagonal").collect(toy_teacher(), [toy_images()], INPUTS)
+    for statistic in metadata.statistics:
+        statistic.summary.variance[2] *= varies
     activations = [random(1, 6, layer.num_units).float() for layer in metadata.layers]
     labels = torch.tensor([2] * 6)
     expected = drawn_loss(settings, metadata.resolved(toy_teacher()), activations, labels)
