@@ -131,10 +131,11 @@ class InputSpec:
         return max(1, min(500, LARGEST // math.prod(self.shape)))
 
     def example(self) -> Tensor:
-        """Two grey images as the network takes them, ``[2, *shape]`` (float32): to find out what its layers put out."""
+        """Two images of noise as the network takes them, ``[2, *shape]`` (float32): to find out what its layers put out. They vary, since a
+        network may divide each image by its own deviation."""
         import torch
 
-        return self.from_pixels(torch.full((2, *self.shape), 0.5))
+        return self.from_pixels(torch.rand(2, *self.shape, generator=torch.Generator().manual_seed(0)))
 
     def bounds(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """``low`` and ``high`` as ``[C, 1, …]`` tensors, one for each of the shape's axes, of the device and dtype of ``like``."""

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.evaluation.metrics import predict_logits
 from dfkd_exp.inputs import InputSpec
+from dfkd_exp.models.repeatable import differ
 
 PROBES = 4
-TOLERANCE = 1e-3
-"""By how much of the answers' range two machines may differ: rounding is a hundredth of it, another activation many times more."""
 
 
 def probe_pixels(inputs: InputSpec) -> Tensor:
@@ -32,9 +31,8 @@ def answers(network: nn.Module, inputs: InputSpec) -> list[list[float]]:
 
 def check_answers(network: nn.Module, inputs: InputSpec, expected: Sequence[Sequence[float]], name: str) -> None:
     """Raise DfkdError unless ``network`` answers the probes as is ``expected``; ``name``: what it is, for people."""
-    wanted, found = torch.tensor(expected), torch.tensor(answers(network, inputs))
-    missed = (found - wanted).abs().max() / (wanted.max() - wanted.min()).clamp_min(1e-6)
-    if not missed <= TOLERANCE:
+    missed = differ(torch.tensor(answers(network, inputs)), torch.tensor(expected))
+    if missed is not None:
         raise DfkdError(
             f"{name} is not the network that its owner has, though the weights are the same: for {PROBES} probe images its outputs are "
             f"others, by {missed:.1%} of their range; take the owner's code, arguments and versions of libraries"

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief
 
-LOGITS, PROBABILITIES, ONE_LOGIT, ONE_PROBABILITY = FORMS = ("logits", "probabilities", "one_logit", "one_probability")
-"""What the entry holds: a number for each class, or one for two classes. Log-probabilities are logits."""
+LOGITS, PROBABILITIES, SIGMOIDS, ONE_LOGIT, ONE_PROBABILITY = FORMS = (
+    "logits", "probabilities", "sigmoids", "one_logit", "one_probability",
+)  # fmt: skip
+"""What the entry holds: a number for each class, or one for two classes. Log-probabilities are logits; sigmoids are a probability for
+each class by itself, as of networks that were trained by binary cross-entropy."""
 NAMED = "logits"
 """The key by which one of several entries of the same shape is chosen."""
 DEPTH = 3
@@ -45,8 +48,9 @@ class Output:
     path with dots where they lie within each other; None where a tensor is returned), which holds what ``form`` says.
 
     Probabilities become their logarithm less its mean over the classes: the logits before the softmax, centred. The logarithm alone has the
-    same softmax, but hardly varies where the teacher is sure. One logit z of two classes becomes ``[-z/2, z/2]``, which is centred too; its
-    softmax is the sigmoid of z, as that of ``[0, z]`` is, of which one column never varies. By deviations what is matched is divided.
+    same softmax, but hardly varies where the teacher is sure. Of sigmoids the logits are what they are the sigmoids of. One logit z of two
+    classes becomes ``[-z/2, z/2]``, which is centred too; its softmax is the sigmoid of z, as that of ``[0, z]`` is, of which one column
+    never varies. By deviations what is matched is divided.
     """
 
     num_classes: int
@@ -77,6 +81,8 @@ class Output:
             logarithms = values.clamp_min(torch.finfo(values.dtype).tiny).log()
             return logarithms - logarithms.mean(1, keepdim=True)
         logit = values if self.form == ONE_LOGIT else values.logit(eps=SMALLEST)
+        if self.form == SIGMOIDS:
+            return logit
         return torch.cat((-logit / 2, logit / 2), 1)
 
     @property
@@ -86,6 +92,7 @@ class Output:
         said = {
             LOGITS: f"{entry} of what it returns is taken as its logits" if entry else "",
             PROBABILITIES: f"{entry or 'what it returns'} is probabilities, and their logarithm, centred, taken as its logits",
+            SIGMOIDS: f"{entry or 'what it returns'} is a sigmoid for each class, and what it is the sigmoid of taken as its logits",
             ONE_LOGIT: f"{entry or 'what it returns'} is one logit z, the second class's: taken as the logits -z/2 and z/2",
             ONE_PROBABILITY: f"{entry or 'what it returns'} is one probability, the second class's, whose logit z is taken as -z/2 and z/2",
         }[self.form]
@@ -123,9 +130,12 @@ def find_output(
         num_classes = _classes(values, num_images)
     if values.is_floating_point() and _per_image(values, num_images):
         count = values.numel() // num_images
-        if count == num_classes > 1 or num_classes == 1 == count:
-            form = PROBABILITIES if num_classes > 1 and _sum_to_one(values.reshape(num_images, -1)) else LOGITS
-            return Output(num_classes, entry, form)
+        if count == num_classes > 1 and _sum_to_one(values.reshape(num_images, -1)):
+            return Output(num_classes, entry, PROBABILITIES)
+        if count == num_classes > 1 and values.grad_fn is not None and _is_probability(values):
+            return Output(num_classes, entry, SIGMOIDS)
+        if count == num_classes:
+            return Output(num_classes, entry, LOGITS)
         if count == 1 and num_classes == 2:
             return Output(2, entry, ONE_PROBABILITY if _is_probability(values) else ONE_LOGIT)
     raise DfkdError(_misfit({entry or "": values}, num_images, num_classes))
@@ -191,7 +201,7 @@ def _sum_to_one(values: Tensor) -> bool:
 
 
 def _is_probability(values: Tensor) -> bool:
-    """Whether one number for each image is the sigmoid of something; where autograd was off, whether it could be."""
+    """Whether numbers are the sigmoids of something; where autograd was off, whether it could be."""
     step = values.grad_fn
     if step is None:
         return bool(((values >= 0) & (values <= 1)).all())

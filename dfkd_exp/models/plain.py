@@ -79,7 +79,7 @@ def attach_output(
     known: Output | None = None, at_least: int | None = None,
 ) -> tuple[Output, RemovableHandle]:  # fmt: skip
     """Let ``network`` put out logits from now on, in the place of what it did: as is ``known`` or `find_output` says, by what it answers
-    to a blank image and noise, together and alone. It is left in the mode that it was in; layers that wait for their first
+    to noise, together and alone. It is left in the mode that it was in; layers that wait for their first
     inputs are made.
 
     Raises DfkdError, which calls it ``name``, if it puts out nothing that could be logits.
@@ -88,9 +88,7 @@ def attach_output(
         for number, hook in list(network._forward_hooks.items()):
             if hook is before:
                 del network._forward_hooks[number]
-    images = torch.zeros(PROBES, *image_shape)
-    images[1:].uniform_(generator=torch.Generator().manual_seed(0))
-    images = images.to(device_of(network))
+    images = torch.rand(PROBES, *image_shape, generator=torch.Generator().manual_seed(0)).to(device_of(network))
     _make_lazy(network, images, name)
     with borrowed(network):
         returned = _answer(network, images, name)
@@ -169,12 +167,38 @@ def _changed_by_plain(network: nn.Module) -> bool:
 
 def require_gradient(network: nn.Module, example: Tensor, name: str) -> None:
     """Raise DfkdError, which calls it ``name``, if ``network`` tells nothing of how its logits follow from images like ``example``."""
+    gradient = _gradient(network, example)
+    if gradient is None:
+        raise DfkdError(f"{name} {WITHOUT_GRADIENT}, and by its gradient images are reconstructed; take that out of it")
+    # Of a head that begins as zeros, as many do, the gradient is zero too: another is looked at in its place.
+    if not gradient.any() and not _gradient(_without_zeros(network), example).any():  # type: ignore[union-attr]
+        raise DfkdError(
+            f"{name} has a gradient that is zero everywhere (torch.round, torch.sign or a comparison in its forward, as of quantisation), "
+            "and by its gradient images are reconstructed; take that out of it, or let it pass gradients on"
+        )
+
+
+def _gradient(network: nn.Module, example: Tensor) -> Tensor | None:
+    """Of a sum of the logits, with a weight for each class, by images like those of the example and by brighter and darker ones, for which
+    other units are active; None if there is none."""
     with borrowed(network), torch.enable_grad():
-        logits = network(example.clone().requires_grad_(True).clone())
+        images = torch.cat((example, -example, example + 1, example - 1)).requires_grad_(True)
+        logits = network(images.clone())
         if not logits.requires_grad:
-            raise DfkdError(
-                f"{name} {WITHOUT_GRADIENT}, and by its gradient images are reconstructed; take that out of it"
-            )
+            return None
+        weights = torch.arange(1.0, logits.shape[1] + 1, device=logits.device)
+        [gradient] = torch.autograd.grad((logits * weights).sum(), images, materialize_grads=True)
+        return gradient
+
+
+def _without_zeros(network: nn.Module) -> nn.Module:
+    """A copy whose parameters that are all zeros are noise."""
+    network, generator = copy.deepcopy(network), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not parameter.any():
+                parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return network
 
 
 def _make_lazy(network: nn.Module, images: Tensor, name: str) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dfkd_exp.config.tree import Config
     from dfkd_exp.distillation.settings import Distillation
     from dfkd_exp.inputs import InputSpec
+    from dfkd_exp.models.kind import Network
     from dfkd_exp.phases.announcement import Announcement
     from dfkd_exp.reconstruction.terms.term import Term
 
@@ -110,6 +111,7 @@ class Rehearsal:
         example = inputs.example()
         if config.pipeline == "release" or config.source.reconstructs:
             require_gradient(teacher, example, f"teacher {config.teacher.title}")
+        check_whole(config.teacher, teacher, inputs, num_classes)
         with borrowed(teacher):
             layers = config.metadata.recorded(teacher, example)
             config.metadata.check_layers(teacher, layers, inputs)
@@ -139,6 +141,7 @@ class Rehearsal:
         if config.source.reconstructs:
             config.parametrisation.check(teacher, inputs)
         student = config.student.build(inputs, num_classes, derive_seed(config.seed, "student"))
+        check_whole(config.student, student, inputs, num_classes)
         if config.distillation.attention:
             Attention.between(student, teacher, inputs.example())
         rehearse_training(student, config.distillation, inputs, num_classes, f"student {config.student.title}")
@@ -160,6 +163,16 @@ class Rehearsal:
                     f"{term.flag}: the teacher has no BatchNorm; published statistics are matched in its place"
                 )
         return left
+
+
+def check_whole(settings: Network, network: nn.Module, inputs: InputSpec, num_classes: int) -> None:
+    """Raise DfkdError if somebody else's network is not the same again once it is made anew and given its weights."""
+    from dfkd_exp.models.ours import Ours
+    from dfkd_exp.models.repeatable import require_whole
+
+    if not isinstance(settings, Ours):
+        again = settings.untrained(inputs, num_classes, derive_seed(0, "made anew"))
+        require_whole(network, again, inputs.example(), f"{settings.flag} {settings.title}")
 
 
 def warn_of_snapshots(student: nn.Module, distillation: Distillation) -> None:

@@ -151,12 +151,14 @@ def write_release(
     from dfkd_exp.evaluation.probe import answers
     from dfkd_exp.models.plain import as_classifier, output_of
     from dfkd_exp.models.recording import num_parameters, weights_digest
+    from dfkd_exp.models.repeatable import require_repeatable
 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DfkdError(f"release={folder} is not empty; name a new folder")
     with as_classifier(teacher, metadata.inputs.example(), metadata.num_classes) as teacher:
         metadata.check_teacher(teacher)
+        require_repeatable(teacher, metadata.inputs.example(), "the teacher")
         found = output_of(teacher)
         output = {"output": found.to_json()} if found is not None and found.notes else {}
         config = {

@@ -32,6 +32,7 @@ FORMS = {
     "map": lambda z, h: z[:, :, None, None],
     "log_softmax": lambda z, h: z.log_softmax(1),
     "softmax": lambda z, h: z.softmax(1),
+    "sigmoids": lambda z, h: z.sigmoid(),
     "tuple_of_softmax": lambda z, h: (h, z.softmax(1)),
     "both": lambda z, h: (z, z * 2),
     "segmentation": lambda z, h: z[:, :, None, None].expand(-1, -1, 6, 6),

@@ -56,6 +56,19 @@ def test_a_probability_of_zero_has_a_finite_logarithm_and_gradient():
     assert torch.allclose(logits.softmax(1), returned)
 
 
+def test_of_sigmoids_the_logits_are_taken():
+    network = attached(Returns("sigmoids"))
+    assert output_of(network).form == "sigmoids"
+    assert torch.allclose(network(IMAGES), toy_teacher()(IMAGES), atol=1e-5)
+
+
+def test_logits_that_happen_to_lie_between_zero_and_one_are_none_of_sigmoids():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES), nn.Sigmoid(), nn.Linear(CLASSES, CLASSES))
+    nn.init.zeros_(network[3].weight)
+    nn.init.constant_(network[3].bias, 0.5)
+    assert output_of(attached(network)).form == "logits"
+
+
 @pytest.mark.parametrize("form", ["logit", "squeezed", "sigmoid", "sigmoid_squeezed", "logit_and_hidden"])
 @pytest.mark.parametrize("num_images", [1, 2, 15])
 def test_one_number_for_two_classes_becomes_two(form, num_images):
@@ -85,7 +98,7 @@ def test_probabilities_are_known_whatever_they_are(scale, dtype):
     assert output_of(attached(Net(nn.Flatten(), nn.Linear(36, CLASSES)))).form == "probabilities"
 
 
-@pytest.mark.parametrize("last", [nn.Identity(), nn.LogSoftmax(1), nn.Sigmoid(), nn.ReLU()])
+@pytest.mark.parametrize("last", [nn.Identity(), nn.LogSoftmax(1), nn.ReLU()])
 def test_what_is_no_probability_stays_as_it_is(last):
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, CLASSES), last)
     wanted = network(IMAGES)

@@ -125,6 +125,23 @@ def test_a_network_without_gradients_is_refused():
         require_gradient(network, IMAGES, "teacher Net")
 
 
+class Rounds(nn.Module):
+    def __init__(self, passes_on=False):
+        super().__init__()
+        self.head, self.passes_on = nn.Linear(36, CLASSES), passes_on
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, images):
+        rounded = (255 * images).round() / 255
+        return self.head((images + (rounded - images).detach() if self.passes_on else rounded).flatten(1))
+
+
+def test_a_network_whose_gradient_is_zero_everywhere_is_refused_and_not_one_whose_head_is_zeros_yet():
+    require_gradient(Rounds(passes_on=True), IMAGES, "teacher Net")
+    with pytest.raises(DfkdError, match=r"^teacher Net has a gradient that is zero everywhere \(torch.round"):
+        require_gradient(Rounds(), IMAGES, "teacher Net")
+
+
 class Fails(nn.Module):
     def __init__(self, how):
         super().__init__()
