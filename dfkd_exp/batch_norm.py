@@ -52,6 +52,8 @@ def _normalised(module: _BatchNorm, values: Tensor) -> Tensor:
     if not (module.training or running[0] is None):
         return F.batch_norm(values, *running, module.weight, module.bias, False, 0.0, module.eps)
     per_channel = values.transpose(0, 1).flatten(1)
+    # Sums in half precision lose digits, or overflow.
+    per_channel = per_channel.to(torch.promote_types(values.dtype, torch.float32))
     count = _summed(per_channel.new_tensor(float(per_channel.shape[1])))
     mean = _summed(per_channel.sum(1)) / count
     # Not the mean of squares less the squared mean, which loses digits.
@@ -62,7 +64,8 @@ def _normalised(module: _BatchNorm, values: Tensor) -> Tensor:
     scale = (variance + module.eps).rsqrt()
     scale = scale if module.weight is None else scale * module.weight
     normalised = (values - mean.view(shape)) * scale.view(shape)
-    return normalised if module.bias is None else normalised + module.bias.view(shape)
+    shifted = normalised if module.bias is None else normalised + module.bias.view(shape)
+    return shifted.to(values.dtype)
 
 
 @torch.no_grad()

@@ -58,6 +58,17 @@ def test_it_is_pytorchs_own(case):
     assert "forward" not in vars(ours[0])
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_it_sums_as_in_whole(dtype):
+    ours = nn.Sequential(nn.BatchNorm2d(3))
+    BatchNormOverProcesses().apply(ours)
+    values = (torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)) / 2 + 10).to(dtype)
+    out = ours(values)
+    assert out.dtype == dtype
+    assert out.float().mean((0, 2, 3)).abs().max() < 0.01
+    assert (ours[0].running_mean - 1).abs().max() < 1e-3, "a tenth of the way to ten"
+
+
 def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from scipy.optimize import brentq
-from scipy.stats import beta
+from scipy.stats import beta, binom
 from torch import Tensor, nn
 
 from dfkd_exp import console
@@ -25,6 +25,8 @@ FALSE_POSITIVES = (0.001, 0.01)
 """Rates of false accusations at which the rate of true ones is given. Source: Carlini et al. (2022), "Membership inference attacks
 from first principles"."""
 CONFIDENCE = 0.95
+RESAMPLED = 2_000
+"""Times that members and others are drawn anew from themselves, for the interval of a rate."""
 AT_ONCE = 512
 
 
@@ -49,7 +51,8 @@ def attack(members: Tensor, others: Tensor) -> Attack:
     """How well scores ``[M]`` of members and ``[N]`` of others tell them apart; 0.5 is chance.
 
     The area's interval is DeLong's (1988), or Newcombe's (2006) where all or none of them are told apart, or there is a single image, and
-    DeLong's would have no width; the rates' are Clopper and Pearson's (1934). Of fewer than a thousand others none may be accused at 0.1 %.
+    DeLong's would have no width; the rates' are `_rate_interval`. Of fewer than a thousand others none may be accused at 0.1 %, and members
+    that are like the others are found at a rate of (accused + 1) / (N + 1).
     """
     members, others = members.double().cpu(), others.double().cpu()
     sorted_others, sorted_members = others.sort().values, members.sort().values
@@ -68,9 +71,24 @@ def attack(members: Tensor, others: Tensor) -> Attack:
     for rate in FALSE_POSITIVES:
         allowed = int(rate * len(others))
         threshold = sorted_others[len(others) - 1 - allowed]  # as many of the others are above it as may be
-        found = int((members > threshold).sum())
-        rates[f"{100 * rate:g}%"] = (found / len(members), *_exact_interval(found, len(members)))
+        found = float((members > threshold).double().mean())
+        rates[f"{100 * rate:g}%"] = (found, *_rate_interval(sorted_members, sorted_others, allowed, found))
     return Attack(auc, interval, rates)
+
+
+def _rate_interval(sorted_members: Tensor, sorted_others: Tensor, allowed: int, found: float) -> tuple[float, float]:
+    """Of the rate at which members are ``found``, above all but ``allowed`` of the others: by the bootstrap of both, since the threshold
+    hangs on a few of the others; and Clopper and Pearson's (1934), which has a width where all or none are found."""
+    count, others = len(sorted_members), len(sorted_others)
+    # Of others that are drawn from themselves, the one that is the threshold: a place among uniform ones, which has a beta distribution.
+    place = torch.from_numpy(beta.rvs(allowed + 1, others - allowed, size=RESAMPLED, random_state=0) * others)
+    threshold = sorted_others[others - 1 - place.long().clamp_max(others - 1)]
+    above = count - torch.searchsorted(sorted_members, threshold, right=True)
+    drawn = torch.from_numpy(binom.rvs(count, above.numpy() / count, random_state=1)) / count
+    tail = (1 - CONFIDENCE) / 2
+    low, high = torch.quantile(drawn.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    exact_low, exact_high = _exact_interval(round(found * count), count)
+    return min(low, exact_low), max(high, exact_high)
 
 
 def _share_below(values: Tensor, sorted_values: Tensor) -> Tensor:

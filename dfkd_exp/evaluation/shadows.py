@@ -78,16 +78,22 @@ def _nonzero(values: Tensor) -> Tensor:
 
 
 def attack_on_shadows(ratios: Tensor, inside: Tensor) -> Attack:
-    """What the likelihood ``ratios[K, N]`` achieve, mean over the shadows, with the 95 % interval (Student's) of that of their pairs."""
+    """What the likelihood ``ratios[K, N]`` achieve, mean over the shadows, with the 95 % interval (Student's) of that of their pairs; where
+    all pairs have the same, as all or none of their images told apart, that of a single shadow."""
     each = [attack(ratios[k][inside[k]], ratios[k][~inside[k]]) for k in range(len(ratios))]
 
-    def mean(values: list[float]) -> tuple[float, float, float]:
+    def mean(values: list[float], single: tuple[float, float]) -> tuple[float, float, float]:
         pairs = [statistics.fmean(values[k : k + 2]) for k in range(0, len(values), 2)]
         # Where nothing is found, what one pair says of another is what that says of it: half of the pairs' figures are news.
         away = t.ppf(0.5 + CONFIDENCE / 2, len(pairs) - 1) * statistics.stdev(pairs) * (2 / len(pairs)) ** 0.5
         middle = statistics.fmean(pairs)
+        if not away:
+            return middle, *single
         return middle, max(0.0, middle - float(away)), min(1.0, middle + float(away))
 
-    auc, *interval = mean([one.auc for one in each])
-    rates = {name: mean([one.true_positives[name][0] for one in each]) for name in each[0].true_positives}
+    auc, *interval = mean([one.auc for one in each], each[0].auc_interval)
+    rates = {
+        name: mean([one.true_positives[name][0] for one in each], each[0].true_positives[name][1:])
+        for name in each[0].true_positives
+    }
     return Attack(auc, (interval[0], interval[1]), rates)

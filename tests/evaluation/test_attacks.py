@@ -1,5 +1,7 @@
 """Attacks find members where the images themselves are given away, and nothing where noise is."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,19 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     expected = 0.7602
     held = [attack(random(200, seed=2 * s) + 1, random(200, seed=2 * s + 1)).auc_interval for s in range(200)]
     assert 0.90 < np.mean([low <= expected <= high for low, high in held]) <= 1
+
+
+@pytest.mark.parametrize(("count", "rate"), [(2000, "0.1%"), (500, "1%")])
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_intervals_of_rates_know_that_their_threshold_hangs_on_a_few_others(count, rate, shift):
+    accused = float(rate.rstrip("%")) / 100
+    expected = 1 - NormalDist().cdf(NormalDist().inv_cdf(1 - accused) - shift)
+    drawn = [[random(count, seed=2 * s + half) for half in (0, 1)] for s in range(150)]
+    found = [attack(members + shift, others).true_positives[rate] for members, others in drawn]
+    assert np.mean([low <= expected <= high for _, low, high in found]) > 0.91
+    if not shift:
+        chance = (int(accused * count) + 1) / (count + 1)
+        assert np.mean([value for value, _, _ in found]) == pytest.approx(chance, rel=0.15)
 
 
 def test_who_tells_all_apart_may_still_be_wrong_of_others():

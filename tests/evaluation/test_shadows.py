@@ -78,7 +78,11 @@ def test_scores_that_membership_does_not_change_are_at_chance_to_the_last_digit(
     labels = torch.arange(60) % 3
     inside = halves(labels, 6, torch.Generator().manual_seed(0))
     scores = torch.randn(60, 2).expand(6, 60, 2)
-    assert attack_on_shadows(likelihood_ratios(scores, inside, labels), inside).auc == 0.5
+    found = attack_on_shadows(likelihood_ratios(scores, inside, labels), inside)
+    assert found.auc == 0.5
+    assert found.auc_interval[0] < 0.4 < 0.6 < found.auc_interval[1], "of thirty members, and as many others"
+    rate, _, high = found.true_positives["1%"]
+    assert rate == 0 < 0.1 < high
 
 
 def traces(kind, images, labels, teacher, outsiders=0):
