@@ -103,6 +103,13 @@ def test_students_are_taught_alike_or_as_the_paper_teaches_them():
     assert composed("protocol=own").distillation == composed().distillation  # no method, and so none of its own
 
 
+def test_a_student_that_is_there_is_reused_without_what_makes_its_images(dfkd, releases, monkeypatch):
+    assert run(dfkd, releases, "dafl").code == 0
+    monkeypatch.setattr("dfkd_exp.distillation.synthesised.Synthesiser", None)
+    again = run(dfkd, releases, "dafl")
+    assert again.code == 0, again.err
+
+
 @pytest.mark.parametrize("method", OF_BATCH_NORM)
 def test_without_batch_norm_a_method_asks_for_statistics_in_its_place(dfkd, tmp_path, method):
     said = [f"method={method}", "teacher=cnn", "student=cnn", "trainer=cpu", "scale=smoke", "source.batch_size=60"]

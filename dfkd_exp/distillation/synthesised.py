@@ -41,6 +41,8 @@ class Synthesised(TransferSet):
         self._objective, self._optimizer = objective, optimizer
         self._student: nn.Module | None = None
         self._folder: Path | None = None
+        self._left: Callable[[], dict[str, Tensor]] | None = None
+        """Reads the state of an earlier training, until somebody wants to see an image."""
         self._last: Batch | None = None
         """The batch that was made last."""
 
@@ -78,6 +80,9 @@ class Synthesised(TransferSet):
     def keep_in(self, folder: Path) -> None:
         self._folder = folder
 
+    def take_up(self, left: Callable[[], dict[str, Tensor]]) -> None:
+        self._left = left
+
     def adapt(self, student: nn.Module) -> None:
         self._student = student
 
@@ -93,6 +98,9 @@ class Synthesised(TransferSet):
 
     def sample(self, size: int, seed: int) -> Iterator[Batch]:
         """Of the pool, of the batch that was made last, or of other latents of a generator that is kept; for as long as somebody asks."""
+        if self._left is not None:
+            self.load_state(self._left())
+            self._left = None
         for number in itertools.count():
             yield self._like_those(size, derive_seed(seed, "sample", number)).to(torch.device("cpu"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -44,8 +45,7 @@ def leading_of_matrix(covariance: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if size <= max(SMALL_MATRIX, count + 1):
         values, vectors = torch.linalg.eigh(covariance)
         return values.flip(0)[:count], vectors.T.flip(0)[:count]
-    _, values, rows = leading_triplets(lambda x: x @ covariance, lambda x: x @ covariance, (size, size), count)
-    return values, rows
+    return _leading_of(lambda rows: rows @ covariance, size, count)
 
 
 def leading_of_factor(factor: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -58,8 +58,15 @@ def leading_of_factor(factor: Tensor, variance: Tensor, count: int) -> tuple[Ten
     def product(rows: Tensor) -> Tensor:
         return (rows @ factor) @ factor.T + rows * variance
 
-    _, values, rows = leading_triplets(product, product, (size, size), count)
-    return values, rows
+    return _leading_of(product, size, count)
+
+
+def _leading_of(product: Callable[[Tensor], Tensor], size: int, count: int) -> tuple[Tensor, Tensor]:
+    """The same of a symmetric matrix by which rows are multiplied. Rounding makes some eigenvalues negative: as a singular value such a one
+    would pass for a variance."""
+    columns, sizes, rows = leading_triplets(product, product, (size, size), count)
+    values, order = (sizes * (columns.T * rows).sum(1).sign()).sort(descending=True)
+    return values, rows[order]
 
 
 def leading_of_signals(signals: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,9 @@ class Gaussian(MetadataKind):
         for name in ("full_up_to", "low_rank_up_to"):
             self.require(name, getattr(self, name) >= 0, "at least 0")
         if self.dp.epsilon is not None:
-            few = self.covariance in ("diagonal", "top_only") or self.layers == "top"
+            few = self.covariance in ("diagonal", "top_only") or (
+                self.layers == "top" and self.covariance in ("full", "auto")
+            )
             self.require(
                 "covariance", few, "top_only or diagonal with metadata.dp.epsilon: noise would drown larger ones"
             )

@@ -127,9 +127,13 @@ def make_student(
         title = f"student: training {settings.title} on labels"
     artifact = context.phase("student", f"{title} on {transfer_set.title}", identity, make, by="all")
     if artifact.file(TRANSFER_SET).is_file():
-        from safetensors.torch import load_file
 
-        transfer_set.load_state(load_file(artifact.file(TRANSFER_SET)))
+        def left() -> dict[str, Any]:
+            from safetensors.torch import load_file
+
+            return load_file(artifact.file(TRANSFER_SET))
+
+        transfer_set.take_up(left)
     return artifact
 
 

@@ -100,8 +100,7 @@ class TransferSet(ABC):
         """The epoch's images in an order of their own, ``size`` at a time, the last of them perhaps fewer; made one by one."""
 
     def sample(self, size: int, seed: int) -> Iterator[Batch]:
-        """Images like those that the student is shown, some ``size`` at a time, on the CPU, to look at: what it is shown next stays as it
-        would be."""
+        """Images like those that the student is shown, ``size`` at a time, on the CPU, to look at: what it is shown next stays as it is."""
         import torch
 
         return (batch.to(torch.device("cpu")) for batch in self.batches(0, size, seed))
@@ -128,11 +127,14 @@ class TransferSet(ABC):
         return {}
 
     def load_state(self, state: dict[str, Tensor]) -> None:  # noqa: B027
-        """Take up what `state`, or `left`, returned."""
+        """Take up what `state` returned."""
 
     def left(self) -> dict[str, Tensor]:
         """The state by which `sample` and `preview` work after the training, when its folder is gone."""
         return self.state()
+
+    def take_up(self, left: Callable[[], dict[str, Tensor]]) -> None:  # noqa: B027
+        """What was `left` of an earlier training, to be read when `sample` or `preview` needs it."""
 
     def on(self, device: torch.device) -> TransferSet:
         """This set, with what it keeps brought to ``device`` if there is room."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dfkd_exp.metadata import directions
 from dfkd_exp.metadata.covariance import Diagonal, Full, LowRank, pack_symmetric
 from dfkd_exp.metadata.directions import whitening
 from dfkd_exp.metadata.records import Signals
@@ -75,6 +76,17 @@ def test_of_a_large_matrix_the_leading_ones_alone_are_found(monkeypatch):
     monkeypatch.setattr("dfkd_exp.metadata.directions.SMALL_MATRIX", 8)
     found = whitening(full(), ALL, 4)
     torch.testing.assert_close((found * expected).sum(2).abs(), expected.square().sum(2), rtol=1e-3, atol=0)
+
+
+def test_what_rounding_has_made_negative_is_no_variance(monkeypatch):
+    monkeypatch.setattr(directions, "SMALL_MATRIX", 3)
+    basis = torch.linalg.qr(torch.randn(20, 20, generator=torch.Generator().manual_seed(0)).double())[0]
+    wanted = torch.tensor([10.0, 5.0, -2.0, 1.0, *[0.0] * 16], dtype=torch.float64)
+    values, vectors = directions.leading_of_matrix(basis @ wanted.diag() @ basis.T, 4)
+    torch.testing.assert_close(values, torch.tensor([10.0, 5.0, 1.0, -2.0], dtype=torch.float64))
+    torch.testing.assert_close(
+        (vectors @ basis[:, [0, 1, 3, 2]]).abs(), torch.eye(4, dtype=torch.float64), atol=1e-6, rtol=0
+    )
 
 
 def test_directions_in_which_a_class_does_not_vary_are_left_out():
