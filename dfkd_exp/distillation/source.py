@@ -150,7 +150,7 @@ class FromReconstruction(Source):
             title=f"{artifact.info['images']:,} reconstructions",
             identity={"images": artifact.digest},
             num_bytes=resources.release.metadata_bytes,
-            image_steps=round(artifact.info["images"] * artifact.info["steps"]),
+            image_steps=round(artifact.info["images"] * artifact.info.get("evaluations", artifact.info["steps"])),
         )
 
 

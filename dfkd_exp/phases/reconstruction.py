@@ -137,7 +137,7 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
                 batches_left: Any = DataLoader(mine, batch_size=None, collate_fn=list)  # type: ignore[arg-type]
                 runner.predict(module, batches_left, return_predictions=False)
         ranks.barrier()
-        all_losses, steps = read_losses(folder)
+        all_losses, steps, evaluations = read_losses(folder)
         losses = all_losses.mean(1).tolist()
         if logger := context.logger.for_phase("reconstruction"):
             for index, loss in enumerate(losses):
@@ -147,6 +147,7 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
         images = settings.images_per_class * metadata.num_classes
         return {
             "images": images, "losses": losses, "steps": steps.double().mean().item(), "precision": engine.precision,
+            "evaluations": evaluations.double().mean().item(),
         }  # fmt: skip
 
     count = settings.images_per_class * len(release.classes)

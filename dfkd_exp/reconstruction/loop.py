@@ -39,13 +39,15 @@ MATCHES: dict[str, type[Reconstruction]] = {"moments": Moments, "sample": Sample
 @dataclass(frozen=True)
 class Images:
     """Reconstructions: ``pixels[N, *shape]`` in [0, 1], how they enter the teacher, the class ``labels[N]`` they were made for, the
-    ``losses[S, G]`` of their groups at S moments on the way, and the ``steps[G]`` that each took, if known."""
+    ``losses[S, G]`` of their groups at S moments on the way, and, if known, the ``steps[G]`` that each took and the ``evaluations[G]`` of
+    the objective, of which a step of L-BFGS makes several."""
 
     pixels: Tensor
     spec: InputSpec
     labels: Tensor
     losses: Tensor
     steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    evaluations: Tensor = field(default_factory=lambda: torch.empty(0))
 
     @property
     def inputs(self) -> Tensor:
@@ -72,21 +74,21 @@ def reconstruct_groups(
     values, target = draw_groups(objective, groups, seed)
     try:
         looked_at = objective.steps(target, groups, seed, objective.settings.steps)
-        losses, steps = _optimise(values, objective, target, looked_at, optimizer, on_step)
+        losses, steps, evaluations = _optimise(values, objective, target, looked_at, optimizer, on_step)
     except torch.OutOfMemoryError as error:
         raise DfkdError(objective.problem.too_large(len(groups))) from error
     pixels = objective.images(values).float().cpu().contiguous()
     if not pixels.to(STORED).isfinite().all():
         raise DfkdError(f"the reconstruction diverged; lower optimizer.lr (now {optimizer.lr:g})")
-    return Images(pixels, objective.metadata.inputs, target.labels.flatten().cpu(), losses, steps)
+    return Images(pixels, objective.metadata.inputs, target.labels.flatten().cpu(), losses, steps, evaluations)
 
 
 def _optimise(
     values: Tensor, objective: Objective, target: GroupTarget, looked_at: Iterable[GroupTarget], optimizer: Optimizer,
     on_step: Callable[[int], None],
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Change ``values[G * N, …]`` in place; the groups' losses ``[S, G]`` every tenth of the way, and steps ``[G]``. ``looked_at``: the
-    target at each step."""
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Change ``values[G * N, …]`` in place; the groups' losses ``[S, G]`` every tenth of the way, steps ``[G]`` and evaluations ``[G]``.
+    ``looked_at``: the target at each step."""
     settings = objective.settings
     stopping = Stopping(settings, len(target.labels))
     stepper = optimizer.build(values)
@@ -94,6 +96,7 @@ def _optimise(
     keep_every = max(1, settings.steps // 10)
     history: list[Tensor] = []
     seen: list[Tensor] = []
+    num_steps = num_seen = 0
 
     def closure(wanted: GroupTarget) -> Tensor:
         losses, gradient = objective(values, wanted)
@@ -107,6 +110,7 @@ def _optimise(
             stepper.param_groups[0]["lr"] = base_lr * (1 + math.cos(math.pi * step / settings.steps)) / 2
         seen.clear()
         stepper.step(partial(closure, wanted))  # type: ignore[arg-type]  # torch's own annotation says float
+        num_steps, num_seen = num_steps + 1, num_seen + len(seen)
         if step % keep_every == 0:
             history.append(seen[0])
         objective.space.after_step(values, step)
@@ -115,7 +119,8 @@ def _optimise(
             on_step(len(values) * (settings.steps - step - 1))
             break
     stopping.restore(values)
-    return stopping.history(history, keep_every, final=objective(values, target)[0]), stopping.steps
+    losses = stopping.history(history, keep_every, final=objective(values, target)[0])
+    return losses, stopping.steps, stopping.steps * (num_seen / max(num_steps, 1))
 
 
 def reconstruct(
@@ -171,4 +176,5 @@ def concatenate(parts: Sequence[Images]) -> Images:
         torch.cat([part.labels for part in parts]),
         torch.cat([part.losses for part in parts], dim=1),
         torch.cat([part.steps for part in parts]),
+        torch.cat([part.evaluations for part in parts]),
     )

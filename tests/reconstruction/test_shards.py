@@ -152,13 +152,13 @@ def test_losses_are_read_without_the_images_beside_them(tmp_path):
     """Of 64 MB, maps of the files would hold a good part in memory until the losses are put together."""
     for first in range(0, 64, 2):
         images = Images(
-            torch.zeros(256, 1, 64, 64), INPUTS, torch.zeros(256, dtype=torch.long), torch.ones(2, 2), torch.ones(2)
+            torch.zeros(256, 1, 64, 64), INPUTS, torch.zeros(256, dtype=torch.long), torch.ones(2, 2), *torch.ones(2, 2)
         )
         write_shard(tmp_path / shard_name([first, first + 1]), images)
     before = resident()
     with peak_memory(torch.device("cpu")) as peak:
-        losses, steps = read_losses(tmp_path)
-    assert (losses.shape, steps.shape) == ((2, 64), (64,))
+        losses, *counts = read_losses(tmp_path)
+    assert [tensor.shape for tensor in (losses, *counts)] == [(2, 64), (64,), (64,)]
     assert peak.num_bytes < before + 2**23
 
 

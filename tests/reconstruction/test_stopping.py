@@ -81,6 +81,16 @@ def test_an_optimiser_that_couples_images_stops_too(teacher, metadata):
     assert images.losses[-1] < images.losses[0]
 
 
+def test_evaluations_are_counted_of_which_a_step_may_make_several(teacher, metadata, together, monkeypatch):
+    torch.testing.assert_close(together.evaluations, together.steps.float())
+    calls, objective = [], Objective.__call__
+    monkeypatch.setattr(Objective, "__call__", lambda *given: calls.append(1) or objective(*given))
+    images = make(teacher, metadata, [0], replace(SETTINGS, tolerance=0.0, steps=5), Lbfgs())
+    assert images.steps.tolist() == [5]
+    assert images.evaluations.tolist() == [len(calls) - 1], "once more for the last losses"
+    assert len(calls) > 2 * 5
+
+
 @pytest.mark.parametrize(("wrong", "rule"), [({"tolerance": 1.0}, "below 1"), ({"patience": 0}, "at least 1")])
 def test_wrong_settings_name_the_flag(wrong, rule):
     with pytest.raises(ConfigError, match=f"reconstruction.{next(iter(wrong))} must be .*{rule}"):
