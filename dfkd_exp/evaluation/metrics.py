@@ -27,7 +27,8 @@ def predict_logits(network: nn.Module, pixels: Tensor, inputs: InputSpec, batch_
     """
     parts = pixels.split(batch_size or inputs.images_at_once)
     with as_classifier(network, inputs.example(), name="the network") as network, borrowed(network):
-        like = next(network.parameters(), torch.empty(0, device=pixels.device))
+        real = (parameter for parameter in network.parameters() if parameter.is_floating_point())  # and not complex
+        like = next(real, torch.empty(0, device=pixels.device))
         with channels_last(network, inputs.example().to(like)):
             logits = [network(inputs.from_pixels(part.to(like.device)).to(like.dtype)).float().cpu() for part in parts]
     return torch.cat(logits)

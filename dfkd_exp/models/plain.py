@@ -167,23 +167,29 @@ def _changed_by_plain(network: nn.Module) -> bool:
 
 def require_gradient(network: nn.Module, example: Tensor, name: str) -> None:
     """Raise DfkdError, which calls it ``name``, if ``network`` tells nothing of how its logits follow from images like ``example``."""
-    gradient = _gradient(network, example)
+    gradient = _gradient(network, example, name)
     if gradient is None:
         raise DfkdError(f"{name} {WITHOUT_GRADIENT}, and by its gradient images are reconstructed; take that out of it")
     # Of a head that begins as zeros, as many do, the gradient is zero too: another is looked at in its place.
-    if not gradient.any() and not _gradient(_without_zeros(network), example).any():  # type: ignore[union-attr]
+    if not gradient.any() and not _gradient(_without_zeros(network), example, name).any():  # type: ignore[union-attr]
         raise DfkdError(
             f"{name} has a gradient that is zero everywhere (torch.round, torch.sign or a comparison in its forward, as of quantisation), "
             "and by its gradient images are reconstructed; take that out of it, or let it pass gradients on"
         )
 
 
-def _gradient(network: nn.Module, example: Tensor) -> Tensor | None:
+def _gradient(network: nn.Module, example: Tensor, name: str) -> Tensor | None:
     """Of a sum of the logits, with a weight for each class, by images like those of the example and by brighter and darker ones, for which
     other units are active; None if there is none."""
     with borrowed(network), torch.enable_grad():
         images = torch.cat((example, -example, example + 1, example - 1)).requires_grad_(True)
-        logits = network(images.clone())
+        try:
+            logits = network(images.clone())
+        except Exception as error:  # of somebody's own code
+            raise DfkdError(
+                f"{name} cannot take images with values beyond their range, such as they have on the way while they are reconstructed: "
+                f"{in_brief(error)}; take what refuses them out of its forward"
+            ) from error
         if not logits.requires_grad:
             return None
         weights = torch.arange(1.0, logits.shape[1] + 1, device=logits.device)

@@ -125,6 +125,20 @@ def test_a_network_without_gradients_is_refused():
         require_gradient(network, IMAGES, "teacher Net")
 
 
+class WithinRange(nn.Sequential):
+    def forward(self, images):
+        assert images.min() >= 0, "pixels are in [0, 1]"
+        return super().forward(images)
+
+
+def test_a_network_that_refuses_values_beyond_their_range_is_told_why_they_come():
+    network = WithinRange(nn.Flatten(), nn.Linear(36, CLASSES))
+    with pytest.raises(
+        DfkdError, match=r"^teacher Net cannot take images with values beyond their range.*pixels are in \[0, 1\]"
+    ):
+        require_gradient(network, IMAGES, "teacher Net")
+
+
 class Rounds(nn.Module):
     def __init__(self, passes_on=False):
         super().__init__()
