@@ -42,6 +42,12 @@ def require_repeatable(network: nn.Module, images: Tensor, name: str) -> Tensor:
     return first
 
 
+def draws_its_weights(network: nn.Module, again: nn.Module) -> bool:
+    """Whether a network that is made again from other random numbers has other parameters, as fresh ones are; or none at all."""
+    pairs = [*zip(network.parameters(), again.parameters(), strict=True)]
+    return not pairs or any(not torch.equal(one, other) for one, other in pairs)
+
+
 def require_whole(network: nn.Module, again: nn.Module, images: Tensor, name: str) -> None:
     """DfkdError if ``again``, which was made anew, is another network once it has the weights: then there are some that no state_dict has.
     Both are to be `require_repeatable`."""

@@ -166,13 +166,21 @@ class Rehearsal:
 
 
 def check_whole(settings: Network, network: nn.Module, inputs: InputSpec, num_classes: int) -> None:
-    """Raise DfkdError if somebody else's network is not the same again once it is made anew and given its weights."""
+    """Raise DfkdError if somebody else's network is not the same again once it is made anew and given its weights; say so if it had them
+    already, and they are to be trained."""
     from dfkd_exp.models.ours import Ours
-    from dfkd_exp.models.repeatable import require_whole
+    from dfkd_exp.models.repeatable import draws_its_weights, require_whole
 
-    if not isinstance(settings, Ours):
-        again = settings.untrained(inputs, num_classes, derive_seed(0, "made anew"))
-        require_whole(network, again, inputs.example(), f"{settings.flag} {settings.title}")
+    if isinstance(settings, Ours):
+        return
+    again = settings.untrained(inputs, num_classes, derive_seed(0, "made anew"))
+    if not settings.pretrained and not draws_its_weights(network, again):
+        console.warn(
+            f"{settings.flag} {settings.title} has the same weights each time it is made. If it loads trained ones, they are trained "
+            "further here; to keep them as they are, save them, torch.save(network.state_dict(), 'FILE'), and say "
+            f"{settings.flag}.checkpoint=FILE"
+        )
+    require_whole(network, again, inputs.example(), f"{settings.flag} {settings.title}")
 
 
 def warn_of_snapshots(student: nn.Module, distillation: Distillation) -> None:

@@ -48,6 +48,11 @@ def rehearse_training(network: nn.Module, settings: Training, inputs: InputSpec,
                 f"{augmenting} makes inputs of shape {list(shown.shape[1:])} of {described(inputs.shape)}; an augmentation "
                 "leaves their shape as it is"
             )
+        if not any(parameter.requires_grad for parameter in network.parameters()):
+            raise DfkdError(
+                f"{name} has no parameter that may be trained: all are frozen (requires_grad=False). If its weights are trained already, "
+                "save them, torch.save(network.state_dict(), 'FILE'), and name the file as its checkpoint"
+            )
         logits = tried(lambda: network(shown), f"{name} cannot be trained")
         if not logits.requires_grad:
             raise DfkdError(f"{name} {WITHOUT_GRADIENT}, and cannot be trained; take that out of it")

@@ -65,6 +65,25 @@ def test_rounding_is_no_difference_and_what_is_not_a_number_is():
     assert differ(wanted * torch.nan, wanted) is not None
 
 
+def loaded(frozen=False):
+    """Somebody's function that gives a network its trained weights, for the digits."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.linspace(-1, 1, 640).view(10, 64))
+        network[1].bias.zero_()
+    return network.requires_grad_(not frozen)
+
+
+def test_weights_that_somebodys_function_has_loaded_are_not_trained_further_without_a_word(dfkd):
+    ran = dfkd("pipeline=release", "release=published", "teacher=custom", f"teacher.target={__name__}.loaded")
+    assert ran.code == 0
+    assert "teacher loaded has the same weights each time it is made" in " ".join(ran.err.split())
+    assert "teacher.checkpoint=FILE" in ran.err
+    ran = dfkd("teacher=custom", f"teacher.target={__name__}.loaded", "+teacher.kwargs.frozen=true")
+    assert ran.code == 1
+    assert "all are frozen (requires_grad=False)" in ran.err
+
+
 class Standardises(nn.Module):
     """Each image by its own mean and deviation, which a blank one has not."""
 
