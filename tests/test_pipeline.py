@@ -112,6 +112,7 @@ def test_a_graphs_basis_is_computed_once_and_its_seconds_are_counted(dfkd, monke
     again = dfkd("metadata=spectral_layer_pairs")
     assert again.code == 0, again.err
     assert figures(again.results()[0]) == figures(again.results()[1])
+    assert again.result["seconds"] == first.result["seconds"]
     other = dfkd("metadata=spectral_layer_pairs", "reconstruction.steps=3")  # needs the signals, and finds them
     assert other.code == 0, other.err
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfkd_exp.models.kind import Network
 from dfkd_exp.phases.context import LazyData, RunContext, load_network
-from dfkd_exp.phases.reconstruction import resolved_metadata
+from dfkd_exp.phases.reconstruction import resolved, signals_of
 from dfkd_exp.release.folder import Release
 from dfkd_exp.run_folder import NEAREST
 from dfkd_exp.seeding import derive_seed
@@ -56,7 +56,7 @@ def measure_privacy(
         images, inputs = data.images, release.inputs
         generator = torch.Generator().manual_seed(derive_seed(seed, "privacy"))
         teacher = release.teacher()
-        metadata = resolved_metadata(context, release, teacher)
+        metadata = resolved(release, teacher, signals_of(context, release))
         network = load_network(settings, student, inputs, len(release.classes)).to(context.device)
         teacher = teacher.to(context.device)
         at_most = max(1, IMAGE_BYTES // (4 * math.prod(inputs.shape)))

@@ -54,21 +54,28 @@ class Asked:
         return f"{self.settings.steps:,} steps, match: {self.settings.match}"
 
 
-def resolved_metadata(context: RunContext, release: Release, teacher: nn.Module) -> ResolvedMetadata:
-    """The release's metadata in values of the layers. What needs the basis of a graph, which may take minutes, is kept."""
-    from safetensors.torch import load_file, save
-
-    metadata = release.metadata()
-    if metadata.graph is None:
-        return metadata.resolved(teacher)
+def signals_of(context: RunContext, release: Release) -> Artifact | None:
+    """What needs the basis of the metadata's graph, which may take minutes, and is kept; None where there is no graph. A run that has its
+    images already asks for it too, so that it says what they took."""
+    if not release.has_graph:
+        return None
 
     def make(folder: Path) -> dict[str, Any]:
-        write_atomically(folder / KEPT, save(metadata.resolved(teacher).kept()))
+        from safetensors.torch import save
+
+        write_atomically(folder / KEPT, save(release.metadata().resolved(release.teacher()).kept()))
         return {}
 
     title = "signals: the statistics as activations, through the graph's basis"
-    artifact = context.phase("signals", title, release.identity, make)
-    return metadata.resolved(teacher, load_file(artifact.file(KEPT)))
+    return context.phase("signals", title, release.identity, make)
+
+
+def resolved(release: Release, teacher: nn.Module, signals: Artifact | None) -> ResolvedMetadata:
+    """The release's metadata in values of the layers."""
+    from safetensors.torch import load_file
+
+    kept = load_file(signals.file(KEPT)) if signals else None
+    return release.metadata().resolved(teacher, kept)
 
 
 def objective_of(context: RunContext, release: Release, asked: Asked) -> Objective:
@@ -79,7 +86,7 @@ def objective_of(context: RunContext, release: Release, asked: Asked) -> Objecti
     from dfkd_exp.reconstruction.problem import Problem
 
     teacher = release.teacher()
-    metadata = resolved_metadata(context, release, teacher)
+    metadata = resolved(release, teacher, signals_of(context, release))
     teacher = frozen(teacher).to(context.device)
     problem = Problem(teacher, metadata, asked.settings, asked.parametrisation, asked.terms)
     engine = engine_in_the_loop(asked.engine, problem, context.engines)
@@ -90,6 +97,7 @@ def objective_of(context: RunContext, release: Release, asked: Asked) -> Objecti
 def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> Artifact:
     """Reconstruct images from the release; one safetensors file per batch of groups. Continues from the files there are."""
     settings, ranks = asked.settings, context.ranks
+    signals = signals_of(context, release)
 
     def make(folder: Path) -> dict[str, Any]:
         from torch.utils.data import DataLoader
@@ -100,7 +108,7 @@ def make_reconstruction(context: RunContext, release: Release, asked: Asked) -> 
         from dfkd_exp.reconstruction.shards import is_sound, read_losses, shard_name
 
         teacher = release.teacher()
-        metadata = resolved_metadata(context, release, teacher)
+        metadata = resolved(release, teacher, signals)
         # Every process has some groups.
         at_once = (
             1 if asked.optimizer.couples_images else -(-settings.groups_per_class * metadata.num_classes // ranks.world)

@@ -77,6 +77,11 @@ class Release:
         return self._header.said["counts"]
 
     @property
+    def has_graph(self) -> bool:
+        """Whether there are statistics in the basis of a graph of the layers."""
+        return self._header.said["graph"] is not None
+
+    @property
     def drawable(self) -> bool:
         """Whether values of layers can be drawn from all of its metadata."""
         return all(statistic["basis"] not in WITHOUT_DRAWS for statistic in self._header.said["statistics"])
