@@ -6,12 +6,13 @@ from __future__ import annotations
 import collections
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
+import torch
 from torch import Tensor, nn
 
 from dfkd_exp.errors import DfkdError
@@ -46,9 +47,9 @@ def load_checkpoint(network: nn.Module, path: Path, flag: str, title: str, choic
     """Put the weights of a file into ``network``, in place.
 
     It may be in any form that `read_weights` reads: a state_dict, or one within other things. Prefixes of wrappers go, entries beside the
-    network's are left out, missing counts of batches are forgiven, other precisions converted. ``choice`` says which of several
-    state_dicts to take, by its name or a word of it, such as ``ema``; where it is None it is the one that fits and is no moving average.
-    DfkdError names ``flag``, the network by its ``title``, and what to do.
+    network's are left out, missing counts of batches are forgiven, other precisions converted. Of several networks, in state_dicts of their
+    own or by their prefixes in one, ``choice`` says which to take, by its name or a word of it, such as ``ema``; where it is None it is the
+    one that fits and is no moving average. DfkdError names ``flag``, the network by its ``title``, and what to do.
     """
     source = f"{flag}={path}"
     content = read_weights(path, source)
@@ -60,17 +61,11 @@ def load_checkpoint(network: nn.Module, path: Path, flag: str, title: str, choic
         entries = entries and f"; its entries are {brief(entries)}"
         raise DfkdError(f"{source} holds no state_dict{entries}; save one with torch.save(model.state_dict(), …)")
     option = f"{flag.rpartition('.')[0]}.weights".lstrip(".")
-    name, fit = _chosen(
-        {name: _fit(network, tensors) for name, tensors in found.items()}, choice, source, option, title
-    )
-    network.load_state_dict(fit.state)
+    fits = dict(fit for name, tensors in found.items() for fit in _fits(network, name, tensors))
+    name = _chosen(fits, choice, source, option, title)
+    network.load_state_dict(fits[name].state)
     require_sound(network, source)
-    averages = [other for other in found if _is_average(other) and other != name]
-    told = [f"taken from {name}"] if name else []
-    return Loaded(
-        [*told, *fit.notes, *(f"{other} is there too, and {option}={_word(other)} takes it" for other in averages)],
-        _claimed_accuracy(content),
-    )
+    return Loaded([*fits[name].notes, *_averages(fits, name, option)], _claimed_accuracy(content))
 
 
 def _state_dicts(content: Any, name: str = "", depth: int = 3) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -84,36 +79,51 @@ def _state_dicts(content: Any, name: str = "", depth: int = 3) -> Iterator[tuple
             yield from _state_dicts(value, f"{name}.{key}".lstrip("."), depth - 1)
 
 
-def _chosen(fits: dict[str, _Fit], choice: str | None, source: str, option: str, title: str) -> tuple[str, _Fit]:
-    names = list(fits)
-    if choice is not None:
-        names = [choice] if choice in fits else [name for name in fits if choice in re.split(r"[._]", name)]
-        if not names:
-            raise DfkdError(
-                f"{option}={choice}: {source} has {brief(', '.join(fits)) or 'one state_dict, without a name'}"
-            )
-    else:
-        names = [name for name in names if not _is_average(name)] or names
-    fitting = [name for name in names if not fits[name].misfit]
-    if len(fitting) == 1:
-        return fitting[0], fits[fitting[0]]
-    if fitting:
-        raise DfkdError(f"{source} has several state_dicts that fit {title}: say {option}={' or '.join(fitting)}")
-    name = max(names, key=lambda name: len(fits[name].state))
-    raise DfkdError(f"{source} does not fit {title}: {name or 'it'} {fits[name].misfit}")
+def _chosen(fits: dict[str, _Fit], choice: str | None, source: str, option: str, title: str) -> str:
+    """The name of those weights that are meant and fit."""
+    if choice is None:
+        meant = [name for name in fits if not _is_average(name)] or list(fits)
+    elif not (meant := _meant(fits, choice)):
+        names = brief(", ".join(filter(None, fits))) or "one state_dict, without a name"
+        raise DfkdError(f"{option}={choice}: {source} has {names}")
+    fitting = [name for name in meant if not fits[name].misfit]
+    if not fitting:
+        name = max(meant, key=lambda name: len(fits[name].state))
+        why = "; ".join([fits[name].misfit, *_averages(fits, name, option)])
+        raise DfkdError(f"{source} does not fit {title}: {name or 'it'} {why}")
+    first, *others = fitting
+    # A network that a module holds twice, as itself and within a wrapper, is one.
+    if any(
+        not torch.equal(value, fits[name].state[key]) for name in others for key, value in fits[first].state.items()
+    ):
+        names = brief(" or ".join(name or "''" for name in fitting))
+        raise DfkdError(f"{source} has several state_dicts that fit {title}: say {option}={names}")
+    return first
+
+
+def _meant(names: Iterable[str], choice: str) -> list[str]:
+    """The one that is called so; else those of which it is a part, between dots; else those of which it is a word."""
+    return (
+        [name for name in names if name == choice]
+        or [name for name in names if f".{choice}." in f".{name}."]
+        or [name for name in names if choice in re.split(r"[._]", name)]
+    )
 
 
 def _is_average(name: str) -> bool:
     return not {"ema", "swa", "averaged", "average"}.isdisjoint(re.split(r"[._]", name.lower()))
 
 
-def _word(name: str) -> str:
-    """The shortest way to choose a moving average."""
-    return next((word for word in ("ema", "swa") if word in re.split(r"[._]", name)), name)
+def _averages(fits: dict[str, _Fit], taken: str, option: str) -> list[str]:
+    """What there is to say of the moving averages that fit and were not ``taken``: the shortest way to choose each."""
+    averages = [name for name, fit in fits.items() if _is_average(name) and name != taken and not fit.misfit]
+    words = [next((word for word in ("ema", "swa") if _meant(fits, word) == [name]), name) for name in averages]
+    return [f"{name} is there too, and {option}={word} takes it" for name, word in zip(averages, words, strict=True)]
 
 
-def _fit(network: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
-    """The tensors as the weights of ``network``, by their names without what wrappers put before or into them."""
+def _fits(network: nn.Module, name: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, _Fit]]:
+    """What of the tensors of a state_dict are weights of ``network``, by their names without what wrappers put before or into them; each by
+    the ``name`` of the state_dict and the prefix. Where none fits, it is what comes nearest."""
     own = network.state_dict()
     wrapped = [
         part for part in OF_WRAPPERS if any(part in key for key in tensors) and not any(part in key for key in own)
@@ -121,17 +131,28 @@ def _fit(network: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
     renamed = dict(tensors)
     for part in wrapped:
         renamed = {key.replace(part, ""): value for key, value in renamed.items()}
-    prefix = _prefix(own, renamed)
-    within = {key.removeprefix(prefix): value for key, value in renamed.items() if key.startswith(prefix)}
+    notes = [f"taken from {name}"] if name else []
+    notes += [f"without {part.rstrip('.')} in names" for part in wrapped]
+    prefixes = _prefixes(own, renamed)
+    for prefix in prefixes:
+        within = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
+        theirs = {key for key in renamed if key.startswith(within) or not key.startswith(prefix)}
+        yield f"{name}.{prefix}".strip("."), _fit(own, renamed, prefix, theirs, notes)
+
+
+def _fit(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], prefix: str, theirs: set[str], notes: list[str]
+) -> _Fit:
+    """The tensors with the prefix, but for ``theirs``, as the weights of a network that has its ``own``; after other ``notes``."""
+    within = {key.removeprefix(prefix): value for key, value in tensors.items() if key not in theirs}
     counted = [key for key in within if key not in own and key.rpartition(".")[2] in OF_PROFILERS]
     state = {key: within[key].to_dense() for key in own if key in within}
     uncounted = [key for key in own if key not in within and key.endswith("num_batches_tracked")]
     state |= {key: own[key] for key in uncounted}
-    outside = [key for key in renamed if not key.startswith(prefix)]
     extra = [key for key in within if key not in own and key not in counted]
-    notes = [f"without {part.rstrip('.')} in names" for part in wrapped]
-    notes += [f"without the prefix {prefix}"] if prefix else []
-    notes += [f"left out {_some(outside + counted)}"] if outside + counted else []
+    left_out = [*theirs, *counted]
+    notes = [*notes, f"without the prefix {prefix}"] if prefix else [*notes]
+    notes += [f"left out {_some(left_out)}"] if left_out else []
     notes += (
         [f"num_batches_tracked of {len(uncounted)} layers is missing, which changes no answer"] if uncounted else []
     )
@@ -140,14 +161,17 @@ def _fit(network: nn.Module, tensors: dict[str, Tensor]) -> _Fit:
     return _Fit(state, notes, _misfit(own, state, extra))
 
 
-def _prefix(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """What stands before the network's own names where most of them are found; as little as possible."""
+def _prefixes(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """What stands before the network's own names where the most of them, and of their shapes, are found; the shortest first. There are
+    several where several networks fit."""
     found: collections.Counter[str] = collections.Counter()
-    for key in tensors:
-        for name in own:
-            if key == name or key.endswith(f".{name}"):
-                found[key.removesuffix(name)] += 1
-    return max(sorted(found, key=len), key=lambda prefix: found[prefix], default="")
+    for key, value in tensors.items():
+        for start in [0, *(dot.end() for dot in re.finditer(r"\.", key))]:
+            name = key[start:]
+            if name in own and not name.endswith("num_batches_tracked"):  # which may be missing
+                found[key[:start]] += 1 + (value.shape == own[name].shape)
+    most = max(found.values(), default=0)
+    return sorted((prefix for prefix in found if found[prefix] == most), key=len) or [""]
 
 
 def _claimed_accuracy(content: Any) -> float | None:

@@ -44,7 +44,7 @@ class Network(Settings):
     output: str | None = None
     """Which entry of the tuple or dict that it returns are the logits, a key or an index; null finds it by its shape."""
     weights: str | None = None
-    """Which of a checkpoint's state_dicts to take, by its name or a word of it, such as ema; null takes the one that fits."""
+    """Which of a checkpoint's state_dicts or prefixes to take, by its name or a word of it, such as ema; null takes the one that fits."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

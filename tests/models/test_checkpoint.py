@@ -1,42 +1,17 @@
-"""Weights from files, and what is said of those that do not fit."""
+"""Which weights of a file a network gets, and what is said of those that do not fit."""
 
 import argparse
 import collections
-import json
-import os
-import pickle
-import re
-import warnings
-import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.checkpoint import load_checkpoint, load_weights
-from dfkd_exp.models.weight_files import files_of
+from tests.models.checkpoints import STATE, load, prefixed
 from tests.toy import CLASSES, toy_teacher
-
-
-def load(path, choice=None):
-    """What was said, and the network."""
-    network = toy_teacher()
-    with torch.no_grad():
-        for value in network.state_dict().values():
-            value.zero_()
-    return load_checkpoint(network, path, "teacher.checkpoint", "Net", choice), network
-
-
-STATE = toy_teacher().state_dict()
-
-
-def prefixed(prefix):
-    return {f"{prefix}{key}": value for key, value in STATE.items()}
-
 
 FORMS = {
     "as it is": (STATE, []),
@@ -58,7 +33,7 @@ FORMS = {
     "beside arguments": ({"model": STATE, "args": argparse.Namespace(lr=0.1)}, ["taken from model"]),
     "beside an average": (
         {"state_dict": STATE, "state_dict_ema": prefixed("module.")},
-        ["taken from state_dict", "state_dict_ema is there too, and teacher.weights=ema takes it"],
+        ["taken from state_dict", "state_dict_ema.module is there too, and teacher.weights=ema takes it"],
     ),
     "an average alone": ({"model_ema": STATE}, ["taken from model_ema"]),
 }  # fmt: skip
@@ -98,11 +73,91 @@ def test_of_several_the_one_that_fits_is_taken(tmp_path):
     assert load(tmp_path / "a.pt")[0].notes == ["taken from generator"]
 
 
+DOUBLE = {key: value * 2 for key, value in STATE.items()}
+SMALL = {**STATE, "3.weight": torch.ones(2, 64), "3.bias": torch.ones(2), "5.weight": torch.ones(CLASSES, 2)}
+
+
+def under(**networks):
+    """A state_dict of several networks: each by its prefix, in which __ is a dot; what is called ``own`` has none."""
+    return {
+        key if name == "own" else f"{name.replace('__', '.')}.{key}": value
+        for name, state in networks.items()
+        for key, value in state.items()
+    }
+
+
+IN_ONE = {
+    "an average, before": (under(ema=DOUBLE, net=STATE), "net", {"ema": "ema"}),
+    "an average within a wrapper": (under(ema_net__module=DOUBLE, net=STATE), "net", {"ema": "ema_net.module"}),
+    "an average below it": (under(own=STATE, ema=DOUBLE), "", {"ema": "ema"}),
+    "of other shapes, before": (under(student=SMALL, teacher=STATE), "teacher", {}),
+    "the same twice": (under(net=STATE, compiled__module=STATE), "net", {}),
+}
+
+
+@pytest.mark.parametrize("form", IN_ONE)
+@pytest.mark.parametrize("place", ["", "state_dict"])
+def test_of_several_networks_in_one_state_dict_the_one_that_fits_and_is_no_average_is_taken(form, place, tmp_path):
+    tensors, taken, averages = IN_ONE[form]
+    torch.save({place: tensors} if place else tensors, tmp_path / "a.pt")
+    loaded, network = load(tmp_path / "a.pt")
+    assert all(torch.equal(value, STATE[key]) for key, value in network.state_dict().items())
+    said = [f"without the prefix {taken}."] if taken else []
+    for word, name in averages.items():
+        said.append(f"{f'{place}.{name}'.strip('.')} is there too, and teacher.weights={word} takes it")
+        assert torch.equal(load(tmp_path / "a.pt", word)[1].state_dict()["0.bias"], DOUBLE["0.bias"])
+    assert [note for note in loaded.notes if not note.startswith(("taken from", "left out"))] == said
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ("student", "teacher", ("student", "teacher")),
+        ("encoder", "target_encoder", ("encoder", "target")),
+        ("members__0", "members__1", ("members.0", "1")),
+        ("own", "teacher", ("", "teacher")),
+        ("ema__online", "ema__ema_model", ("online", "ema_model")),
+    ],
+)
+def test_where_several_in_one_state_dict_fit_it_is_asked_which(one, other, words, tmp_path):
+    torch.save(under(**{one: STATE, other: DOUBLE}), tmp_path / "a.pt")
+    names = [name.replace("__", ".").replace("own", "''") for name in (one, other)]
+    with pytest.raises(DfkdError, match=f"several state_dicts that fit Net: say teacher.weights={' or '.join(names)}$"):
+        load(tmp_path / "a.pt")
+    for word, state in zip(words, (STATE, DOUBLE), strict=True):
+        assert torch.equal(load(tmp_path / "a.pt", word)[1].state_dict()["0.bias"], state["0.bias"])
+    with pytest.raises(DfkdError, match=r"teacher.weights=nobody: teacher.checkpoint=.* has .*"):
+        load(tmp_path / "a.pt", "nobody")
+
+
+def test_networks_of_which_none_fits_are_refused_by_what_the_nearest_lacks(tmp_path):
+    torch.save(under(critic={"0.weight": torch.ones(2)}, student=SMALL), tmp_path / "a.pt")
+    with pytest.raises(DfkdError, match=r"does not fit Net: student has other shapes for 3.bias \("):
+        load(tmp_path / "a.pt")
+
+
 def test_missing_counts_of_batches_are_forgiven_as_torch_does(tmp_path):
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     torch.save({k: v for k, v in network.state_dict().items() if "num_batches" not in k}, tmp_path / "a.pt")
     loaded = load_checkpoint(network, tmp_path / "a.pt", "teacher.checkpoint", "Net")
     assert loaded.notes == ["num_batches_tracked of 1 layers is missing, which changes no answer"]
+
+
+def test_an_average_is_not_taken_because_what_it_is_of_does_not_fit(tmp_path):
+    torch.save(under(own={**STATE, "head.weight": torch.ones(2)}, ema=DOUBLE), tmp_path / "a.pt")
+    with pytest.raises(
+        DfkdError, match=r"it has unknown head.weight; ema is there too, and teacher.weights=ema takes it"
+    ):
+        load(tmp_path / "a.pt")
+    assert torch.equal(load(tmp_path / "a.pt", "ema")[1].state_dict()["0.bias"], DOUBLE["0.bias"])
+
+
+def test_a_network_without_counts_of_batches_is_one_of_several_too(tmp_path):
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    without = {key: value + 1 for key, value in network.state_dict().items() if "num_batches" not in key}
+    torch.save(under(student=network.state_dict(), teacher=without), tmp_path / "a.pt")
+    with pytest.raises(DfkdError, match=r"say teacher.weights=student or teacher$"):
+        load_checkpoint(network, tmp_path / "a.pt", "teacher.checkpoint", "Net")
 
 
 @pytest.mark.parametrize(
@@ -115,103 +170,6 @@ def test_missing_counts_of_batches_are_forgiven_as_torch_does(tmp_path):
 def test_what_a_checkpoint_says_of_its_accuracy_is_heard(beside, claimed, tmp_path):
     torch.save({"state_dict": STATE, **beside}, tmp_path / "a.pt")
     assert load(tmp_path / "a.pt")[0].claimed_accuracy == (claimed and pytest.approx(claimed))
-
-
-def test_safetensors_are_known_by_their_content(tmp_path):
-    save_file(STATE, tmp_path / "weights")
-    assert torch.equal(load(tmp_path / "weights")[1].state_dict()["0.bias"], STATE["0.bias"])
-
-
-def test_weights_in_several_files_are_read_by_their_index(tmp_path):
-    names = sorted(STATE)
-    parts = {"model-1.safetensors": names[:2], "model-2.safetensors": names[2:]}
-    for file, keys in parts.items():
-        save_file({key: STATE[key] for key in keys}, tmp_path / file)
-    index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {key: file for file, keys in parts.items() for key in keys}}))
-    assert torch.equal(load(index)[1].state_dict()["5.bias"], STATE["5.bias"])
-    assert files_of(index) == [index, *(tmp_path / file for file in parts)]
-    (tmp_path / "model-2.safetensors").unlink()
-    with pytest.raises(DfkdError, match=r"names model-2.safetensors, which must lie beside it"):
-        load(index)
-    for content in ("{}", "[]", "{", '{"weight_map": 3}', '{"weight_map": {"a": "../x"}}', '{"weight_map": {"a": 3}}'):
-        index.write_text(content)
-        with pytest.raises(DfkdError, match=r"no index of a network's files|must lie beside it"):
-            load(index)
-
-
-class Bomb:
-    def __reduce__(self):
-        return os.mkdir, (os.environ["BOMB"],)
-
-
-def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, monkeypatch):
-    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
-    torch.save({"weight": Bomb()}, tmp_path / "weights.pt")
-    with pytest.raises(DfkdError, match=r"holds objects of posix.mkdir, whose code would run when it is read"):
-        load(tmp_path / "weights.pt")
-    assert not (tmp_path / "exploded").exists()
-
-
-def test_whole_networks_are_refused_with_the_command_that_takes_their_weights_out(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(toy_teacher(), "whole.pt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that TorchScript is not what is recommended
-        torch.jit.script(toy_teacher()).save("scripted.pt")
-    for name, said in (("whole.pt", "holds objects of"), ("scripted.pt", "is TorchScript")):
-        with pytest.raises(DfkdError, match=said) as error:
-            load(Path(name))
-        [code] = re.findall(r'python -c "(.*)"$', str(error.value))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exec(code, {})
-        assert torch.equal(load(Path("weights.pt"))[1].state_dict()["0.bias"], STATE["0.bias"])
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"garbage", "neither safetensors nor a plain torch state_dict"),
-        (b"", "is empty"),
-        (b"\x10\0\0\0\0\0\0\0{garbage", "neither safetensors nor a plain torch state_dict"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
-        (b"<!DOCTYPE html><html>", "is a web page"),
-        (b"\x89HDF\r\n", "as Keras writes it"),
-        (b"GGUF\x03", "of a language model"),
-        (b"\x93NUMPY\x01", "is one array of numpy's"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_refused(tmp_path, content, said):
-    (tmp_path / "a.pt").write_bytes(content)
-    with pytest.raises(DfkdError, match=rf"teacher.checkpoint=.*{said}"):
-        load(tmp_path / "a.pt")
-
-
-def test_a_file_of_another_library_or_an_archive_is_called_what_it_is(tmp_path):
-    (tmp_path / "a.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
-    with pytest.raises(DfkdError, match=r"is a file of ONNX, by its ending"):
-        load(tmp_path / "a.onnx")
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.writestr("best/model.pt", b"weights")
-    with pytest.raises(DfkdError, match=r"is an archive of best/model.pt; unpack it"):
-        load(tmp_path / "a.zip")
-
-
-def test_numpys_archive_of_weights_is_read(tmp_path):
-    np.savez(tmp_path / "a.npz", **{key: value.numpy() for key, value in prefixed("module.").items()})
-    loaded, network = load(tmp_path / "a.npz")
-    assert loaded.notes == ["without the prefix module."]
-    assert all(torch.equal(value, STATE[key]) for key, value in network.state_dict().items())
-
-
-def test_a_pickle_of_arrays_is_refused_with_the_command_that_takes_its_weights_out(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("a.pkl").write_bytes(pickle.dumps({key: value.numpy() for key, value in STATE.items()}))
-    with pytest.raises(DfkdError, match="whose code would run when it is read") as refused:
-        load(Path("a.pkl"))
-    exec(re.search(r'python -c "(.*)"', str(refused.value))[1], {})
-    assert torch.equal(load(Path("weights.pt"))[1].state_dict()["0.bias"], STATE["0.bias"])
 
 
 def test_weights_that_are_mostly_zeros_and_stored_so_are_read(tmp_path):
