@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -99,7 +100,12 @@ class Timm(Published):
         return self.take_over(network, inputs) if self.finetune else super().give_weights(network, inputs)
 
     def published(self, inputs: InputSpec) -> Mapping[str, Tensor]:
-        overlay = {"file": self.checkpoint} if self.checkpoint else {}
+        from dfkd_exp.models.read_weights import require_undamaged
+
+        overlay = {}
+        if self.checkpoint:
+            require_undamaged(Path(self.checkpoint), f"{self.named('checkpoint')}={self.checkpoint}")
+            overlay["file"] = self.checkpoint
         return self._created(inputs, pretrained=True, pretrained_cfg_overlay=overlay).state_dict()
 
 

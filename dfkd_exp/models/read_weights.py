@@ -6,6 +6,8 @@ import argparse
 import collections
 import warnings
 import zipfile
+import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ NOT_TORCH = {
 
 def read_weights(path: Path, source: str) -> Any:
     """What a file holds: safetensors, one file or an index of several, numpy's ``.npz``, or what ``torch.save`` wrote. DfkdError names
-    ``source`` and says what the file is instead, and what to do with it."""
+    ``source`` and says what the file is instead, or that it is damaged, and what to do with it."""
     if is_index(path):
         tensors: dict[str, Tensor] = {}
         for shard in files_of(path)[1:]:
@@ -56,12 +58,15 @@ def read_weights(path: Path, source: str) -> Any:
     try:
         if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
             return load_file(path)
+        require_undamaged(path, source)
         if _is_npz(path):
             with numpy.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of TorchScript and old pickles, of which more is said below
             return torch.load(path, map_location="cpu", weights_only=True)
+    except DfkdError:
+        raise
     except Exception as error:  # the unpickler raises whatever the bytes lead it to
         raise DfkdError(f"{source} {_why_not(path, start)}") from error
 
@@ -72,6 +77,26 @@ def read_safetensors(path: Path, source: str) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, ValueError) as error:
         raise DfkdError(f"{source} is no safetensors file, or is damaged; fetch it again") from error
+
+
+def require_undamaged(path: Path, source: str) -> None:
+    """DfkdError names the part of a zip, as torch and numpy write them, that does not have the sum that was written of it. torch reads it
+    without a look at the sum."""
+    if not zipfile.is_zipfile(path):
+        return
+    part = "its table of contents"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                part = member.filename
+                if member.CRC:  # torch.serialization.set_crc32_options(False) writes zeros in their place
+                    with archive.open(member) as file:
+                        while file.read(2**20):
+                            pass
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DfkdError(
+            f"{source} is damaged ({brief(part)} is not as it was written); fetch or save it again"
+        ) from error
 
 
 def _is_npz(path: Path) -> bool:
@@ -89,18 +114,19 @@ def _why_not(path: Path, start: bytes) -> str:
     if path.suffix.lower() in NOT_TORCH:
         return f"is a file of {NOT_TORCH[path.suffix.lower()]}, by its ending; {CONVERT}"
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if any(name.endswith("constants.pkl") for name in names):
-            state = f"torch.jit.load('{path}', map_location='cpu').state_dict()"
-            return f"is TorchScript, a program; {_take_out(state)}"
-        if not any(name.endswith("data.pkl") for name in names):
-            return f"is an archive of {brief(', '.join(names)) or 'nothing'}; unpack it, and name the file of weights in it"
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        if foreign:
-            loaded = f"c = torch.load('{path}', map_location='cpu', weights_only=False); "
-            command = _take_out("c['state_dict'] if isinstance(c, dict) else c.state_dict()", loaded)
-            return f"holds objects of {brief(', '.join(foreign))}, whose code would run when it is read; if you trust it, {command}"
+        with suppress(Exception):  # whatever the damage leads the readers of archives to
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+            if any(name.endswith("constants.pkl") for name in names):
+                state = f"torch.jit.load('{path}', map_location='cpu').state_dict()"
+                return f"is TorchScript, a program; {_take_out(state)}"
+            if not any(name.endswith("data.pkl") for name in names):
+                return f"is an archive of {brief(', '.join(names)) or 'nothing'}; unpack it, and name the file of weights in it"
+            foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            if foreign:
+                loaded = f"c = torch.load('{path}', map_location='cpu', weights_only=False); "
+                command = _take_out("c['state_dict'] if isinstance(c, dict) else c.state_dict()", loaded)
+                return f"holds objects of {brief(', '.join(foreign))}, whose code would run when it is read; if you trust it, {command}"
     elif start.startswith(b"\x80"):  # what a pickle begins with
         loaded = f"import pathlib, pickle; c = pickle.loads(pathlib.Path('{path}').read_bytes()); "
         command = _take_out("{name: torch.as_tensor(value) for name, value in c.items()}", loaded)

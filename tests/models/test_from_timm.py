@@ -13,6 +13,7 @@ from dfkd_exp.errors import DfkdError
 from dfkd_exp.inputs import InputSpec
 from dfkd_exp.models.from_timm import Timm, _without_torchvision
 from dfkd_exp.settings import under_flag
+from tests.models.checkpoints import damage
 
 needs_timm = pytest.mark.skipif(find_spec("timm") is None, reason="needs timm")
 SMALL = {"depth": 1, "embed_dim": 12, "num_heads": 2, "mlp_ratio": 1}
@@ -133,6 +134,11 @@ def test_a_checkpoint_may_be_the_published_file(tmp_path):
     assert tuned["head.weight"].shape[0] == 4
     with pytest.raises(DfkdError, match=r"does not fit test_vit: it has other shapes for head.bias"):
         timm_net(checkpoint=str(path)).build(inputs, 4, seed=0)
+    path = path.with_suffix(".pt")
+    torch.save(published, path)
+    damage(path)
+    with pytest.raises(DfkdError, match=r"published.pt is damaged \(published/data/\d+ is not as it was written\)"):
+        timm_net(checkpoint=str(path), finetune=True).build(inputs, 4, seed=0)
 
 
 @needs_timm

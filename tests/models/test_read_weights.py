@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.models.weight_files import files_of
-from tests.models.checkpoints import STATE, load, prefixed
+from tests.models.checkpoints import STATE, damage, load, prefixed
 from tests.toy import toy_teacher
 
 
@@ -88,6 +88,50 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, content, said):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(DfkdError, match=rf"teacher.checkpoint=.*{said}"):
         load(tmp_path / "a.pt")
+
+
+ARRAYS = {key: value.numpy() for key, value in STATE.items()}
+ZIPS = {
+    "a.pt": lambda path: torch.save(STATE, path),
+    "a.npz": lambda path: np.savez(path, **ARRAYS),
+    "packed.npz": lambda path: np.savez_compressed(path, **ARRAYS),
+}
+
+
+@pytest.mark.parametrize("name", ZIPS)
+def test_a_part_that_is_not_as_it_was_written_is_named(name, tmp_path):
+    ZIPS[name](tmp_path / name)
+    load(tmp_path / name)
+    part = damage(tmp_path / name)
+    said = rf"teacher.checkpoint=\S*{name} is damaged \({part} is not as it was written\); fetch or save it again"
+    with pytest.raises(DfkdError, match=said):
+        load(tmp_path / name)
+
+
+def test_wherever_a_file_of_torch_is_damaged_it_is_refused_or_read_as_it_was(tmp_path):
+    torch.save(STATE, tmp_path / "a.pt")
+    content = (tmp_path / "a.pt").read_bytes()
+    read = refused = 0
+    for start in range(0, len(content), 97):
+        (tmp_path / "b.pt").write_bytes(content[:start] + bytes(16) + content[start + 16 :])
+        try:
+            network = load(tmp_path / "b.pt")[1]
+        except DfkdError:
+            refused += 1
+            continue
+        read += 1
+        assert all(torch.equal(value, STATE[key]) for key, value in network.state_dict().items())
+    assert read
+    assert refused
+
+
+def test_what_torch_wrote_without_sums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, tmp_path / "a.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(load(tmp_path / "a.pt")[1].state_dict()["0.bias"], STATE["0.bias"])
 
 
 def test_a_file_of_another_library_or_an_archive_is_called_what_it_is(tmp_path):
