@@ -41,6 +41,14 @@ NOT_TORCH = {
 }  # fmt: skip
 """Other libraries' files, by their endings, where the content of some does not say."""
 
+WEIGHTS_OF = (
+    "w = lambda c: w(c.state_dict()) if hasattr(type(c), 'state_dict') "
+    "else {k: v for k, v in zip(c, map(w, c.values())) if v is not None} if isinstance(c, dict) "
+    "else torch.as_tensor(c) if hasattr(type(c), 'shape') and re.search('float|int|bool', str(c.dtype)) else None"
+)
+"""Makes of a network its weights, of numbers a tensor, and of a dict, at any depth, what is left without all else: a line of Python that
+people run where the classes of their objects are."""
+
 
 def read_weights(path: Path, source: str) -> Any:
     """What a file holds: safetensors, one file or an index of several, numpy's ``.npz``, or what ``torch.save`` wrote. DfkdError names
@@ -118,18 +126,16 @@ def _why_not(path: Path, start: bytes) -> str:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
             if any(name.endswith("constants.pkl") for name in names):
-                state = f"torch.jit.load('{path}', map_location='cpu').state_dict()"
-                return f"is TorchScript, a program; {_take_out(state)}"
+                command = _take_out(f"torch.jit.load('{path}', map_location='cpu')")
+                return f"is TorchScript, a program; {command}"
             if not any(name.endswith("data.pkl") for name in names):
                 return f"is an archive of {brief(', '.join(names)) or 'nothing'}; unpack it, and name the file of weights in it"
             foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             if foreign:
-                loaded = f"c = torch.load('{path}', map_location='cpu', weights_only=False); "
-                command = _take_out("c['state_dict'] if isinstance(c, dict) else c.state_dict()", loaded)
+                command = _take_out(f"torch.load('{path}', map_location='cpu', weights_only=False)")
                 return f"holds objects of {brief(', '.join(foreign))}, whose code would run when it is read; if you trust it, {command}"
     elif start.startswith(b"\x80"):  # what a pickle begins with
-        loaded = f"import pathlib, pickle; c = pickle.loads(pathlib.Path('{path}').read_bytes()); "
-        command = _take_out("{name: torch.as_tensor(value) for name, value in c.items()}", loaded)
+        command = _take_out(f"pickle.load(open('{path}', 'rb'))")
         return f"is a Python pickle, whose code would run when it is read, or is damaged; if you trust it, {command}"
     return (
         "is neither safetensors nor a plain torch state_dict, or is damaged; save it with "
@@ -137,5 +143,5 @@ def _why_not(path: Path, start: bytes) -> str:
     )
 
 
-def _take_out(state: str, before: str = "") -> str:
-    return f"take its weights out: python -c \"import torch; {before}torch.save({state}, 'weights.pt')\""
+def _take_out(loaded: str) -> str:
+    return f"take its weights out: python -c \"import pickle, re, torch; {WEIGHTS_OF}; torch.save(w({loaded}), 'weights.pt')\""

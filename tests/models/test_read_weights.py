@@ -3,10 +3,12 @@
 import json
 import os
 import pickle
-import re
+import shlex
+import subprocess
+import sys
 import warnings
 import zipfile
-from pathlib import Path
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -42,6 +44,9 @@ def test_weights_in_several_files_are_read_by_their_index(tmp_path):
             load(index)
 
 
+ARRAYS = {key: value.numpy() for key, value in STATE.items()}
+
+
 class Bomb:
     def __reduce__(self):
         return os.mkdir, (os.environ["BOMB"],)
@@ -55,20 +60,36 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, monkeypa
     assert not (tmp_path / "exploded").exists()
 
 
-def test_whole_networks_are_refused_with_the_command_that_takes_their_weights_out(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    torch.save(toy_teacher(), "whole.pt")
+def scripted(path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that TorchScript is not what is recommended
-        torch.jit.script(toy_teacher()).save("scripted.pt")
-    for name, said in (("whole.pt", "holds objects of"), ("scripted.pt", "is TorchScript")):
-        with pytest.raises(DfkdError, match=said) as error:
-            load(Path(name))
-        [code] = re.findall(r'python -c "(.*)"$', str(error.value))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exec(code, {})
-        assert torch.equal(load(Path("weights.pt"))[1].state_dict()["0.bias"], STATE["0.bias"])
+        torch.jit.script(toy_teacher()).save(path)
+
+
+BESIDE = {"config": Fraction(1, 3), "classes": np.array(["a", "b"]), "epoch": 3}
+UNREAD = {
+    "a network": ("holds objects of", lambda path: torch.save(toy_teacher(), path)),
+    "a network beside other things": (
+        "holds objects of",
+        lambda path: torch.save({"model": toy_teacher(), **BESIDE}, path),
+    ),
+    "a state_dict beside them": ("holds objects of", lambda path: torch.save({"state_dict": STATE, **BESIDE}, path)),
+    "arrays": ("holds objects of", lambda path: torch.save(ARRAYS, path)),
+    "TorchScript": ("is TorchScript", scripted),
+    "a pickle": ("is a Python pickle", lambda path: path.write_bytes(pickle.dumps({"params": ARRAYS, **BESIDE}))),
+}
+
+
+@pytest.mark.parametrize("form", UNREAD)
+def test_what_would_run_code_is_refused_with_the_command_that_takes_its_weights_out(form, tmp_path):
+    said, save = UNREAD[form]
+    save(tmp_path / "a b.pt")
+    with pytest.raises(DfkdError, match=said) as refused:
+        load(tmp_path / "a b.pt")
+    _, python, command = str(refused.value).rpartition("python -c ")
+    subprocess.run([sys.executable, *shlex.split(python + command)[1:]], cwd=tmp_path, check=True)
+    state = load(tmp_path / "weights.pt")[1].state_dict()
+    assert all(torch.equal(state[key], value) for key, value in STATE.items())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +111,6 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path, content, said):
         load(tmp_path / "a.pt")
 
 
-ARRAYS = {key: value.numpy() for key, value in STATE.items()}
 ZIPS = {
     "a.pt": lambda path: torch.save(STATE, path),
     "a.npz": lambda path: np.savez(path, **ARRAYS),
@@ -149,12 +169,3 @@ def test_numpys_archive_of_weights_is_read(tmp_path):
     loaded, network = load(tmp_path / "a.npz")
     assert loaded.notes == ["without the prefix module."]
     assert all(torch.equal(value, STATE[key]) for key, value in network.state_dict().items())
-
-
-def test_a_pickle_of_arrays_is_refused_with_the_command_that_takes_its_weights_out(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    Path("a.pkl").write_bytes(pickle.dumps({key: value.numpy() for key, value in STATE.items()}))
-    with pytest.raises(DfkdError, match="whose code would run when it is read") as refused:
-        load(Path("a.pkl"))
-    exec(re.search(r'python -c "(.*)"', str(refused.value))[1], {})
-    assert torch.equal(load(Path("weights.pt"))[1].state_dict()["0.bias"], STATE["0.bias"])
