@@ -111,7 +111,7 @@ def make_metadata(
         kind.check_images(len(images.train))
         network = load_network(settings, teacher, inputs, len(images.classes)).to(context.device)
         if (suited := kind.suited_to(network, inputs)) is not kind:
-            console.note(f"{suited.in_short()}: what suits the images and the teacher")
+            console.note(f"metadata chosen for these images and this teacher: {suited.in_short()}")
         collector = suited.collector(network, inputs)
         if kind.needs_images:
             with console.Progress("collecting metadata", len(images.train) // context.ranks.world) as progress:

@@ -99,7 +99,7 @@ def measure_privacy(
             },
         }
 
-    return context.phase("privacy", "privacy: what the training images are given away by", identity, make)
+    return context.phase("privacy", "privacy: attacks on teacher, metadata, images and student", identity, make)
 
 
 def _some_of(transfer_set: TransferSet, count: int, seed: int) -> tuple[Batch, Tensor | None]:

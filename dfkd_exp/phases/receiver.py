@@ -63,12 +63,8 @@ def make_student(
 
         inputs, num_classes = release.inputs, len(release.classes)
         if distillation.augmentation is not asked:
-            changed = (
-                f"changed by {distillation.augmentation.in_short()}"
-                if distillation.augmentation.changes
-                else "as they are"
-            )
-            console.note(f"the student is shown them {changed}: what suits them")
+            chosen = distillation.augmentation.in_short() if distillation.augmentation.changes else "none"
+            console.note(f"augmentation chosen for these images: {chosen}")
         network, _ = built(settings, inputs, num_classes, derive_seed(seed, "student"))
         images, held = transfer_set.held_out(distillation.holdout, derive_seed(seed, "holdout"))
         options: dict[str, Any] = {

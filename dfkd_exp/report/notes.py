@@ -38,8 +38,8 @@ def notes(results: Iterable[Mapping[str, Any]]) -> list[str]:
             own = [result for result in results if _scale_of(result) == scale]
             words = next(filter(None, ((result.get("words") or {}).get(scale, "") for result in own)), "")
             otherwise = _in_its_place(own)
-            but = f", but {', '.join(otherwise)}" if otherwise else ""
-            said[f"{scale}{f': {words}' if words else ''}{but}."] = None
+            changed = f", changed: {', '.join(otherwise)}" if otherwise else ""
+            said[f"scale: {scale.removeprefix(SCALE)}{f' ({words})' if words else ''}{changed}."] = None
             of_scales.update(otherwise)
     for result in results:
         if instead := result.get("instead"):

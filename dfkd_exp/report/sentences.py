@@ -93,7 +93,7 @@ def _best(measured: Sequence[Setting]) -> list[str]:
     best = max(free, key=lambda s: s.accuracy.mean or 0)
     teacher = best.teacher.mean
     said = [
-        f"The best student that saw no real image is of {best.title}: {best.accuracy.text()} % true accuracy"
+        f"The best student without real images: {best.title}, {best.accuracy.text()} % true accuracy"
         + (f", its teacher {teacher:.2f} %." if teacher is not None else "."),
         *_in_images(best, measured),
         *_beside_others(best, [s for s in free if s is not best]),

@@ -30,10 +30,11 @@ def run_table(result: dict[str, Any]) -> Table:
         if result["accuracy"] is None
         else f"[bold]{percent(result['accuracy'])} %[/]"
     )
+    held_out = "images of the same kind" if result["match"] is None else "reconstructions"
     agreements = (
         ("agreement", "on the test set"),
         ("agreement_mixed", "on mixtures of what the student saw"),
-        ("agreement_held_out", "on held-out images of the same kind, which flatters"),
+        ("agreement_held_out", f"on held-out {held_out} (an optimistic estimate)"),
     )
     agreed = [f"{percent(result[key])} % {where}" for key, where in agreements if result.get(key) is not None]
     limit = result.get("data_limit")
@@ -51,7 +52,7 @@ def run_table(result: dict[str, Any]) -> Table:
         "teacher accuracy": f"{percent(teacher_accuracy(result))} %{' (measured by its owner)' if by_owner else ''}",
         "student accuracy": accuracy,
         **({} if best is None else over_training),
-        **({"given away": _given_away(result["privacy"])} if result.get("privacy") else {}),
+        **({"attack AUC": _attacked(result["privacy"])} if result.get("privacy") else {}),
         **({"variety": _variety(result["likeness"])} if result.get("likeness") else {}),
         "agreement": "\n".join(agreed) or "–",
         "seconds": ", ".join(f"{name} {phase['seconds']:,.1f}" for name, phase in result["phases"].items()),
@@ -61,17 +62,17 @@ def run_table(result: dict[str, Any]) -> Table:
     return table
 
 
-def _given_away(privacy: dict[str, Any]) -> str:
-    """What attacks find out about single training images, a line for each that is on something published or made of it."""
+def _attacked(privacy: dict[str, Any]) -> str:
+    """How well attacks tell members from others, a line for each that is on something published or made of it."""
     said = {
-        "teacher": "the teacher alone, the floor",
+        "teacher": "the teacher alone (baseline)",
         "metadata": "the metadata",
         "shown": "the images",
         "student": "the student",
     }
     return "\n".join(
-        f"area {attack['auc']:.3f} ({attack['auc_low']:.3f} to {attack['auc_high']:.3f}) by {said[on]}: "
-        f"{attack['members']:,} members, {attack['others']:,} others"
+        f"{attack['auc']:.3f} ({attack['auc_low']:.3f}–{attack['auc_high']:.3f}) on {said[on]}; "
+        f"{attack['members']:,} members, {attack['others']:,} non-members"
         for on, attack in privacy["attacks"].items()
         if on in said
     )

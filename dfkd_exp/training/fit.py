@@ -48,7 +48,7 @@ def fit(
     at_once = 1 if images.follows_student or settings.augmentation.mixes else batches_per_chunk
     network.train()  # it may have been evaluated before
     if (suited := settings.optimizer.suited_to(network)) is not settings.optimizer:
-        note(f"by {type(suited).__name__}, at a rate of {suited.lr:g}: what suits the network")
+        note(f"optimiser chosen for this network: {type(suited).__name__}, learning rate {suited.lr:g}")
     with Progress(label, settings.num_steps(len(images))) as progress:
         module = TrainingModule(network, images, loss, settings, seed, progress, prepare, at_once)
         callbacks: list[object] = [snapshots] if snapshots else []

@@ -54,6 +54,6 @@ def test_a_release_says_which_kind_it_is_and_a_receiver_may_say_auto_too(tmp_pat
 def test_what_was_chosen_is_said(dfkd):
     ran = dfkd("recipe=best", "metadata.storage=fp16")
     assert ran.code == 0, ran.err
-    assert "AllLayers storage=fp16 covariance=top_only: what suits the images and the teacher" in ran.out
-    assert "the student is shown them changed by Affine: what suits them" in ran.out
-    assert "by Adam, at a rate of 0.002: what suits the network" in ran.out
+    assert "metadata chosen for these images and this teacher: AllLayers storage=fp16 covariance=top_only" in ran.out
+    assert "augmentation chosen for these images: Affine" in ran.out
+    assert "optimiser chosen for this network: Adam, learning rate 0.002" in ran.out

@@ -105,7 +105,7 @@ def test_what_is_not_the_experiments_own_is_said_and_the_scale():
     own["words"] = {"scale=cpu": "an evening's budget"}
     assert notes([own, own, other]) == [
         "All with recipe=best.",
-        "scale=cpu: an evening's budget.",
+        "scale: cpu (an evening's budget).",
         "data=digits, teacher=mlp: not the experiment's own, for which figures were published.",
     ]
     assert notes([{"overrides": ["scale=null", "seed=0"]}, {"overrides": ["seed=1"]}]) == []
@@ -124,13 +124,13 @@ def test_what_was_said_of_all_rows_stands_below_a_table_and_what_is_not_of_its_s
         {"overrides": [*said, f"seed={seed}", "metadata.rank=4"], "row": {"set": ["metadata.rank=4"]}}
         for seed in (0, 1)
     ]
-    assert notes(runs) == ["All with recipe=paper.", "scale=full, but reconstruction.steps=2, training.epochs=1."]
+    assert notes(runs) == ["All with recipe=paper.", "scale: full, changed: reconstruction.steps=2, training.epochs=1."]
     runs[1]["overrides"].remove("reconstruction.steps=2")  # as of a job that has no use for it
-    assert notes(runs)[1] == "scale=full, but reconstruction.steps=2, training.epochs=1."
+    assert notes(runs)[1] == "scale: full, changed: reconstruction.steps=2, training.epochs=1."
     runs[1]["overrides"].append("reconstruction.steps=9")
-    assert notes(runs)[1] == "scale=full, but training.epochs=1.", "several values are in the titles"
+    assert notes(runs)[1] == "scale: full, changed: training.epochs=1.", "several values are in the titles"
     runs[0]["overrides"][5] = runs[1]["overrides"][4] = "training.epochs=10"
-    assert notes(runs)[1] == "scale=full.", "the scale's own value"
+    assert notes(runs)[1] == "scale: full.", "the scale's own value"
 
 
 def test_the_three_files_hold_the_same(tmp_path):
@@ -177,7 +177,7 @@ def test_a_whole_table_runs_small(dfkd, monkeypatch):
     report_again()
     assert table.read_text().splitlines() == lines, "dfkd-report writes it anew"
     notes = ["All with metadata.storage=fp16.",
-             "scale=smoke: smoke test, whose figures mean nothing.",
+             "scale: smoke (a test; the figures mean nothing).",
              "data=digits, teacher=mlp, student=mlp: not the experiment's own, for which figures were published."]  # fmt: skip
     assert [line for line in lines[9:] if line] == notes
     assert ran.result["row"]["name"] in ("labels", "spectral_layer_pairs", "bytes_all_layers")
