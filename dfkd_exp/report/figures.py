@@ -209,10 +209,7 @@ def _blank(height: float, foot: float) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(7.2, height + foot))
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    figure.patch.set_alpha(0)
-    axes.patch.set_alpha(0)
-    return figure, axes
+    return figure, figure.subplots()
 
 
 def _finish(figure: Any, axes: Any, foot: float, right: float = 1.0) -> None:
@@ -235,7 +232,7 @@ def svg(figure: Any) -> str:
 
     text = io.StringIO()
     with rc_context({"svg.hashsalt": "dfkd", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = text.getvalue()
     drawn = re.sub(r"<metadata>.*?</metadata>\s*", "", drawn[drawn.index("<svg") :], flags=re.S)
     return drawn.replace(INK, "currentColor")

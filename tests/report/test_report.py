@@ -1,6 +1,7 @@
 """The report of a sweep: right where jobs failed, are missing or found no number; one file that asks nobody for anything."""
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dfkd_exp.report.command import main
-from dfkd_exp.report.figures import accuracy_against, svg
+from dfkd_exp.report.figures import accuracy_against, png, svg
 from dfkd_exp.report.losses import student_curves
 from dfkd_exp.report.page import write_report
 from dfkd_exp.report.sentences import in_words
@@ -355,6 +356,15 @@ def test_a_drawing_is_the_same_bytes_each_time_and_in_the_pages_colours(folder):
     assert first == again
     assert "currentColor" in first
     assert "#123456" not in first
+
+
+def test_a_drawing_is_opaque_on_white_as_png_and_lies_on_the_pages_ground_as_svg(folder):
+    figure = accuracy_against(read(folder).settings, "bytes")
+    for _ in range(2):  # whichever comes first
+        with Image.open(io.BytesIO(png(figure))).convert("RGBA") as image:
+            assert image.getchannel("A").getextrema() == (255, 255)
+            assert image.getpixel((0, 0)) == image.getpixel((image.width // 2, 400)) == (255, 255, 255, 255)
+        assert "#ffffff" not in svg(figure)
 
 
 def test_names_of_settings_are_names_wherever_they_stand(tmp_path):
