@@ -7,12 +7,13 @@ import sys
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
 from dfkd_exp import console
@@ -24,7 +25,7 @@ from dfkd_exp.config.groups import CONF
 from dfkd_exp.config.own import instead_of_own, left_open, of_task
 from dfkd_exp.config.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.config.tree import Config
-from dfkd_exp.config.typed import experiment_of, rows_of, typed
+from dfkd_exp.config.typed import choices_of, experiment_of, rows_of, typed
 from dfkd_exp.config.words import words_of
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.help import asks_for_help, help_page
@@ -127,8 +128,8 @@ def _hydra_main(settings: DictConfig) -> None:
 
 
 def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
-    config, overrides, instead = _with_its_row(settings, said)
-    require_effect(overrides, config, HydraConfig.get().runtime.choices, of_sweep=_is_of_sweep(folder))
+    config, choices, overrides, instead = _with_its_row(settings, said)
+    require_effect(overrides, config, choices, of_sweep=_is_of_sweep(folder))
     if ranks_of_process().world > 1 and HydraConfig.get().mode is RunMode.MULTIRUN:
         raise ConfigError(
             "several processes were started, and each would run the whole sweep by itself; start the sweep once, without torchrun or "
@@ -147,12 +148,12 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
             if own := beyond_scale(overrides, row["set"]):
                 console.note(f"the row's own, and not the scale's: {' '.join(own)}; students learn for unequal times")
         chosen_by_sweep = {} if _is_of_sweep(folder) else HydraConfig.get().sweeper.get("params") or {}
-        if unsaid := left_open(chosen_by_sweep, HydraConfig.get().runtime.choices):
+        if unsaid := left_open(chosen_by_sweep, choices):
             console.warn(
                 f"nothing was said of what the experiment's own runs have: {' '.join(unsaid)}; this one has none of it"
             )
         if ranks.first:
-            (folder / "config.yaml").write_text(OmegaConf.to_yaml(config.plain()), "utf-8")
+            (folder / "config.yaml").write_text(OmegaConf.to_yaml({"choices": choices, **config.plain()}), "utf-8")
 
         from dfkd_exp.pipeline import run
         from dfkd_exp.report.tables import run_table
@@ -167,23 +168,28 @@ def _job(settings: DictConfig, folder: Path, said: list[str]) -> None:
             console.show(escape("\n".join(made)))
 
 
-def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, list[str], list[str]]:
-    """The config of a run, which keeps of its experiment's rows the one that it is; what it was told, with what that row sets; and what of
-    its data, teacher and student stands in the place of those for which the experiment has published figures.
+def _with_its_row(settings: DictConfig, said: list[str]) -> tuple[Config, dict[str, Any], list[str], list[str]]:
+    """The config of a run, which keeps of its experiment's rows the one that it is; what was chosen in each group; what it was told, with
+    what that row sets; and what of its data, teacher and student stands in the place of those for which the experiment has published
+    figures.
 
     A sweep has put the row's overrides in; for a run of its own, or another sweeper's, the config is composed once more with them.
     """
     rows, experiment = rows_of(settings), experiment_of(HydraConfig.get())
+    choices = choices_of(HydraConfig.get())
     overrides = with_row(said, rows, experiment, settings.row)
     try:
         if sorted(overrides) != sorted(said):
-            settings = hydra.compose("config", [*HydraConfig.get().overrides.hydra, *overrides])
+            told = [*HydraConfig.get().overrides.hydra, *overrides]
+            settings = hydra.compose("config", told, return_hydra_config=True)
+            with open_dict(settings):
+                choices = choices_of(settings.pop("hydra"))
         config = typed(settings)
     except (ConfigError, *CONFIG_ERRORS) as error:
         raise ConfigError(naming_row(explain(error), overrides, rows, experiment)) from error
     config.rows = [row for row in config.rows if row.name == chosen(overrides)]
-    config.name = config.name or HydraConfig.get().runtime.choices["data"]
-    return config, overrides, _instead(settings, config, overrides, experiment)
+    config.name = config.name or choices["data"]
+    return config, choices, overrides, _instead(settings, config, overrides, experiment)
 
 
 def _is_of_sweep(folder: Path) -> bool:

@@ -237,6 +237,7 @@ def test_a_sweeps_jobs_are_composed_the_same(monkeypatch):
 def test_what_is_replaced_is_as_hydra_has_it():
     """A Hydra of another shape would be shortened into something else."""
     assert list(inspect.signature(composition._get_mode).parameters) == ["self", "config_name", "overrides"]
+    assert list(inspect.signature(composition._get_sanitized_cfg).parameters) == ["self", "cfg", "cfg_type"]
     replaced = list(inspect.signature(composition._create_interpolation_map).parameters)
     assert replaced == ["overrides", "defaults_list", "self_added"]
 

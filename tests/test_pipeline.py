@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from dfkd_exp.config.groups import PACKAGE
@@ -129,10 +130,13 @@ def test_a_release_half_written_is_written_again(dfkd):
     assert verify(folder)["resumed"]
 
 
-def test_a_resolved_config_is_a_whole_run(dfkd, tmp_path):
-    dfkd("student.kwargs.width=16", "seed=3")
+def test_a_resolved_config_is_a_whole_run_choices_and_values(dfkd, tmp_path):
+    dfkd("metadata=spectral_layer_pairs", "training/optimizer=sgd", "student.kwargs.width=16", "seed=3")
     [folder] = (tmp_path / "outputs").glob("runs/digits/*")
-    flags = []
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert next(iter(config)) == "choices"
+    flags = [f"{group}={choice}" for group, choice in config.pop("choices").items() if choice is not None]
+    assert {"metadata=spectral_layer_pairs", "training/optimizer=sgd", "data=digits"} <= set(flags)
 
     def flatten(prefix, value):
         if isinstance(value, dict) and value:
@@ -142,9 +146,7 @@ def test_a_resolved_config_is_a_whole_run(dfkd, tmp_path):
             text = json.dumps(value) if isinstance(value, list) else "null" if value is None else str(value)
             flags.append(f"{prefix}={text}")
 
-    import yaml
-
-    flatten("", yaml.safe_load((folder / "config.yaml").read_text()))
+    flatten("", config)
     again = dfkd(*[flag for flag in flags if not flag.startswith("outputs")], small=False)
     assert again.code == 0, again.err
     assert all(phase["reused"] for phase in again.result["phases"].values())

@@ -234,8 +234,9 @@ def test_values_of_what_a_row_chooses_may_be_said_beside_it(dfkd, how):
     ran = dfkd("experiment=field", "row=fast", *flags, *how)
     assert ran.code == 0, ran.err
     [config] = ran.outputs.glob("runs/field/**/config.yaml")
-    source = yaml.safe_load(config.read_text())["source"]
-    assert (source["student_steps"], source["images"]) == (3, 64)
+    said = yaml.safe_load(config.read_text())
+    assert (said["source"]["student_steps"], said["source"]["images"]) == (3, 64)
+    assert (said["choices"]["method"], said["choices"]["source"]) == ("fast", "synthesis")
     assert ran.result["row"]["name"] == "fast"
     assert {"method=fast", *flags} <= set(ran.result["overrides"])
     ran = dfkd("experiment=field", "row=fast", "source.student_stesp=3", *how)
@@ -254,6 +255,8 @@ def test_a_config_is_shown_with_what_its_row_sets(dfkd):
     ran = dfkd("--cfg", "job", "--package", "parametrisation", "experiment=field", "row=dafl", small=False)
     assert ran.code == 0, ran.err
     assert "width: 16" in ran.out
+    ran = dfkd("--cfg", "job", "--package", "choices", "experiment=field", "row=dafl", small=False)
+    assert yaml.safe_load(ran.out)["parametrisation"] == "dafl"
     ran = dfkd("--cfg", "job", "experiment=field", "row=nothing", small=False)
     assert ran.code == 2
     assert "experiment=field has no such row" in ran.err

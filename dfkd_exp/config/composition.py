@@ -17,19 +17,20 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dfkd_exp.config.errors import CONFIG_ERRORS, explain
 from dfkd_exp.config.groups import home
 from dfkd_exp.config.rows import with_row
 from dfkd_exp.config.tree import Config
-from dfkd_exp.config.typed import experiment_of, rows_of, typed
+from dfkd_exp.config.typed import choices_of, experiment_of, rows_of, typed
 from dfkd_exp.errors import ConfigError
 
 _hydra: Any = Hydra
 _defaults_list: Any = defaults_list
 _get_mode = _hydra.get_mode
 _show_cfg = _hydra.show_cfg
+_get_sanitized_cfg = _hydra.get_sanitized_cfg
 _compose_config = _hydra.compose_config
 _create_interpolation_map = _defaults_list._create_interpolation_map
 
@@ -41,6 +42,7 @@ def shorten() -> None:
     """Take the detours out, and the rows in, for this process."""
     _hydra.get_mode = _mode
     _hydra.show_cfg = _show_with_row
+    _hydra.get_sanitized_cfg = _with_choices
     _hydra.compose_config = _compose_with_row
     _defaults_list._create_interpolation_map = _map_where_needed
 
@@ -100,6 +102,16 @@ def _show_with_row(hydra: Hydra, config_name: str, overrides: list[str], *others
         composed: Any = hydra.compose_config(config_name, overrides, RunMode.RUN, with_log_configuration=False)
         overrides = with_row(overrides, rows_of(composed), experiment_of(composed.hydra), composed.row)
     _show_cfg(hydra, config_name, overrides, *others, **named)
+
+
+def _with_choices(hydra: Hydra, config: DictConfig, shown: str) -> DictConfig:
+    """``--cfg job``: the config after what was chosen in each group, which its fields do not tell."""
+    chosen = choices_of(config.hydra)
+    config = _get_sanitized_cfg(hydra, config, shown)
+    if shown != "job":
+        return config
+    values: Any = OmegaConf.to_container(config)
+    return OmegaConf.create({"choices": chosen, **values})
 
 
 def _may_say_the_mode(override: str) -> bool:

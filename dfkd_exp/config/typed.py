@@ -65,3 +65,10 @@ def rows_of(config: DictConfig) -> list[Row]:
 def experiment_of(hydra_config: Any) -> str | None:
     """The experiment that was chosen, by Hydra's own config of the run or sweep."""
     return hydra_config.runtime.choices.get("experiment")
+
+
+def choices_of(hydra_config: Any) -> dict[str, Any]:
+    """What was chosen in each group, in their order, by Hydra's own config of the run; of terms those of somebody else."""
+    chosen = reversed(hydra_config.runtime.choices.items())  # Hydra has the last first
+    ours = ((group, choice) for group, choice in chosen if not group.startswith("hydra/"))
+    return {group: choice for group, choice in ours if "@" not in group or group.startswith("terms@")}
