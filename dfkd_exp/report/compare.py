@@ -11,25 +11,29 @@ from dfkd_exp.config.overrides import UNSAID, is_of
 from dfkd_exp.report.setting import Setting
 from dfkd_exp.report.summary import Sweep, differ
 
+NOT_OF_A_SETTING = (*UNSAID, "outputs", "name", "logger")
+"""Flags that decide no figure, but for the seed, over which it is a mean; what a row sets stands beside it."""
+
 
 def compared(one: Sweep, other: Sweep) -> Group:
-    """A table of the settings that both have, after what differs in how they were made."""
+    """A table of the settings that both have, after what differs in how they were made. A setting is in both if it was told the same, but
+    for what all of one sweep were told and none of the other."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("setting", overflow="fold")
     for heading in ("A %", "B %", "B - A", "more than seeds vary", "bytes A", "bytes B"):
         table.add_column(heading, justify="right")
-    first, second = ({setting.title: setting for setting in sweep.settings} for sweep in (one, other))
-    if len(first) == len(second) == 1:  # the titles say what varied within a sweep, and nothing did
-        [a], [b] = first.values(), second.values()
-        second = {a.title: b}
-    for title in first:
-        if title in second:
-            _add(table, title, first[title], second[title])
+    first, second = _by_what_was_told(one, other), _by_what_was_told(other, one)
+    titles_of = second if len(second) > len(first) else first  # a title says what varied within its own sweep
+    for told in first:
+        if told in second:
+            _add(table, titles_of[told].title, first[told], second[told])
     lines = [f"A: {one.folder}", f"B: {other.folder}", *changes(one, other)]
-    for name, only in (("A", first.keys() - second.keys()), ("B", second.keys() - first.keys())):
-        if only:
-            lines.append(f"only in {name}: {'; '.join(sorted(only))}")
-    return Group(*map(escape, lines), table)
+    for name, own, others in (("A", first, second), ("B", second, first)):
+        if only := sorted(setting.title for told, setting in own.items() if told not in others):
+            lines.append(f"only in {name}: {'; '.join(only)}")
+    if not table.rows:
+        lines.append("no setting is in both: none was told the same")
+    return Group(*map(escape, lines), *([table] if table.rows else []))
 
 
 def _add(table: Table, title: str, a: Setting, b: Setting) -> None:
@@ -44,12 +48,14 @@ def _add(table: Table, title: str, a: Setting, b: Setting) -> None:
 
 
 def changes(one: Sweep, other: Sweep) -> list[str]:
-    """What all runs of one sweep were told and those of the other not, and the versions that differ."""
-    told = [_shared_overrides(sweep) for sweep in (one, other)]
+    """What all runs of one sweep were told and none of the other, and the versions that differ."""
+    words = {
+        text: said for s in (*one.settings, *other.settings) for text, said in s.results[0].get("words", {}).items()
+    }
     lines = []
-    for name, own, others in (("A", told[0], told[1]), ("B", told[1], told[0])):
-        if own - others:
-            lines.append(f"only {name} was told: {'; '.join(sorted(own - others))}")
+    for name, own in (("A", _of_it_alone(one, other)), ("B", _of_it_alone(other, one))):
+        if own:
+            lines.append(f"only {name} was told: {'; '.join(sorted(words.get(text, text) for text in own))}")
     for field in ("code_version", "machine"):
         values = [{r[field] for s in sweep.settings for r in s.results} for sweep in (one, other)]
         if values[0] != values[1]:
@@ -59,10 +65,17 @@ def changes(one: Sweep, other: Sweep) -> list[str]:
     return lines
 
 
-def _shared_overrides(sweep: Sweep) -> set[str]:
-    said = [set(result["overrides"]) for setting in sweep.settings for result in setting.results]
-    shared = set.intersection(*said) if said else set()
-    words = {
-        text: said for setting in sweep.settings for r in setting.results for text, said in r.get("words", {}).items()
-    }
-    return {words.get(text, text) for text in shared if not is_of(text, ("outputs", *UNSAID))}
+def _by_what_was_told(sweep: Sweep, other: Sweep) -> dict[frozenset[str], Setting]:
+    """The settings of a sweep by what tells them from one another, and from those of the ``other``."""
+    alone = _of_it_alone(sweep, other)
+    return {_told(setting) - alone: setting for setting in sweep.settings}
+
+
+def _of_it_alone(sweep: Sweep, other: Sweep) -> frozenset[str]:
+    """What all settings of a sweep were told and none of the ``other``."""
+    told = [_told(setting) for setting in sweep.settings]
+    return frozenset.intersection(*told).difference(*map(_told, other.settings)) if told else frozenset()
+
+
+def _told(setting: Setting) -> frozenset[str]:
+    return frozenset(text for text in setting.results[0]["overrides"] if not is_of(text, NOT_OF_A_SETTING))

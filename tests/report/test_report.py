@@ -404,6 +404,38 @@ def test_two_sweeps_are_compared(folder, tmp_path, capsys, monkeypatch):
     assert "only in B: metadata=new" in out
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "compared", "said"),
+    [
+        (["x"], ["x", "y"], {"x": "+10.00"}, ["only in B: y"]),
+        (["x", "y"], ["y"], {"y": "+9.00"}, ["only in A: x"]),
+        (["x", "y z"], ["z y", "x"], {"x": "+11.00", "y; z": "+9.00"}, []),
+        (["x"], ["x z", "y z"], {"x": "+10.00"}, ["only B was told: z", "only in B: y"]),
+        (["x"], ["y"], {"digits": "+10.00"}, ["only A was told: x", "only B was told: y"]),
+        (["x", "y"], ["z", "u"], {}, ["only in A: x; y", "only in B: u; z", "no setting is in both"]),
+        (["x z"], ["x", "z"], {}, ["only in A: digits", "only in B: x; z", "no setting is in both"]),
+    ],
+    ids=str,
+)
+def test_settings_of_two_sweeps_are_the_same_if_they_were_told_the_same(
+    a, b, compared, said, tmp_path, capsys, monkeypatch
+):
+    """Whatever varied beside them, which is what their titles are made of."""
+    for name, settings, accuracy in (("A", a, 0.8), ("B", b, 0.9)):
+        for number, flags in enumerate(settings):
+            overrides = [*(f"+{flag}=1" for flag in flags.split()), f"outputs={name}", "seed=0"]
+            words = {f"+{flag}=1": flag for flag in flags.split()}
+            run(tmp_path / name, number, overrides, words=words, accuracy=accuracy + number / 100)
+    monkeypatch.setattr(sys, "argv", ["dfkd-report", str(tmp_path / "A"), str(tmp_path / "B")])
+    main()
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert {line.split("  ")[0]: re.search(r"[+-]\d+\.\d\d", line)[0] for line in lines if "+" in line} == compared
+    told = [line.partition(":  ")[0] for line in lines if line.startswith(("only", "no setting"))]
+    assert len(told) == len(said)
+    assert all(line.startswith(text) for line, text in zip(told, said, strict=True))
+    assert any("A %" in line for line in lines) is bool(compared)
+
+
 def test_the_command_writes_the_page_of_the_newest_sweep(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["dfkd-report", str(folder.parent), "--to", str(folder.parent / "there")])
     main()
