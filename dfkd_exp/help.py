@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from dfkd_exp.config.groups import CONF, choices, file_of, groups, kinds
+from dfkd_exp.config.groups import CONF, choices, file_of, flag_of, groups, kinds
 from dfkd_exp.config.words import headline
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.reference.config import Documented, documented
@@ -103,7 +103,7 @@ def _group_page(asked: str) -> str:
         return "\n".join([*lines, *_rows(group, choice), *(_fields(group, schemas[choice], choice) if schemas else [])])
     owners: dict[Documented, list[str]] = {}
     for name, schema in schemas.items():
-        for field in documented(schema, group):
+        for field in documented(schema, flag_of(group, name)):
             owners.setdefault(field, []).append(name)
     together: dict[tuple[str, ...], list[Documented]] = {}
     for field, names in owners.items():
@@ -134,7 +134,7 @@ def _rows(group: str, choice: str) -> list[str]:
 def _fields(group: str, schema: type, choice: str) -> list[str]:
     """The fields of one choice; a default as its yaml has it."""
     said = {f"{group}.{name}": str(value) for name, value in file_of(group, choice).items()}
-    found = documented(schema, group)
+    found = documented(schema, flag_of(group, choice))
     changed = [Documented(f.flag, f.kind, said.get(f.flag, f.default), f.meaning) for f in found]
     return ["", "[bold]fields[/]", *_field_lines(changed)] if changed else []
 

@@ -51,6 +51,12 @@ MISTAKES = {
     "seed=-1": ("seed", "at least 0"),
     "name=a/b": ("name", "folder name"),
     "teacher.target=a.B": ("teacher.target", "teacher=custom"),
+    "terms.weight=2": ("terms.weight: each term has its own weight: terms.NAME.weight, of activation, ",),
+    "terms.betas=[1]": ("each term has its own betas: terms.NAME.betas, of class_impression\n",),
+    "terms.lable.weight=2": (
+        "terms.lable.weight: there is no term lable; choose one of activation, ",
+        "did you mean label?",
+    ),
 }
 
 
@@ -119,6 +125,11 @@ def test_help_on_groups_says_what_their_choices_and_fields_are(dfkd):
         for field in fields(schema):
             assert f"  metadata.{field.name}" in ran.out, f"{name}: {field.name}"
     assert re.search(r"^  metadata\.storage  str = fp32\n +\w", ran.out, re.M)
+
+
+def test_help_on_terms_has_flags_that_there_are(dfkd):
+    for asked in ("terms", "terms=label"):
+        assert re.search(r"^  terms\.label\.weight  float = 1\.0$", dfkd("--help", asked, small=False).out, re.M)
 
 
 def test_help_on_one_choice_has_its_defaults_and_an_experiments_its_rows(dfkd):

@@ -91,7 +91,13 @@ def unknown_flag(flag: str) -> str:
     if not name:
         known = [*groups(), *(f.name for f in fields(Config) if f.name not in groups())]
         return f"{flag}: there is no such flag or group; there are {', '.join(known)}{did_you_mean(flag, known)}"
-    if group == "terms" and field in (terms := kinds(group)):
+    if group == "terms":
+        terms = kinds(group)
+        owners = sorted(term for term, schema in terms.items() if field in {f.name for f in fields(schema)})
+        if owners:
+            return f"{flag}: each term has its own {field}: terms.NAME.{field}, of {', '.join(owners)}"
+        if field not in terms:
+            return f"{flag}: there is no term {field}; choose one of {', '.join(terms)}{did_you_mean(field, terms)}"
         known = [f.name for f in fields(terms[field])]
         if rest and rest not in known:
             return f"{flag}: the term {field} has no {rest}; it has {', '.join(known)}{did_you_mean(rest, known)}"

@@ -23,6 +23,10 @@ SCHEMA = re.compile(r"^ *- /schema@_here_: *(\S+)", re.M)
 """The line by which a yaml names its dataclass, by import path."""
 
 
+PLACE = re.compile(r"^# @package (?!_global_)(\S+)", re.M)
+"""The line by which a yaml says where its fields stand, if not under its group's name."""
+
+
 def kinds(group: str) -> dict[str, type[Settings]]:
     """The dataclass of each choice in a group, by the choice's name."""
     found: dict[str, type[Settings]] = {}
@@ -30,6 +34,12 @@ def kinds(group: str) -> dict[str, type[Settings]]:
         if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text("utf-8")):
             found[name] = import_by_path(match[1], group)
     return found
+
+
+def flag_of(group: str, choice: str) -> str:
+    """The flag under which the fields of a choice stand: its group's, but for a term, which has its own."""
+    place = PLACE.search((home(group) / f"{choice}.yaml").read_text("utf-8"))
+    return place[1] if place else group.replace("/", ".")
 
 
 def choices(group: str) -> list[str]:

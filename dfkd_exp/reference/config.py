@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from textwrap import dedent
 
-from dfkd_exp.config.groups import CONF, choices, groups, kinds, sharing
+from dfkd_exp.config.groups import CONF, choices, flag_of, groups, kinds, sharing
 from dfkd_exp.config.tree import Config
 from dfkd_exp.settings import UNSET, Settings
 
@@ -44,7 +44,7 @@ def config_reference() -> str:
             parts.append(f"### {group}={kind}\n\n{summary}\n")
             own = {f.name for f in fields(schema)} - shared
             if own:
-                parts.append(_table(schema, group, only=own))
+                parts.append(_table(schema, flag_of(group, kind), only=own))
     return "\n".join(parts)
 
 
