@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from dfkd_exp.config.groups import CONF, choices, file_of, flag_of, groups, kinds
+from dfkd_exp.config.groups import CONF, choices, file_of, flag_of, groups, kinds, said_by
 from dfkd_exp.config.words import headline
 from dfkd_exp.errors import ConfigError
 from dfkd_exp.reference.config import Documented, documented
@@ -133,7 +133,7 @@ def _rows(group: str, choice: str) -> list[str]:
 
 def _fields(group: str, schema: type, choice: str) -> list[str]:
     """The fields of one choice; a default as its yaml has it."""
-    said = {f"{group}.{name}": str(value) for name, value in file_of(group, choice).items()}
+    said = said_by(group, choice)
     found = documented(schema, flag_of(group, choice))
     changed = [Documented(f.flag, f.kind, said.get(f.flag, f.default), f.meaning) for f in found]
     return ["", "[bold]fields[/]", *_field_lines(changed)] if changed else []

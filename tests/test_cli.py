@@ -136,6 +136,7 @@ def test_help_on_one_choice_has_its_defaults_and_an_experiments_its_rows(dfkd):
     ran = dfkd("--help", "teacher=lenet5", "experiment=tradeoff_mnist_hinton", small=False)
     assert "hinton_net_800" not in ran.out
     assert re.search(r"^  teacher\.name  str = lenet5$", ran.out, re.M)
+    assert re.search(r"^  training\.epochs  int = 30$", dfkd("--help", "training=long", small=False).out, re.M)
     assert re.search(r"^  moments_int8 +means and deviations, one byte each$", ran.out, re.M)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from pathlib import Path
@@ -11,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from dfkd_exp.config import composition
-from dfkd_exp.config.groups import CONF, SCHEMA, choices, groups, home, kinds, sharing
+from dfkd_exp.config.groups import CONF, SCHEMA, choices, groups, home, kinds, on_command_line, said_by, sharing
 from dfkd_exp.config.tree import Config
 from dfkd_exp.config.typed import typed
 from dfkd_exp.distillation.settings import Distillation
@@ -46,6 +47,10 @@ class Darkened(Affine):
 
 
 composition.shorten()  # tests/test_composition.py: what is composed stays the same
+
+
+def plain(value: object) -> object:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def composed(*overrides: str) -> Config:
@@ -204,6 +209,34 @@ def test_the_reference_of_all_fields_is_current():
 
     path = Path(__file__).parents[1] / "docs" / "config.md"
     assert path.read_text() == config_reference(), "run: python -m dfkd_exp.reference.config"
+
+
+def test_the_reference_has_each_class_once_with_all_its_choices_and_what_each_says_otherwise():
+    page = (Path(__file__).parents[1] / "docs" / "config.md").read_text()
+    for group in groups():
+        headed = re.findall(rf"^### {group}=(.*)$", page, re.M)
+        if headed:
+            assert sorted(", ".join(headed).split(", ")) == sorted(kinds(group))
+    assert "### parametrisation=cmi, dafl, dfad, fast, generator, nayer, zskt\n" in page
+    assert "* `parametrisation=zskt`: `parametrisation.end=norm`\n" in page
+    assert "* `teacher=timm`: `teacher.pretrained=true`\n" in page
+    assert "* `engine=auto`" not in page
+
+
+@pytest.mark.parametrize(
+    "choice", [f"{group}={name}" for group in ("distillation", "training") for name in kinds(group)]
+)
+def test_what_a_choice_says_otherwise_is_what_is_composed(choice):
+    group, _, name = choice.partition("=")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[choice], return_hydra_config=True)
+    for flag, value in said_by(group, name).items():
+        found = (
+            config.hydra.runtime.choices[flag]
+            if "/" in flag
+            else on_command_line(plain(OmegaConf.select(config, flag)))
+        )
+        assert found == value, flag
 
 
 @pytest.mark.parametrize(("data", "count"), [("celeba", 19_200), ("mnist", 6_400), ("cifar10", 6_400)])

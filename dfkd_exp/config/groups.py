@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -23,17 +24,49 @@ SCHEMA = re.compile(r"^ *- /schema@_here_: *(\S+)", re.M)
 """The line by which a yaml names its dataclass, by import path."""
 
 
+BASE = re.compile(r"^ *- (\w+)$", re.M)
+"""The line by which a yaml names another choice of its group, from which it starts."""
+
 PLACE = re.compile(r"^# @package (?!_global_)(\S+)", re.M)
 """The line by which a yaml says where its fields stand, if not under its group's name."""
 
 
 def kinds(group: str) -> dict[str, type[Settings]]:
     """The dataclass of each choice in a group, by the choice's name."""
-    found: dict[str, type[Settings]] = {}
-    for name in choices(group):
-        if match := SCHEMA.search((home(group) / f"{name}.yaml").read_text("utf-8")):
-            found[name] = import_by_path(match[1], group)
-    return found
+    paths = {name: path for name in choices(group) if (path := _schema(group, name))}
+    return {name: import_by_path(path, group) for name, path in paths.items()}
+
+
+def _schema(group: str, choice: str) -> str | None:
+    """The import path of a choice's dataclass, its own or that of the choice that it starts from."""
+    text = (home(group) / f"{choice}.yaml").read_text("utf-8")
+    if match := SCHEMA.search(text):
+        return match[1]
+    known = set(choices(group))
+    return next((_schema(group, name) for name in BASE.findall(text) if name in known), None)
+
+
+def said_by(group: str, choice: str) -> dict[str, str]:
+    """What the yaml of a choice says otherwise than its dataclass, and that of the choice that it starts from, by flag."""
+    content, flag, inner = file_of(group, choice), flag_of(group, choice), inner_groups(group)
+    said: dict[str, str] = {}
+    for entry in content.pop("defaults"):
+        if isinstance(entry, str):
+            said |= said_by(group, entry) if entry != "_self_" else {}
+            continue
+        [(chosen, name)] = entry.items()
+        if not chosen.startswith("/schema@"):  # a group within this one, or "override /training@_global_.training"
+            other = chosen.removeprefix("override ").lstrip("/").partition("@")[0]
+            said[f"{group}/{other}" if f"{group}/{other}" in inner else other] = name
+    for name, value in content.items():
+        values = {f".{field}": of for field, of in value.items()} if f"{group}/{name}" in inner else {"": value}
+        said |= {f"{flag}.{name}{field}": on_command_line(of) for field, of in values.items()}
+    return said
+
+
+def on_command_line(value: Any) -> str:
+    """A value as it is said there: ``null``, ``true``, ``[0.2, 0.4]``."""
+    return value if isinstance(value, str) else json.dumps(value).replace('"', "")
 
 
 def flag_of(group: str, choice: str) -> str:

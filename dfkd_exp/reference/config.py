@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from textwrap import dedent
 
-from dfkd_exp.config.groups import CONF, choices, flag_of, groups, kinds, sharing
+from dfkd_exp.config.groups import CONF, choices, flag_of, groups, kinds, said_by, sharing
 from dfkd_exp.config.tree import Config
 from dfkd_exp.settings import UNSET, Settings
 
@@ -18,41 +18,51 @@ HEADER = """# Every field
 
 Made from the dataclasses by `python -m dfkd_exp.reference.config`; do not edit it by hand. Set a field on the command line
 as `group.field=value`, choose in a group as `group=choice`; `dfkd --cfg job` shows everything as it would be used.
-A yaml in `conf/GROUP/` may change a default; the choices are listed with each group.
+A default is that of the class; what a choice's yaml in `conf/GROUP/` says otherwise stands below, choice by choice.
 """
 
 
 def config_reference() -> str:
     """The page, as Markdown."""
-    described = {group: schemas for group in groups() if (schemas := _distinct(kinds(group)))}
+    described = {group: of_class for group in groups() if (of_class := _by_class(group))}
     parts = [HEADER, "## At the top\n", _table(Config, "", skip=set(described))]
-    for group, schemas in described.items():
+    for group, of_class in described.items():
         named = ", ".join(f"`{name}`" for name in choices(group))
         also = "".join(f" The same in `{other}`." for other in sharing(group))
         parts.append(f"## {group}\n\nChoices: {named}.{also}\n")
-        shared = _shared_fields(list(schemas.values()))
+        schemas = [*of_class]
+        shared = _shared_fields(schemas)
         if len(schemas) == 1:
-            parts.append(_table(next(iter(schemas.values())), group))
+            parts += [_table(schemas[0], group), *_otherwise(group, of_class[schemas[0]])]
             continue
-        base = next(iter(schemas.values())).__mro__
-        common = next((cls for cls in base if shared and all(issubclass(kind, cls) for kind in schemas.values())), None)
+        base = schemas[0].__mro__
+        common = next((cls for cls in base if shared and all(issubclass(kind, cls) for kind in schemas)), None)
         shared &= {f.name for f in fields(common)} if common is not None else set()
         if shared and common is not None:
             parts.append("All of them:\n\n" + _table(common, group, only=shared))
-        for kind, schema in schemas.items():
+        for schema, names in of_class.items():
             summary = " ".join((schema.__doc__ or "").split("\n\n")[0].split())
-            parts.append(f"### {group}={kind}\n\n{summary}\n")
+            parts.append(f"### {group}={', '.join(names)}\n\n{summary}\n")
             own = {f.name for f in fields(schema)} - shared
             if own:
-                parts.append(_table(schema, flag_of(group, kind), only=own))
+                parts.append(_table(schema, flag_of(group, names[0]), only=own))
+            parts += _otherwise(group, names)
     return "\n".join(parts)
 
 
-def _distinct(schemas: dict[str, type[Settings]]) -> dict[str, type[Settings]]:
-    """Each class once, under the first choice that has it."""
-    return {
-        name: schema for name, schema in schemas.items() if next(n for n, s in schemas.items() if s is schema) == name
-    }
+def _by_class(group: str) -> dict[type[Settings], list[str]]:
+    """Each class of a group once, with all choices that have it."""
+    found: dict[type[Settings], list[str]] = {}
+    for name, schema in kinds(group).items():
+        found.setdefault(schema, []).append(name)
+    return found
+
+
+def _otherwise(group: str, names: Sequence[str]) -> list[str]:
+    """For each of these choices what its yaml says otherwise than the table above; nothing if none does."""
+    said = {name: " ".join(f"{flag}={value}" for flag, value in said_by(group, name).items()) for name in names}
+    lines = [f"* `{group}={name}`: `{flags}`" for name, flags in said.items() if flags]
+    return ["\n".join(["Otherwise than by default:\n", *lines, ""])] if lines else []
 
 
 def _shared_fields(schemas: list[type[Settings]]) -> set[str]:
