@@ -17,18 +17,18 @@ WIDTH, HALF = 100, 49
 FLAGS = ("--help", "-h")
 
 COMMANDS = {
-    "dfkd": "digits, a minute, no download: from teacher to table",
+    "dfkd": "digits in about half a minute, without a download",
     "dfkd experiment=mnist_lenet_quick": "a named question; its yaml says what to expect",
-    "dfkd experiment=paper/table2": "a table of the paper, every row (row=NAME,NAME: some)",
-    "dfkd method=dafl": "a method of the field; experiment=field: all of them",
-    "dfkd teacher=cnn distillation.lr=0.01": "a choice of a group, and a field of another",
+    "dfkd experiment=paper/table2": "a table of the paper; row=NAME,NAME: some rows",
+    "dfkd method=dafl": "a method of the field; experiment=field: them all",
+    "dfkd teacher=cnn distillation.optimizer.lr=0.01": "a choice of a group, and a field of another",
     "dfkd -m student=mlp,cnn seed=0,1,2": "every combination, one table; nothing twice",
-    "dfkd -m hydra/launcher=processes …": "jobs side by side (slurm, ray_jobs: docs/sweeps.md)",
+    "dfkd -m hydra/launcher=processes …": "side by side; slurm, ray_jobs: docs/sweeps.md",
     "dfkd -m hydra/sweeper=study …": "a search for hyper-parameters, by Optuna",
-    "dfkd pipeline=release release=FOLDER": "the owner's side: write what is published, and stop",
+    "dfkd pipeline=release release=FOLDER": "the owner's side: write what is published; stop",
     "dfkd pipeline=from_release release=FOLDER": "the other side, without the data",
     "dfkd-status, dfkd-report": "how far the newest sweep is; its report",
-    "dfkd --help metadata": "a group's choices and fields; metadata=top_layer: one",
+    "dfkd --help metadata": "a group's choices and fields; metadata=NAME: one",
     "dfkd --cfg job": "every setting, as it would be used",
 }
 

@@ -16,6 +16,7 @@ from dfkd_exp.config.groups import CONF, SCHEMA, choices, groups, home, kinds, o
 from dfkd_exp.config.tree import Config
 from dfkd_exp.config.typed import typed
 from dfkd_exp.distillation.settings import Distillation
+from dfkd_exp.help import COMMANDS
 from dfkd_exp.settings import Settings, import_by_path
 from dfkd_exp.training.augmentation import Affine, NoAugmentation
 from dfkd_exp.training.optimizers import Adam, Sgd
@@ -126,6 +127,12 @@ def test_every_experiment_says_command_expected_figure_cost_and_table(path):
         assert "TODO" not in line
     name = path.relative_to(CONF / "experiment").with_suffix("")
     assert f"dfkd experiment={name}" in path.read_text()
+
+
+@pytest.mark.parametrize("command", [text for text in COMMANDS if text.startswith("dfkd") and "--help" not in text])
+def test_every_example_of_the_help_page_composes(command):
+    said = [word.partition(",")[0] for word in command.split() if "=" in word]
+    assert isinstance(composed(*said), Config)
 
 
 def test_recipe_and_scale_win_over_the_experiment_and_flags_over_all():
