@@ -49,6 +49,7 @@ MISTAKES = {
     "trainer.precision=8": ("trainer.precision", "bf16-mixed"),
     "seed=[1": ("seed=[1", "flag=value"),
     "seed=-1": ("seed", "at least 0"),
+    "seed=9223372036854775808": ("seed must be at least 0 and below 2**63",),
     "name=a/b": ("name", "folder name"),
     "teacher.target=a.B": ("teacher.target", "teacher=custom"),
     "terms.weight=2": ("terms.weight: each term has its own weight: terms.NAME.weight, of activation, ",),

@@ -86,7 +86,7 @@ class Config(Settings):
             bool(re.fullmatch(r"(?!\.+$)[\w.-]{0,100}", self.name)),
             "a plain folder name of up to 100 characters",
         )
-        self.require("seed", self.seed >= 0, "at least 0")
+        self.require("seed", 0 <= self.seed < 2**63, "at least 0 and below 2**63")
         self.require("outputs", bool(self.outputs.strip()), "a folder")
         if self.distillation.targets == "labels" and not self.source.labelled:
             raise ConfigError(
