@@ -101,6 +101,7 @@ def test_a_value_that_is_said_is_in_the_place_of_the_rows():
     ("overrides", "rows", "said"),
     [
         (["row=tpo"], ROWS, r"row=tpo: experiment=e has no such row; choose one of top, rank4 \(did you mean top\?\)"),
+        (["row="], ROWS, "row=: experiment=e has no such row; choose one of top, rank4$"),
         (["row=top"], [], "experiment=e has no rows"),
         (["row=top", "metadata=spatial"], ROWS, "metadata=spatial: row=top is metadata=top_layer"),
         (["row=top"], [*ROWS, ROWS[0]], "two rows called top"),
@@ -216,6 +217,7 @@ def test_rows_run_in_processes_of_their_own(dfkd):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
+        ("", "row=: experiment=mine has no such row; choose one of top, noise, wrong, odd"),
         ("tpo", "row=tpo: experiment=mine has no such row; choose one of top, noise, wrong, odd (did you mean top?)"),
         ("wrong", "experiment=mine, row wrong: metadata.rank must be at least 1, got 0"),
         ("odd", "experiment=mine, row odd: metadata=top_lyer: there is no such metadata"),

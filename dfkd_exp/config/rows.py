@@ -69,11 +69,11 @@ def row_called(name: str, rows: Sequence[Row], experiment: str | None) -> Row:
 def with_row(overrides: Sequence[str], rows: Sequence[Row], experiment: str | None, default: str = "") -> list[str]:
     """A run's overrides with those of its row, which come first; without one, of the ``default``, the experiment's own choice, if any.
     A value that is said beside a row is in the place of the row's; ConfigError if a choice contradicts it, or there is no such row."""
-    if default and not chosen(overrides):
+    if not any(override.startswith(ROW) for override in overrides):
+        if not default:
+            return list(overrides)
         overrides = [*overrides, f"{ROW}{default}"]
     name = chosen(overrides)
-    if not name:
-        return list(overrides)
     row = row_called(name, rows, experiment)
     others = [override for override in overrides if override not in row.set]
     said = {key_of(override): override for override in others}
