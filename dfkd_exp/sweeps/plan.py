@@ -44,6 +44,13 @@ def plan_jobs(
     return jobs
 
 
+def require_values(overrides: Sequence[Any]) -> None:
+    """Raise ConfigError for one of Hydra's parsed overrides that is to be swept over and has no value, as ``range(0,0)``."""
+    for override in overrides:
+        if override.is_discrete_sweep() and next(override.sweep_string_iterator(), None) is None:
+            raise ConfigError(f"{override.input_line}: there is no value in it to sweep over; say one, or leave it out")
+
+
 def require_one_right(jobs: Sequence[Sequence[str]], configs: Sequence[Any], config: Any) -> None:
     """Raise ConfigError if no job's config is right, with what is wrong with each, said once. If some are, the sweep is worth its while."""
     wrong = []

@@ -232,7 +232,12 @@ def space_and_fixed(overrides: Sequence[Any]) -> tuple[dict[str, BaseDistributio
             log = "log" in sweep.tags
             ends = sweep.start, sweep.end
             whole = all(isinstance(end, int) for end in ends)
-            space[name] = IntDistribution(*ends, log=log) if whole else FloatDistribution(*ends, log=log)
+            try:
+                space[name] = IntDistribution(*ends, log=log) if whole else FloatDistribution(*ends, log=log)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{override.input_line}: an interval goes from the smaller number to the larger, and with tag(log,…) from one above 0"
+                ) from error
         else:
             space[name] = CategoricalDistribution(list(override.sweep_string_iterator()))
     return space, fixed

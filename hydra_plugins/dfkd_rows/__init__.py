@@ -42,8 +42,9 @@ class RowSweeper(BasicSweeper):
     def split_arguments(  # type: ignore[override]  # Hydra's needs no config
         self, overrides: list[Any], max_batch_size: int | None
     ) -> list[list[list[str]]]:
-        from dfkd_exp.sweeps.plan import plan_jobs
+        from dfkd_exp.sweeps.plan import plan_jobs, require_values
 
+        require_values(overrides)
         assert self.config is not None
         assert self.hydra_context is not None
         compose = partial(self.hydra_context.config_loader.load_sweep_config, self.config)

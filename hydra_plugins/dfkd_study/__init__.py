@@ -63,14 +63,16 @@ class StudySweeper(Sweeper):
         from dfkd_exp.config.overrides import key_of
         from dfkd_exp.config.rows import with_row
         from dfkd_exp.config.typed import experiment_of, rows_of
-        from dfkd_exp.sweeps.plan import explained
+        from dfkd_exp.sweeps.plan import explained, require_values
         from dfkd_exp.sweeps.search import Search, space_and_fixed
 
         assert self.config is not None
         assert self.launcher is not None
         said = set(map(key_of, arguments))
         params = [f"{name}={value}" for name, value in self.params.items() if key_of(name) not in said]
-        space, fixed = space_and_fixed(OverridesParser.create().parse_overrides([*params, *arguments]))
+        parsed = OverridesParser.create().parse_overrides([*params, *arguments])
+        require_values(parsed)
+        space, fixed = space_and_fixed(parsed)
         folder = Path(self.config.hydra.sweep.dir)
         path = Path(self.config.outputs) / "studies" / f"{self.study or folder.parent.name}.journal"
         search = Search(

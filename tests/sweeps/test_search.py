@@ -148,12 +148,17 @@ def test_a_search_by_the_command(dfkd):
         ([LR, "hydra.sweeper.sampler=grid"], "hydra.sweeper.sampler must be one of"),
         ([LR, "hydra.sweeper.trials=0"], "hydra.sweeper.trials must be at least 1"),
         (["seed=1"], "nothing is searched"),
+        (["seed=range(0,0)"], "seed=range(0,0): there is no value in it to sweep over"),
+        (["distillation.optimizer.lr=interval(0.01,0.001)"], "interval(0.01,0.001): an interval goes from the smaller"),
+        (["distillation.optimizer.lr=tag(log,interval(0,1))"], "tag(log,interval(0,1)): an interval goes from"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(arguments, said, dfkd):
     ran = dfkd("-m", "hydra/sweeper=study", *arguments)
     assert ran.code == 2
     assert said in ran.err
+    assert ran.err.count("\n") == 1
+    assert not list(ran.outputs.rglob("*.*"))
 
 
 def test_a_study_that_goes_on_is_reported_as_a_whole(dfkd, monkeypatch):

@@ -64,6 +64,13 @@ def test_what_a_grid_will_run_is_written_down_before_it_does(dfkd):
         assert sorted(result["overrides"]) == sorted(job)
 
 
+def test_a_sweep_over_no_value_is_refused_and_leaves_nothing(dfkd):
+    ran = dfkd("-m", "seed=range(0,0)")
+    assert ran.code == 2
+    assert ran.err == "error: seed=range(0,0): there is no value in it to sweep over; say one, or leave it out\n"
+    assert not list(ran.outputs.rglob("*.*"))
+
+
 def test_stores_of_several_machines_laid_together_make_one_table(dfkd, tmp_path):
     for machine in (0, 1):
         assert dfkd("-m", f"seed={machine}").code == 0
