@@ -52,6 +52,8 @@ MISTAKES = {
     "seed=9223372036854775808": ("seed must be at least 0 and below 2**63",),
     "name=a/b": ("name", "folder name"),
     "teacher.target=a.B": ("teacher.target", "teacher=custom"),
+    "terms=[foo]": ("terms=foo: there is no such term; choose one of activation, ",),
+    "terms=[label,label]": ("error: terms: label is chosen more than once; name each term once",),
     "terms.weight=2": ("terms.weight: each term has its own weight: terms.NAME.weight, of activation, ",),
     "terms.betas=[1]": ("each term has its own betas: terms.NAME.betas, of class_impression\n",),
     "terms.lable.weight=2": (
@@ -71,6 +73,12 @@ def test_a_mistake_is_answered_in_one_line_that_names_the_flag_and_the_way_out(m
     for expected in MISTAKES[mistake]:
         assert expected in ran.err
     assert not list(ran.outputs.rglob("*.*")), "a mistake leaves nothing behind"
+
+
+def test_a_release_that_is_not_there_is_named_by_its_flag_once(dfkd):
+    ran = dfkd("pipeline=from_release", "release=/nothing")
+    assert ran.code == 1
+    assert ran.err == "error: release=/nothing: /nothing is not a folder; give the one that pipeline=release wrote\n"
 
 
 def test_flags_that_the_pipeline_does_not_reach_are_refused(dfkd, release_folder):

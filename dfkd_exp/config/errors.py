@@ -39,6 +39,10 @@ def explain(error: BaseException) -> str:
         return unreadable(error.override or "", in_a_sweep=bool({"-m", "--multirun"} & set(sys.argv)))
     if match := re.search(r"Ambiguous value for argument '([^']+)'", str(error)):
         return f"{match[1]}: several values are for a sweep: dfkd -m {match[1]}; a list has brackets, [a,b], and a text with a comma quotes"
+    if match := re.search(r"schema@terms\.(\S+) appears more than once", str(error)):
+        return (
+            f"terms: {match[1]} is chosen more than once; name each term once, and weight it by terms.{match[1]}.weight"
+        )
     if match := re.search(r"Could not override '([^']+)'", str(error)):
         return unknown_flag(match[1])
     for link in chain:
@@ -71,7 +75,8 @@ def _unknown_choice(error: MissingConfigException) -> str | None:
         return f"{group}={name} is not installed: pip install 'dfkd_exp[{EXTRAS[name]}]'"
     if group == "hydra/launcher":
         known = sorted({*known, "basic", "processes"})
-    return f"{group}={name}: there is no such {group}; choose one of {', '.join(known)}{did_you_mean(name, known)}"
+    what = "term" if group == "terms" else group
+    return f"{group}={name}: there is no such {what}; choose one of {', '.join(known)}{did_you_mean(name, known)}"
 
 
 def _of_protocol_alone() -> bool:

@@ -203,7 +203,7 @@ def read_release(folder: str | Path, teacher_settings: Network | None = None) ->
     altered, of another version, or that cannot be."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise DfkdError(f"release={folder} is not a folder; give the one that pipeline=release wrote")
+        raise DfkdError(f"{folder} is not a folder; give the one that pipeline=release wrote")
     manifest = verify(folder)
     for name in (CONFIG, MODEL, METADATA):
         if name not in manifest["files"]:

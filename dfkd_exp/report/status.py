@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,8 @@ def newest(folder: Path) -> Path:
 def by_age(folder: Path) -> list[Path]:
     """``folder`` if it is a sweep or a run; else those in it, the newest first. DfkdError if there is none."""
     if not folder.is_dir():
-        raise DfkdError(f"{folder}: there is no such folder; name the outputs, or the folder of a sweep or a run")
+        what = "is a file, and no folder" if folder.exists() else "there is no such folder"
+        raise DfkdError(f"{folder}: {what}; name the outputs, or the folder of a sweep or a run")
     if any((folder / name).is_file() for name in (SWEEP, JOB, RESULT)) or job_numbers(folder):
         return [folder]
     place = folder / "runs" if (folder / "runs").is_dir() else folder  # the store beside it may be large
@@ -190,9 +192,10 @@ def summary(folder: Path, jobs: list[Status]) -> str:
 
 
 def _seconds(text: str) -> float:
-    if not 0.1 <= (value := float(text)) <= 1e6:  # NaN neither
-        raise ValueError
-    return value
+    with suppress(ValueError):
+        if 0.1 <= (value := float(text)) <= 1e6:  # NaN is not
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number of seconds from 0.1 to 1,000,000, got {text!r}")
 
 
 def main() -> None:

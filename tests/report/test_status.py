@@ -61,6 +61,25 @@ def test_what_a_sweep_that_nobody_is_at_has_not_begun_does_not_wait(tmp_path, ca
     assert "2 jobs: 2 not begun, the same command again runs what is missing" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("said", ["0", "nan", "often", "1e7"])
+def test_what_is_no_number_of_seconds_is_refused(said, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["dfkd-status", "--watch", said])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert (
+        f"argument --watch: must be a number of seconds from 0.1 to 1,000,000, got {said!r}\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(DfkdError, match=r"result.json: is a file, and no folder; name the outputs"):
+        newest(tmp_path / "result.json")
+    with pytest.raises(DfkdError, match=r"nothing: there is no such folder"):
+        newest(tmp_path / "nothing")
+
+
 def test_a_job_whose_process_was_killed_is_not_running(sweep):
     assert (sweep / "3" / "running.lock").exists()
     assert not is_running(sweep / "3")
