@@ -25,7 +25,7 @@ from dfkd_exp.config.groups import CONF
 from dfkd_exp.config.own import instead_of_own, left_open, of_task
 from dfkd_exp.config.rows import chosen, naming_row, said_otherwise, with_row
 from dfkd_exp.config.tree import Config
-from dfkd_exp.config.typed import choices_of, experiment_of, rows_of, typed
+from dfkd_exp.config.typed import at_home, choices_of, experiment_of, rows_of, typed
 from dfkd_exp.config.words import words_of
 from dfkd_exp.errors import ConfigError, DfkdError, Pruned
 from dfkd_exp.help import asks_for_help, help_page
@@ -52,7 +52,7 @@ def main() -> None:
     # Hydra prints errors by itself, at length, unless told to let them through.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     OmegaConf.register_new_resolver("dfkd_run", _run_name, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver("dfkd_first", lambda *names: next(filter(None, names), ""), replace=True)
+    OmegaConf.register_new_resolver("dfkd_first", lambda *names: at_home(next(filter(None, names), "")), replace=True)
     composition.shorten()
     callback.failures.clear()
     callback.begun.clear()

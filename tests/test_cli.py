@@ -1,6 +1,7 @@
 """The command as a person meets it: help, mistakes, exit codes."""
 
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -9,6 +10,7 @@ import pytest
 
 from dfkd_exp.config.groups import CONF, choices, groups, kinds
 from dfkd_exp.config.words import headline
+from tests.conftest import SMALL, draw_nothing, run_main
 
 MISTAKES = {
     "data=mnst": ("data=mnst", "did you mean mnist?"),
@@ -79,6 +81,46 @@ def test_a_release_that_is_not_there_is_named_by_its_flag_once(dfkd):
     ran = dfkd("pipeline=from_release", "release=/nothing")
     assert ran.code == 1
     assert ran.err == "error: release=/nothing: /nothing is not a folder; give the one that pipeline=release wrote\n"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize(
+    ("choice", "flag"),
+    [
+        ("data=arrays", "data.path"),
+        ("data=image_folder", "data.path"),
+        ("data=mnist", "data.root"),
+        ("teacher=mlp", "teacher.checkpoint"),
+        ("student=mlp", "student.checkpoint"),
+        ("pipeline=from_release", "release"),
+    ],
+)
+def test_a_path_in_the_home_folder_is_found_as_the_answer_says_to_write_it(dfkd, home, choice, flag):
+    """Its file is no use, which is said of where it is."""
+    (home / "mine").write_text("nothing of use")
+    ran = dfkd(choice, f"{flag}=~/mine", small=False)
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    [argument] = shlex.split(ran.err.rpartition(" as ")[2])
+    assert argument == f'{flag}="~/mine"'
+    ran = dfkd(choice, argument, "trainer=cpu", small=False)
+    assert str(home / "mine") in ran.err
+    assert "must be" not in ran.err
+    assert "is not there" not in ran.err
+
+
+def test_outputs_in_the_home_folder_are_together_there(home, tmp_path, monkeypatch):
+    draw_nothing(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    search = ("-m", "hydra/sweeper=study", "hydra.sweeper.trials=1", "distillation.optimizer.lr=interval(0.001,0.02)")
+    assert run_main([*search, 'outputs="~/mine"', *SMALL]) == 0
+    assert {path.name for path in (home / "mine").iterdir()} == {"runs", "store", "studies"}
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 def test_flags_that_the_pipeline_does_not_reach_are_refused(dfkd, release_folder):

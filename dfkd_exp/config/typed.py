@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os.path
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -43,9 +44,14 @@ def _built(node: Any, flag: str) -> Any:
     for name in flags:
         if name not in known:  # +group.name=… gets past Hydra's own check
             raise ConfigError(unknown_flag(flags[name]))
-    values = {name: _built(node[name], flags[name]) for name in flags}
+    values = {name: at_home(_built(node[name], flags[name])) for name in flags}
     with under_flag(flag):
         return schema(**values)
+
+
+def at_home(value: Any) -> Any:
+    """A setting's value; of a text such as ``~/images`` the path that it means: Hydra wants quotes around it, in which no shell looks."""
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def part_of(config: DictConfig, group: str) -> Any:

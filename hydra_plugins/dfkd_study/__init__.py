@@ -62,7 +62,7 @@ class StudySweeper(Sweeper):
         from dfkd_exp.config.errors import CONFIG_ERRORS
         from dfkd_exp.config.overrides import key_of
         from dfkd_exp.config.rows import with_row
-        from dfkd_exp.config.typed import experiment_of, rows_of
+        from dfkd_exp.config.typed import at_home, experiment_of, rows_of
         from dfkd_exp.sweeps.plan import explained, require_values
         from dfkd_exp.sweeps.search import Search, space_and_fixed
 
@@ -74,7 +74,7 @@ class StudySweeper(Sweeper):
         require_values(parsed)
         space, fixed = space_and_fixed(parsed)
         folder = Path(self.config.hydra.sweep.dir)
-        path = Path(self.config.outputs) / "studies" / f"{self.study or folder.parent.name}.journal"
+        path = Path(at_home(self.config.outputs)) / "studies" / f"{self.study or folder.parent.name}.journal"
         search = Search(
             path, space, fixed, self.objective, self.trials, self.sampler, self.seed, self.prune
         )  # fmt: skip
