@@ -17,6 +17,7 @@ from dfkd_exp.data.listing import TABLES, UNREADABLE, Listing, ending, list_file
 from dfkd_exp.data.splits import Labelled, Split, in_order, order_note, require_known, split_rows
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import in_brief
+from dfkd_exp.settings import did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,10 @@ class ImageFolder(Photographs):
         self.classes = [str(name) for name in self.classes]  # 0 and 10 are names too
         self.require(
             "classes", len(set(self.classes)) == len(self.classes) != 1, "two names or more, none of them twice"
+        )
+        is_table = not self.labels or ending(self.labels) in TABLES
+        self.require(
+            "labels", is_table, f"a table ({', '.join(sorted(TABLES))}): convert it, or rename it if it is one"
         )
         self.require("test_fraction", 0 < self.test_fraction < 1, "between 0 and 1")
 
@@ -109,14 +114,17 @@ class ImageFolder(Photographs):
         return split
 
     def _table(self, name: str) -> bytes:
-        """The bytes of the table: from where the images are, or from the disk."""
+        """The bytes of the table: from where the images are, hidden or not, or from the disk."""
+        listing = self._listing
+        on_disk = beside if (beside := Path(self.path, name)).is_file() else Path(name)
         try:
-            with self._listing.open(name) if name in self._listing.files else Path(name).open("rb") as file:
+            with listing.open(name) if name in listing.files else on_disk.open("rb") as file:
                 content = file.read(MOST_BYTES + 1)
         except UNREADABLE as error:
             if isinstance(error, FileNotFoundError):
+                close = did_you_mean(name, [other for other in listing.files if ending(other) in TABLES])
                 raise DfkdError(
-                    f"data.labels={name}: it is neither in {self.path} nor a file; check its name"
+                    f"data.labels={name}: it is neither in {self.path} nor a file; check its name{close}"
                 ) from error
             raise DfkdError(f"data.labels={name} cannot be read ({in_brief(error)})") from error
         self.require("labels", len(content) <= MOST_BYTES, f"a table of at most {MOST_BYTES:,} bytes")

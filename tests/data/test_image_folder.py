@@ -207,6 +207,15 @@ def test_a_table_of_labels_makes_classes_of_a_flat_folder(tmp_path):
     assert (swapped.train.images[:, 0, 0, 0] % 2 == 1 - swapped.train.labels).all()
 
 
+@pytest.mark.parametrize("place", ["images/labels.csv", "images/.labels.csv", "labels.csv"])
+def test_a_table_is_found_among_the_images_and_by_its_path(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, classes=("images",))
+    (tmp_path / place).write_text("".join(f"{index:02d},{index % 2}\n" for index in range(10)))
+    for labels in (place, place.removeprefix("images/"), str(tmp_path / place)):
+        assert load("images", labels=labels).classes == ["0", "1"]
+
+
 def test_what_makes_other_labels_of_the_same_files_is_in_the_fingerprint(tmp_path):
     fill(tmp_path, classes=("images",))
     table = tmp_path / "labels.csv"
@@ -222,12 +231,17 @@ def test_what_makes_other_labels_of_the_same_files_is_in_the_fingerprint(tmp_pat
     ("settings", "message"),
     [
         ({"labels": "missing.csv"}, r"data.labels=missing.csv: it is neither in .* nor a file"),
+        ({"labels": "kinds.csv"}, r"nor a file; check its name \(did you mean kind.csv\?\)"),
+        ({"labels": "kind.json"}, r"data.labels must be a table \(.csv, .tsv, .txt\): convert it, .* got 'kind.json'"),
+        ({"labels": "/nowhere/meta.JSONL"}, r"data.labels must be a table \(.csv, .tsv, .txt\): convert it"),
         ({"classes": ["cat"]}, "data.classes must be two names or more"),
         ({"classes": ["cat", "cat"]}, "data.classes must be two names or more, none of them twice"),
         ({"classes": ["cat", "emu"]}, "data.classes: .* has no class 'emu', only cat, dog"),
     ],
 )
 def test_a_table_or_classes_that_cannot_be_are_refused_by_their_flag(tmp_path, settings, message):
+    for name in ("kind.csv", "kind.json"):
+        (tmp_path / name).write_text("00,cat\n")
     with pytest.raises(DfkdError, match=message):
         load(fill(tmp_path), **settings)
 
