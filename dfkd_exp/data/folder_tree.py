@@ -8,21 +8,26 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
+from dfkd_exp.data.listing import CONVERT, IMAGES, counted, ending
 from dfkd_exp.data.splits import Labelled, Split, held_out, in_order, part_of, require_known, some_of
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.harmless import brief
+from dfkd_exp.harmless import brief, printable
 
 
 class Tree:
-    """Folders and images by name: what lies in a folder and what anywhere below it; "" is the outermost."""
+    """Folders and images by name: what lies in a folder and what anywhere below it; "" is the outermost. What folders are is told by all
+    of their images, of kinds that are read and of others."""
 
     def __init__(self, images: Iterable[str], folders: Iterable[str]):
         self.folders: dict[str, list[str]] = defaultdict(list)
         """The folders in a folder, by their own names."""
-        self.images: dict[str, list[str]] = defaultdict(list)
-        """The images anywhere below a folder, by their whole names."""
+        self.read: dict[str, list[str]] = defaultdict(list)
+        """The images anywhere below a folder, by their whole names, that are of a kind that is read."""
+        self.unread: dict[str, list[str]] = defaultdict(list)
+        """And the others."""
         self.loose: dict[str, int] = defaultdict(int)
         """How many images lie in a folder itself."""
         for folder in sorted(folders):
@@ -31,12 +36,14 @@ class Tree:
         for image in sorted(images):
             parents = [str(parent) for parent in PurePosixPath(image).parents]
             self.loose[parents[0].removeprefix(".")] += 1
+            of_kind = self.read if ending(image) in IMAGES else self.unread
             for parent in parents:
-                self.images["" if parent == "." else parent].append(image)
+                of_kind["" if parent == "." else parent].append(image)
 
     def with_images(self, folder: str) -> list[str]:
         """The folders in a folder that hold images."""
-        return [name for name in self.folders[folder] if self.images[_join(folder, name)]]
+        inner = {name: _join(folder, name) for name in self.folders[folder]}
+        return [name for name, whole in inner.items() if self.read[whole] or self.unread[whole]]
 
     def innermost(self, folder: str) -> str:
         """``folder``, or the only one in it, as long as that holds others and not images: archives often have one too many."""
@@ -75,12 +82,14 @@ def split_folders(
     known = _classes(tree, folder, place, wanted, tables)
     classes = list(wanted) or in_order(known)
     notes = [f"{loose:,} images beside the folders of classes are left out"] if (loose := tree.loose[folder]) else []
-    if left := [brief(name) for name in others if first and tree.images[_join(root, name)]]:
+    if left := [brief(name) for name in tree.with_images(root) if first and name in others]:
         notes.append(f"left out, for what it is called is no part: {some_of(left)}")
 
     def labelled(folder: str) -> list[Labelled]:
-        return [(name, image) for name in classes for image in tree.images[_join(folder, name)]]
+        return [(name, image) for name in classes for image in tree.read[_join(folder, name)]]
 
+    of_classes = [_join(part, name) for part in sorted({folder, *first.values()}) for name in classes]
+    unread = [image for inner in of_classes for image in tree.unread[inner]]
     for part in ("test", "val"):
         held = tree.with_images(first[part]) if part in first else []
         if not set(held) & set(known):
@@ -91,14 +100,15 @@ def split_folders(
             raise DfkdError(
                 f"{place}/{shown[part]} has classes that {shown['train']}/ has not: {some_of(unknown)}; add or remove them"
             )
+        _require_images(tree, first[part], place)
         if part == "test" and "val" in first:
             notes.append(f"{shown['val']}/ is left out: figures are of {shown['test']}/")
         if part == "val":
             notes.append(f"figures are of {shown['val']}/")
-        if missing := [name for name in classes if name not in held]:
+        if missing := [name for name in classes if not tree.read[_join(first[part], name)]]:
             notes.append(f"{shown[part]}/ has no images of {some_of(missing)}: figures say nothing of them")
-        return Split(classes, labelled(folder), labelled(first[part]), notes)
-    return held_out(classes, labelled(folder), test_fraction, place, notes)
+        return Split(classes, labelled(folder), labelled(first[part]), notes, unread)
+    return replace(held_out(classes, labelled(folder), test_fraction, place, notes), unread=unread)
 
 
 def _parts(names: Sequence[str], wanted: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
@@ -119,8 +129,8 @@ def _classes(tree: Tree, folder: str, place: str, wanted: Sequence[str], tables:
     """The folders in a folder as classes, all of them. Raises DfkdError if they, or those that are wanted, cannot be."""
     names, shown = tree.folders[folder], str(PurePosixPath(place, folder))
     require_known(wanted, names, shown)
-    if len(names) > 1 and (empty := [name for name in wanted or names if not tree.images[_join(folder, name)]]):
-        raise DfkdError(f"{shown}/{brief(empty[0])} holds no images; add some or remove the class")
+    for name in wanted or names if len(names) > 1 else ():
+        _require_images(tree, _join(folder, name), place)
     if len(names) < 2:
         raise DfkdError(
             f"data.path={shown} must hold one folder per class, at least two; it has {len(names)}{_table_hint(tables)}"
@@ -139,6 +149,14 @@ def _classes(tree: Tree, folder: str, place: str, wanted: Sequence[str], tables:
             f"them train and test; if they are the classes say so: data.classes=[{brief(','.join(names))}]"
         )
     return names
+
+
+def _require_images(tree: Tree, folder: str, place: str) -> None:
+    """Raise DfkdError unless a folder holds images of kinds that are read."""
+    if not tree.read[folder]:
+        others = counted(tree.unread[folder])
+        way_out = f" of kinds that are read, only {others}: {CONVERT}" if others else "; add some or remove the class"
+        raise DfkdError(f"{printable(str(PurePosixPath(place, folder)))} holds no images{way_out}")
 
 
 def _table_hint(tables: Sequence[str]) -> str:

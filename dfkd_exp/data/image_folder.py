@@ -13,10 +13,10 @@ from dfkd_exp.data.decoded import Part, Photographs
 from dfkd_exp.data.files import read_image
 from dfkd_exp.data.folder_tree import Tree, split_folders
 from dfkd_exp.data.label_table import MOST_BYTES, read_table
-from dfkd_exp.data.listing import TABLES, UNREADABLE, Listing, ending, list_files
+from dfkd_exp.data.listing import CONVERT, TABLES, UNREADABLE, Listing, counted, ending, list_files
 from dfkd_exp.data.splits import Labelled, Split, in_order, order_note, require_known, split_rows
 from dfkd_exp.errors import DfkdError
-from dfkd_exp.harmless import in_brief
+from dfkd_exp.harmless import brief, in_brief
 from dfkd_exp.settings import did_you_mean
 
 if TYPE_CHECKING:
@@ -93,12 +93,17 @@ class ImageFolder(Photographs):
         notes = [listing.note, "" if self.classes else order_note(split.classes), *split.notes]
         for note in filter(None, notes):
             console.note(f"data.path={self.path}: {note}")
+        if unread := split.unread:
+            console.warn(
+                f"data.path={self.path}: {counted(unread)} among its images are of kinds that are not read, and are left out: "
+                f"{CONVERT} ({brief(listing.title(unread[0]))})"
+            )
         return split
 
     def _in_folders(self) -> Split:
         listing = self._listing
         tables = [name for name in listing.files if ending(name) in TABLES and ending(name) != ".txt"]
-        tree = Tree(listing.images, listing.folders)
+        tree = Tree([*listing.images, *listing.unread], listing.folders)
         return split_folders(tree, self.path, self.test_fraction, self.classes, tables)
 
     def _labelled(self) -> Split:
@@ -111,6 +116,7 @@ class ImageFolder(Photographs):
             raise DfkdError(f"data.labels={name} must have at least two classes; it has {len(classes)}")
         split = split_rows(classes, [row for row in rows if row[1] in classes], self.test_fraction, self.path)
         split.notes.extend(notes)
+        split.unread.extend(listing.unread)
         return split
 
     def _table(self, name: str) -> bytes:

@@ -9,7 +9,8 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from stat import S_ISLNK
@@ -37,6 +38,13 @@ IMAGES = {
     ".pnm",
 }
 """Endings of image files."""
+UNREAD = {
+    ".heic", ".heif", ".hif", ".avif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".svg", ".psd", ".xcf", ".tga", ".exr", ".hdr", ".dcm",
+    ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".srw",
+}  # fmt: skip
+"""Endings of image files of kinds that are not read."""
+CONVERT = "convert them to PNG or JPEG"
+"""What to do with these."""
 TABLES = {".csv", ".tsv", ".txt"}
 """Endings of files that may say which image is of which class."""
 JUNK = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__"}
@@ -55,12 +63,14 @@ UNREADABLE = (
 @dataclass(frozen=True)
 class Listing:
     """Of what a message calls ``place``: its ``files``, by names in which "/" divides folders, each with a stamp that changes when the
-    file does; its ``folders``, empty ones too; and ``open``, which gives a file's bytes to any thread. Junk is left out."""
+    file does; its ``folders``, empty ones too; ``open``, which gives a file's bytes to any thread; and the images of kinds that are not
+    read, ``unread``. Junk is left out."""
 
     place: str
     files: dict[str, str]
     folders: set[str]
     open: Callable[[str], BinaryIO] = field(repr=False)
+    unread: list[str]
     note: str = ""
 
     def title(self, name: str) -> str:
@@ -75,6 +85,11 @@ class Listing:
 
 def ending(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
+
+
+def counted(names: Iterable[str]) -> str:
+    """How many files of which endings: ``12 .heic, 3 .avif``."""
+    return ", ".join(f"{count:,} {kind}" for kind, count in Counter(map(ending, names)).most_common())
 
 
 def list_files(path: Path, flag: str) -> Listing:
@@ -102,7 +117,7 @@ def _is_junk(name: str) -> bool:
 
 
 def _of_folder(root: Path) -> Listing:
-    files, folders = {}, set()
+    files, folders, unread = {}, set(), []
     for name, entry in _walk(root):
         if entry.is_dir():
             folders.add(name)
@@ -112,8 +127,9 @@ def _of_folder(root: Path) -> Listing:
             except OSError as error:  # a link that leads nowhere
                 raise DfkdError(f"{root / name} cannot be read ({error.strerror}); repair or remove it") from error
             files[name] = f"{about.st_size} {about.st_mtime_ns}"
-
-    return Listing(str(root), files, folders, lambda name: open_regular(root / name))
+        elif ending(name) in UNREAD:
+            unread.append(name)
+    return Listing(str(root), files, folders, lambda name: open_regular(root / name), unread)
 
 
 def _walk(
@@ -151,20 +167,23 @@ def _of_zip(path: Path) -> Listing:
     archive, lock = zipfile.ZipFile(path), Lock()
     found: dict[str, zipfile.ZipInfo] = {}
     folders: set[str] = set()
+    unread = []
     for info in archive.infolist():
         name = _sound(info.filename)
         if name and info.is_dir():
             folders.add(name)
         elif name and ending(name) in IMAGES | TABLES and not S_ISLNK(info.external_attr >> 16):
             found[name] = info
+        elif name and ending(name) in UNREAD:
+            unread.append(name)
 
     def open_file(name: str) -> BinaryIO:
         with lock, archive.open(found[name]) as file:
             return io.BytesIO(_bounded(file.read(MOST_OF_A_FILE + 1)))
 
-    folders |= {str(PurePosixPath(name).parent) for name in found}
+    folders |= {str(PurePosixPath(name).parent) for name in (*found, *unread)}
     stamps = {name: f"{info.file_size} {info.CRC:08x}" for name, info in found.items()}
-    return Listing(str(path), stamps, _with_parents(folders), open_file)
+    return Listing(str(path), stamps, _with_parents(folders), open_file, unread)
 
 
 def _of_tar(path: Path) -> Listing:
@@ -174,6 +193,7 @@ def _of_tar(path: Path) -> Listing:
     held: dict[str, bytes] = {}
     stamps: dict[str, str] = {}
     folders: set[str] = set()
+    unread = []
     num_links = 0
     with tarfile.open(path, "r:*") as archive:
         for member in archive:
@@ -194,6 +214,8 @@ def _of_tar(path: Path) -> Listing:
                 stamps[name] = f"{member.size} {member.mtime} {member.chksum}"
                 if not is_plain and (content := archive.extractfile(member)):
                     held[name] = content.read()
+            elif name and ending(name) in UNREAD:
+                unread.append(name)
         whole = _ends(archive, path, len(stamps))
 
     def open_file(name: str) -> BinaryIO:
@@ -204,11 +226,11 @@ def _of_tar(path: Path) -> Listing:
             file.seek(start)
             return io.BytesIO(_bounded(file.read(min(size, MOST_OF_A_FILE + 1))))
 
-    folders |= {str(PurePosixPath(name).parent) for name in stamps}
+    folders |= {str(PurePosixPath(name).parent) for name in (*stamps, *unread)}
     notes = [f"{num_links:,} links in {path} are left out"] if num_links else []
     if not whole:
         notes.append(f"{path} has no mark at its end: if its {len(stamps):,} files are not all, fetch it again")
-    return Listing(str(path), stamps, _with_parents(folders), open_file, "; ".join(notes))
+    return Listing(str(path), stamps, _with_parents(folders), open_file, unread, "; ".join(notes))
 
 
 def _ends(archive: tarfile.TarFile, path: Path, num_files: int) -> bool:

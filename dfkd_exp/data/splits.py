@@ -30,13 +30,14 @@ Labelled = tuple[str, str]
 
 @dataclass(frozen=True)
 class Split:
-    """The ``classes`` in the order of their labels; of either part class and name of each image; and ``notes``, what a person should know
-    of how they were found."""
+    """The ``classes`` in the order of their labels; of either part class and name of each image; ``notes``, what a person should know of
+    how they were found; and ``unread``, what is among them of kinds that are not read."""
 
     classes: list[str]
     train: list[Labelled]
     test: list[Labelled]
     notes: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
 
 def part_of(name: str) -> str | None:

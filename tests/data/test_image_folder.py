@@ -116,6 +116,27 @@ def test_files_that_are_no_images_and_hidden_folders_are_passed_over(tmp_path):
     assert (data.classes, len(data.train) + len(data.test)) == (["cat", "dog"], 20)
 
 
+def test_images_of_kinds_that_are_not_read_are_counted_in_a_warning(tmp_path, capsys):
+    fill(tmp_path)
+    for name in ("cat/1.HEIC", "cat/2.heic", "dog/raw/1.cr2", "logo.svg", "cat/readme.txt", "dog/notes.xml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    data = load(tmp_path)
+    assert (data.classes, len(data.train) + len(data.test)) == (["cat", "dog"], 20)
+    assert capsys.readouterr().err == (
+        f"warning: data.path={tmp_path}: 2 .heic, 1 .cr2 among its images are of kinds that are not read, and are left out: convert them "
+        f"to PNG or JPEG ({tmp_path}/cat/1.HEIC)\n"
+    )
+
+
+def test_a_table_may_name_images_of_kinds_that_are_not_read(tmp_path, capsys):
+    fill(tmp_path, classes=("images",))
+    (tmp_path / "images" / "10.avif").touch()
+    (tmp_path / "labels.csv").write_text("".join(f"{index:02d},{index % 2}\n" for index in range(11)))
+    assert len(load(tmp_path, labels="labels.csv").train) == 8
+    assert "1 .avif among its images are of kinds that are not read" in capsys.readouterr().err
+
+
 def test_images_in_folders_of_a_class_belong_to_it(tmp_path):
     fill(tmp_path, count=2)
     fill(tmp_path / "cat", classes=("indoors",), count=3)

@@ -58,6 +58,18 @@ def test_an_archive_holds_what_its_folder_holds_and_nothing_is_unpacked(folder, 
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
+def test_images_of_kinds_that_are_not_read_are_listed_apart_with_their_folders(folder, kind):
+    for name in ("train/cat/1.heic", "train/emu/1.avif"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    expected, found = list_files(folder, "data.path"), list_files(pack(folder, kind), "data.path")
+    assert expected.unread == ["train/cat/1.heic", "train/emu/1.avif"]
+    assert found.unread == [f"pets/{name}" for name in expected.unread]
+    assert "pets/train/emu" in found.folders
+    assert not {*expected.unread} & {*expected.files, *expected.images}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
 def test_an_archive_is_identified_by_what_it_holds(folder, kind):
     path = pack(folder, kind)
     first = ImageFolder(path=str(path)).fingerprint()

@@ -7,9 +7,11 @@ from dfkd_exp.data.splits import in_order, order_note, part_of
 from dfkd_exp.errors import DfkdError
 
 
-def tree(*folders, count=5, empty=()):
-    """``count`` images in each of the folders; the empty ones have none."""
+def tree(*folders, count=5, empty=(), unread=()):
+    """``count`` images in each of the folders; the empty ones have none, and of ``unread`` there is one, of a kind that is not read."""
     images = [f"{folder}/{index}.png".lstrip("/") for folder in folders for index in range(count)]
+    images += [f"{folder}/0.heic" for folder in unread]
+    folders += tuple(unread)
     parents = {"/".join(f.split("/")[: n + 1]) for f in (*folders, *empty) if f for n in range(len(f.split("/")))}
     return Tree(images, parents)
 
@@ -118,6 +120,32 @@ def test_an_empty_class_is_refused_and_not_passed_over():
     with pytest.raises(DfkdError, match="place/emu holds no images"):
         split_folders(tree("cat", "dog", empty=["emu"]), "place", 0.2)
     assert split_folders(tree("cat", "dog", empty=["emu"]), "place", 0.2, ["dog", "cat"]).classes == ["dog", "cat"]
+
+
+def test_images_of_kinds_that_are_not_read_are_left_out_and_told_of_those_of_classes_alone():
+    whole = tree("train/cat", "train/dog", "test/cat", "test/dog", unread=["train/cat", "test/dog/indoors", "logo"])
+    found = split_folders(whole, "place", 0.2)
+    assert found.unread == ["test/dog/indoors/0.heic", "train/cat/0.heic"]
+    assert (len(found.train), len(found.test)) == (10, 10)
+    assert split_folders(tree("a", "b", "c", unread=["c"]), "place", 0.2, ["a", "b"]).unread == []
+    assert split_folders(tree("a", "b", unread=["b"]), "place", 0.2).unread == ["b/0.heic"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "unread", "where"),
+    [
+        (("cat", "dog"), ["emu"], "place/emu"),
+        ((), ["cat", "dog"], "place/cat"),
+        ((), ["archive/cat", "archive/dog"], "place/archive/cat"),
+        (("test/cat", "test/dog"), ["train/cat", "train/dog"], "place/train/cat"),
+        (("train/cat", "train/dog"), ["test/cat"], "place/test"),
+    ],
+)
+def test_where_no_image_is_of_a_kind_that_is_read_it_is_said(folders, unread, where):
+    with pytest.raises(
+        DfkdError, match=rf"^{where} holds no images of kinds that are read, only 1 .heic: convert them"
+    ):
+        split_folders(tree(*folders, unread=unread), "place", 0.2)
 
 
 def test_numbers_are_in_the_order_of_numbers_and_where_that_matters_it_is_said():
