@@ -6,7 +6,7 @@ Pure functions: nothing is opened.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -15,6 +15,9 @@ from dfkd_exp.data.listing import CONVERT, IMAGES, counted, ending
 from dfkd_exp.data.splits import Labelled, Split, held_out, in_order, part_of, require_known, some_of
 from dfkd_exp.errors import DfkdError
 from dfkd_exp.harmless import brief, printable
+
+MOST_NESTED = 3
+"""Classes of which it is told what folders are in them."""
 
 
 class Tree:
@@ -85,6 +88,9 @@ def split_folders(
     if left := [brief(name) for name in tree.with_images(root) if first and name in others]:
         notes.append(f"left out, for what it is called is no part: {some_of(left)}")
 
+    if not wanted:
+        notes += _nested(tree, folder, classes)
+
     def labelled(folder: str) -> list[Labelled]:
         return [(name, image) for name in classes for image in tree.read[_join(folder, name)]]
 
@@ -149,6 +155,25 @@ def _classes(tree: Tree, folder: str, place: str, wanted: Sequence[str], tables:
             f"them train and test; if they are the classes say so: data.classes=[{brief(','.join(names))}]"
         )
     return names
+
+
+def _nested(tree: Tree, folder: str, classes: Sequence[str]) -> list[str]:
+    """What a person should know of classes whose images all lie in several folders of other names than any class else has: these may be
+    the classes that are meant."""
+    inner = {name: tree.with_images(_join(folder, name)) for name in classes}
+    times = Counter(each for names in inner.values() for each in names)
+    said = []
+    for name, names in inner.items():
+        own = [each for each in names if times[each] == 1]
+        if len(own) > 1 and not tree.loose[_join(folder, name)]:
+            said.append(f"{brief(name)} has {some_of(own)}")
+    if not said:
+        return []
+    shown = f"{'; '.join(said[:MOST_NESTED])}{'; …' * (len(said) > MOST_NESTED)}"
+    return [
+        f"{shown}: taken as one class{' each' * (len(said) > 1)}; if it is the inner folders that are classes, a table says so: "
+        "data.labels=FILE.csv"
+    ]
 
 
 def _require_images(tree: Tree, folder: str, place: str) -> None:

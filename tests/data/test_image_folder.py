@@ -144,6 +144,17 @@ def test_images_in_folders_of_a_class_belong_to_it(tmp_path):
     assert (len(data.train) + len(data.test), len(data.classes)) == (7, 2)
 
 
+def test_a_class_of_several_folders_of_its_own_is_told_and_a_table_makes_them_classes(tmp_path, capsys):
+    for folder, name in (("animals", "cat"), ("animals", "dog"), ("vehicles", "car")):
+        fill(tmp_path / folder, classes=(name,))
+    assert load(tmp_path).classes == ["animals", "vehicles"]
+    assert f"data.path={tmp_path}: animals has cat, dog: taken as one class; " in capsys.readouterr().out
+    files = sorted(tmp_path.rglob("*.png"))
+    rows = "".join(f"{file.relative_to(tmp_path)},{file.parent.name}\n" for file in files)
+    (tmp_path / "FILE.csv").write_text(rows)
+    assert load(tmp_path, labels="FILE.csv").classes == ["car", "cat", "dog"]
+
+
 @pytest.mark.parametrize("content", [b"", b"not a picture", None])
 def test_an_unreadable_image_is_named(tmp_path, content):
     fill(tmp_path)

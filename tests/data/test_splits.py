@@ -101,6 +101,49 @@ def test_what_may_mean_two_things_is_asked_about_in_one_line(folders, message):
     assert "\n" not in str(asked.value)
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (
+            ("animals/cat", "animals/dog", "vehicles/car"),
+            "animals has cat, dog: taken as one class; if it is the inner ",
+        ),
+        (
+            ("train/animals/cat", "train/animals/dog", "train/bus", "test/bus"),
+            "animals has cat, dog: taken as one class; ",
+        ),
+        (
+            ("animals/cat", "animals/dog", "animals/misc", "vehicles/bus", "vehicles/car", "vehicles/misc"),
+            "animals has cat, dog; vehicles has bus, car: taken as one class each; ",
+        ),
+        (tuple(f"{a}/{a}{n}" for a in "abcd" for n in range(5)), "a has a0, a1, a2, a3, …; b has "),
+    ],
+)
+def test_folders_in_a_class_that_may_be_the_classes_that_are_meant_are_told(folders, said):
+    [note] = [note for note in split_folders(tree(*folders), "place", 0.2).notes if " has " in note and "taken" in note]
+    assert note.startswith(said)
+    assert note.endswith("a table says so: data.labels=FILE.csv")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("cat/day", "dog/day", "emu/day", "emu/night", "cat/night"),
+        ("cat/cat", "dog/dog"),
+        ("cat", "cat/indoors", "cat/outdoors", "dog"),
+        ("animals/cat", "vehicles/car"),
+        ("cat/day", "cat/night", "dog", "dog/day", "dog/night/late", "emu"),
+    ],
+)
+def test_folders_in_a_class_that_others_have_too_or_that_divide_nothing_are_not(folders):
+    assert len(split_folders(tree(*folders), "place", 0.2).notes) == 1
+
+
+def test_which_folders_are_classes_can_be_said():
+    found = split_folders(tree("animals/cat", "animals/dog", "vehicles/car"), "place", 0.2, ["vehicles", "animals"])
+    assert (found.classes, len(found.notes)) == (["vehicles", "animals"], 1)
+
+
 def test_a_class_that_is_called_like_a_part_is_one_where_it_is_said():
     found = split_folders(tree("train", "bus", "car"), "place", 0.2, ["car", "train", "bus"])
     assert found.classes == ["car", "train", "bus"]
