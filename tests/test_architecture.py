@@ -98,6 +98,7 @@ LIBRARIES = {
         "data/array_roles.py": "arrays by role",
         "data/array_labels.py": "labels as words and numbers",
         "data/array_layouts.py": "moves axes",
+        "data/array_units.py": "compares ranges",
         "data/array_values.py": "ranges of arrays",
         "data/arrays.py": "holds out a share",
         "data/waves.py": "draws series",

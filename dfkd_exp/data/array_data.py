@@ -70,12 +70,19 @@ class ArrayData(Data):
 
     @cached_property
     def _found(self) -> Arrays:
+        from dfkd_exp.data.array_units import other_units
+
         found = self.find()
         types = {part: str(values.dtype) for part, values in found.inputs.items()}
         if not self.range and (types["train"] == "uint8") != (types["test"] == "uint8"):
             raise DfkdError(
                 f"data: training examples are {types['train']} and test examples {types['test']}, which are likely to be in different "
                 "units; give both one type, or say data.range=[LOW,HIGH] of both"
+            )
+        if not self.range and (seen := other_units(found.inputs["train"], found.inputs["test"])):
+            raise DfkdError(
+                f"data: {seen}, which are likely to be different units; scale both alike, or if they are right say "
+                "data.range=[LOW,HIGH] of both"
             )
         if self.limit is None:
             return found
