@@ -122,14 +122,14 @@ def test_an_edited_network_is_trained_and_distilled_anew(dfkd, package):
     assert "teacher" in everything
     assert made(dfkd(*command)) == set()
     del sys.modules["act"]
-    Path("act.py").write_text(ACT.format("Threshold(1e9, 0.0)"))
+    Path("act.py").write_text(ACT.format("Tanh()"))
     os.utime("act.py", (1, 1))  # Python's own cache goes by the time
     assert made(dfkd(*command)) == everything
 
 
 def test_another_network_with_the_same_weights_is_another_teacher(dfkd, package):
     """Whose layers and statistics are its own; and right of the wall it is not the release's."""
-    Path("act.py").write_text(ACT.format("ReLU()") + ACT.format("Threshold(1e9, 0.0)").replace("Net", "Other"))
+    Path("act.py").write_text(ACT.format("ReLU()") + ACT.format("Tanh()").replace("Net", "Other"))
     first = dfkd("teacher=custom", "teacher.target=act.Net", "pipeline=release", "release=published")
     assert first.code == 0, first.err
     weights = f"teacher.checkpoint={package / 'published' / 'model.safetensors'}"

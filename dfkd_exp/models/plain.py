@@ -23,6 +23,8 @@ QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torcha
 """How the modules begin whose layers and weights are quantised."""
 WITHOUT_GRADIENT = "computes without gradients (torch.no_grad, torch.inference_mode or .detach() in its forward)"
 PROBES = 3
+CONTRASTS = (1, -1, 10, -10, 100, -100)
+"""By which images are multiplied to find some for which a network is not without a gradient."""
 
 
 def plain(network: nn.Module, name: str) -> tuple[nn.Module, list[str]]:
@@ -179,10 +181,10 @@ def require_gradient(network: nn.Module, example: Tensor, name: str) -> None:
 
 
 def _gradient(network: nn.Module, example: Tensor, name: str) -> Tensor | None:
-    """Of a sum of the logits, with a weight for each class, by images like those of the example and by brighter and darker ones, for which
-    other units are active; None if there is none."""
+    """Of a sum of the logits, with a weight for each class, by images like those of the example and by others of far more contrast, for
+    which other units are active; None if there is none."""
     with borrowed(network), torch.enable_grad():
-        images = torch.cat((example, -example, example + 1, example - 1)).requires_grad_(True)
+        images = torch.cat([contrast * example for contrast in CONTRASTS]).requires_grad_(True)
         try:
             logits = network(images.clone())
         except Exception as error:  # of somebody's own code

@@ -215,12 +215,12 @@ def test_a_training_that_diverges_names_the_flag_to_lower():
 
 
 @pytest.mark.parametrize(
-    ("norm", "said"), [(nn.BatchNorm1d, "Sgd, at a rate of 0.1"), (nn.LayerNorm, "Adam, at a rate of 0.002")]
+    ("norm", "said"), [(nn.BatchNorm1d, "Sgd, learning rate 0.1"), (nn.LayerNorm, "Adam, learning rate 0.002")]
 )
 def test_which_optimiser_suits_the_network_is_said(norm, said, capsys):
     network = nn.Sequential(nn.Flatten(), norm(36), nn.Linear(36, CLASSES))
     distill(network, toy_teacher(), toy_images(4)[0], epochs=1, optimizer=Auto())
-    assert f"by {said}" in capsys.readouterr().out
+    assert f"optimiser chosen for this network: {said}" in capsys.readouterr().out
 
 
 def test_on_mixtures_two_that_are_the_same_agree_and_two_that_are_not_sometimes():
