@@ -23,8 +23,8 @@ QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torcha
 """How the modules begin whose layers and weights are quantised."""
 WITHOUT_GRADIENT = "computes without gradients (torch.no_grad, torch.inference_mode or .detach() in its forward)"
 PROBES = 3
-CONTRASTS = (1, -1, 10, -10, 100, -100)
-"""By which images are multiplied to find some for which a network is not without a gradient."""
+CONTRASTS = (-10, 10, 1, -1, 100, -100)
+"""By which images are multiplied to find some for which a network is not without a gradient: mostly the first, beyond their range."""
 
 
 def plain(network: nn.Module, name: str) -> tuple[nn.Module, list[str]]:
@@ -169,22 +169,23 @@ def _changed_by_plain(network: nn.Module) -> bool:
 
 def require_gradient(network: nn.Module, example: Tensor, name: str) -> None:
     """Raise DfkdError, which calls it ``name``, if ``network`` tells nothing of how its logits follow from images like ``example``."""
-    gradient = _gradient(network, example, name)
-    if gradient is None:
-        raise DfkdError(f"{name} {WITHOUT_GRADIENT}, and by its gradient images are reconstructed; take that out of it")
     # Of a head that begins as zeros, as many do, the gradient is zero too: another is looked at in its place.
-    if not gradient.any() and not _gradient(_without_zeros(network), example, name).any():  # type: ignore[union-attr]
+    if not _has_gradient(network, example, name) and not _has_gradient(_without_zeros(network), example, name):
         raise DfkdError(
             f"{name} has a gradient that is zero everywhere (torch.round, torch.sign or a comparison in its forward, as of quantisation), "
             "and by its gradient images are reconstructed; take that out of it, or let it pass gradients on"
         )
 
 
-def _gradient(network: nn.Module, example: Tensor, name: str) -> Tensor | None:
-    """Of a sum of the logits, with a weight for each class, by images like those of the example and by others of far more contrast, for
-    which other units are active; None if there is none."""
+def _has_gradient(network: nn.Module, example: Tensor, name: str) -> bool:
+    """Whether it is more than zeros for images of any contrast, for which other units are active."""
+    return any(bool(_gradient(network, contrast * example, name).any()) for contrast in CONTRASTS)
+
+
+def _gradient(network: nn.Module, images: Tensor, name: str) -> Tensor:
+    """By the images, of a sum of the logits with a weight for each class; DfkdError if they have none."""
     with borrowed(network), torch.enable_grad():
-        images = torch.cat([contrast * example for contrast in CONTRASTS]).requires_grad_(True)
+        images = images.detach().requires_grad_(True)
         try:
             logits = network(images.clone())
         except Exception as error:  # of somebody's own code
@@ -193,7 +194,9 @@ def _gradient(network: nn.Module, example: Tensor, name: str) -> Tensor | None:
                 f"{in_brief(error)}; take what refuses them out of its forward"
             ) from error
         if not logits.requires_grad:
-            return None
+            raise DfkdError(
+                f"{name} {WITHOUT_GRADIENT}, and by its gradient images are reconstructed; take that out of it"
+            )
         weights = torch.arange(1.0, logits.shape[1] + 1, device=logits.device)
         [gradient] = torch.autograd.grad((logits * weights).sum(), images, materialize_grads=True)
         return gradient

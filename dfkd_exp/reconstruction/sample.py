@@ -53,9 +53,9 @@ class Sample(Reconstruction):
             else:
                 draws = statistic.sample(labels, generator)
             rectified = statistic.distribution.rectified if self.relu is None else self.relu
-            for index, draw, variance in zip(statistic.layers, draws, statistic.mean_variances, strict=True):
+            for position, (index, draw) in enumerate(zip(statistic.layers, draws, strict=True)):
                 if self.normalise:
-                    weight = 1 / positive(variance.mean())
+                    weight = 1 / positive(statistic.mean_variances[position].mean())
                 else:
                     weight = draw.new_tensor(float(draw.shape[1]) if statistic.distribution.summed else 1.0)
                 found.append(LayerTarget(index, draw=draw, draw_weight=weight, rectified=rectified))
